@@ -1,0 +1,61 @@
+"""Single-stage against two-stage on the embedded data set, three seeds.
+
+    python tools/compare.py configs/compare/shapes.py --run
+
+Stages and placeholders are explained in weclip_sam/engine/comparison.py.
+"""
+title = 'shapes: single-stage against two-stage systems'
+root = 'work_dirs/compare/shapes'
+seeds = 3
+tests = ['single', 'multi', 'crf']
+_labels = 'train_dataloader.dataset.pixel_labels'
+_clip_es, _sepl = 'configs/clip_es/clip-es_tiny_free_shapes.py', 'configs/sepl/sepl_tiny_free_shapes.py'
+_coarse, _fine = 'configs/fma/fma-coarse_tiny_free_shapes.py', 'configs/fma/fma-fine_tiny_free_shapes.py'
+_decoder = 'configs/two_stage/offline-decoder_tiny_400_shapes.py'
+_deeplab = 'configs/two_stage/deeplab-v3_resnet18_800_shapes.py'
+# Made once and used by several methods, whose wall time counts them all the same.
+shared = [
+    dict(name='masks', tool='make_masks', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py'),
+    dict(name='clip-es', tool='make_seeds', config=_clip_es),
+    dict(name='sepl', tool='make_seeds', config=_sepl, options=dict(mask_bank='{masks}'),
+         arguments=['--labels', '{clip-es}'])]
+_fma_chain = [
+    dict(name='class-prompts', tool='train', config='configs/fma/fma-cls-prompts_tiny_200_shapes.py'),
+    dict(name='coarse', tool='make_seeds', config=_coarse,
+         options={'mask_bank': '{masks}', 'model.prompts': '{class-prompts}/prompts.safetensors'}),
+    dict(name='segment-prompts', tool='train', config='configs/fma/fma-seg-prompts_tiny_400_shapes.py',
+         options={_labels: '{coarse}'}),
+    dict(name='fine', tool='make_seeds', config=_fine,
+         options={'mask_bank': '{masks}', 'model.prompts': '{segment-prompts}/prompts.safetensors'})]
+methods = [
+    dict(name='WeCLIP-SAM', note='ours, single stage', uses=['masks'], stages=[
+        dict(name='train', tool='train', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py', options={
+            'mask_bank': '{masks}', 'train_dataloader.dataset.mask_bank': '{masks}', 'custom_hooks.0.bank': '{masks}',
+            'custom_hooks.2.dataset.mask_bank': '{masks}'})]),
+    dict(name='WeCLIP', note='single stage, no SAM', stages=[
+        dict(name='train', tool='train', config='configs/weclip/weclip_tiny_400_shapes.py')]),
+    dict(name='WeCLIP without RFM', note='single stage, no SAM', stages=[
+        dict(name='train', tool='train', config='configs/weclip/weclip-no-rfm_tiny_400_shapes.py')]),
+    dict(name='CLIP-ES', note='labels offline, same decoder', uses=['clip-es'], stages=[
+        dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{clip-es}'})]),
+    dict(name='SEPL on CLIP-ES', note='labels offline, same decoder', uses=['masks', 'clip-es', 'sepl'], stages=[
+        dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{sepl}'})]),
+    dict(name='FMA-WSSS', note='labels offline, same decoder', uses=['masks'], stages=[
+        *_fma_chain, dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{fine}'})]),
+    dict(name='CLIP-ES, DeepLabV3', note='ResNet-18 from random weights', uses=['clip-es'], stages=[
+        dict(name='second-stage', tool='train', config=_deeplab, options={_labels: '{clip-es}'})]),
+    dict(name='SEPL on CLIP-ES, DeepLabV3', note='ResNet-18 from random weights', uses=['masks', 'clip-es', 'sepl'],
+         stages=[dict(name='second-stage', tool='train', config=_deeplab, options={_labels: '{sepl}'})]),
+    dict(name='Supervised', note='upper bound: true masks, same decoder', reference=True, stages=[
+        dict(name='train', tool='train', config='configs/two_stage/offline-decoder-supervised_tiny_400_shapes.py')]),
+    dict(name='Supervised DeepLabV3', note='upper bound: true masks', reference=True, stages=[
+        dict(name='train', tool='train', config='configs/two_stage/deeplab-v3-supervised_resnet18_800_shapes.py')])]
+pictures = dict(config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py', count=6, extremes=3, focus='WeCLIP-SAM')
+terms = [
+    'Image labels only: no method but the upper bounds opens a mask of a training image.',
+    'The same frozen tiny CLIP, and the same tiny SAM with one bank of masks, wherever they are used.',
+    'Two-stage methods that share labels read the very same label files.',
+    'Every figure is of the last checkpoint; none is chosen by its score on val.']
+tuning = [
+    dict(what='encoder blocks and box threshold of the affinities, SAMS background, mask generator',
+         where="shapes 'tune' (scenes that are neither train nor val)", how='a few values each, labels scored on tune')]

@@ -1,0 +1,8 @@
+"""FMA-WSSS on VOC 2012, step 2 of 4: coarse seeds with the prompts of step 1.
+
+    python tools/make_masks.py configs/fma/fma-coarse_vit-b16_free_voc.py
+    python tools/make_seeds.py configs/fma/fma-coarse_vit-b16_free_voc.py --evaluate
+"""
+_base_ = ['../_base_/datasets/voc_sam.py', '../_base_/models/seed_maker_vit-b16.py', '../_base_/models/sam_vit-h.py',
+          '../_base_/seeds/fma_coarse.py']
+model = dict(seeds={{_base_.seeds}}, prompts='work_dirs/fma-cls-prompts_vit-b16_1800_voc/prompts.safetensors')

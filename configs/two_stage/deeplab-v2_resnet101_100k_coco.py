@@ -1,0 +1,10 @@
+"""Second stage of CLIP-ES on COCO. Published (CLIP-ES): 45.4 val.
+
+    python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_coco.py
+    python tools/train.py configs/two_stage/deeplab-v2_resnet101_100k_coco.py
+
+Seeds of another method: --cfg-options train_dataloader.dataset.pixel_labels=DIR
+"""
+_base_ = ['../_base_/datasets/coco.py', '../_base_/models/deeplab-v2_resnet101.py',
+          '../_base_/schedules/deeplab_100k.py', '../_base_/runtime.py']
+train_dataloader = dict(batch_size=10, dataset=dict(pixel_labels='work_dirs/clip-es_vit-b16_free_coco/seeds/train'))

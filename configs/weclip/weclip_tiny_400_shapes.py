@@ -1,0 +1,10 @@
+"""WeCLIP (without SAM) on the embedded data set.
+
+    python tools/train.py configs/weclip/weclip_tiny_400_shapes.py
+"""
+_base_ = ['../_base_/datasets/shapes.py', '../_base_/models/weclip_tiny.py', '../_base_/seeds/weclip_tiny.py',
+          '../_base_/schedules/400.py', '../_base_/runtime.py']
+model = dict(seeds={{_base_.seeds}})
+custom_hooks = [
+    dict(type='CurriculumHook'),
+    dict(type='SeedEvalHook', dataset={{_base_.seed_dataset}})]

@@ -1,0 +1,156 @@
+"""COCO layout: labels and masks from the instances JSON, with checks before C code sees it."""
+import copy
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as mask_tools
+
+from weclip_sam.datasets import CocoReader, ImageLabelDataset
+from weclip_sam.datasets.coco_json import rasterise
+from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.datasets.labels import write_label_table
+
+SQUARE = [2.0, 3.0, 8.0, 3.0, 8.0, 9.0, 2.0, 9.0]
+
+
+def _instances():
+    return dict(
+        images=[dict(id=i, file_name=f'COCO_{i}.jpg', height=12, width=16) for i in (7, 5, 6)],
+        categories=[dict(id=1, name='person'), dict(id=44, name='bottle'), dict(id=90, name='toothbrush')],
+        annotations=[
+            dict(id=1, image_id=5, category_id=44, segmentation=[SQUARE], iscrowd=0, area=36, bbox=[2, 3, 6, 6]),
+            dict(id=2, image_id=5, category_id=1, iscrowd=1, area=192, bbox=[0, 0, 16, 12],
+                 segmentation=dict(size=[12, 16], counts=[0, 192])),
+            dict(id=3, image_id=7, category_id=90, segmentation=[SQUARE], iscrowd=0, area=36, bbox=[2, 3, 6, 6])])
+
+
+@pytest.fixture
+def coco(tmp_path, write_image):
+    for number in (5, 6, 7):
+        write_image(tmp_path / 'train2014' / f'COCO_{number}.jpg', seed=number)
+    (tmp_path / 'annotations').mkdir()
+
+    def write(change=lambda data: None):
+        data = _instances()
+        change(data)
+        (tmp_path / 'annotations' / 'instances_train2014.json').write_text(json.dumps(data))
+        return str(tmp_path)
+    return write
+
+
+def test_labels_from_json(coco):
+    reader = CocoReader(coco())
+    assert [(r.image_id, r.classes) for r in reader.records] == [('COCO_5', (0, 39)), ('COCO_6', ()), ('COCO_7', (79,))]
+    assert reader.vocabulary.classes[39] == 'bottle'
+
+
+def test_label_file_spares_the_json(coco, tmp_path, monkeypatch):
+    root = coco()
+    write_label_table(tmp_path / 'labels_train2014.csv', {'COCO_5.jpg': ['cat'], 'COCO_6.jpg': []})
+    monkeypatch.setattr('weclip_sam.datasets.coco.load_instances', lambda path: pytest.fail('the JSON was read'))
+    assert [r.classes for r in CocoReader(root).records] == [(15,), ()]
+
+
+def test_masks_are_painted_on_the_fly(coco):
+    dataset = ImageLabelDataset(dict(type='CocoReader', data_root=coco()), with_masks=True)
+    truth = dataset[0]['ground_truth']
+    expected = np.full((12, 16), 1, np.uint8)
+    expected[3:9, 2:8] = 40  # the bottle lies over the crowd although it comes first in the file
+    assert np.array_equal(truth, expected)
+    assert dataset[1]['ground_truth'].max() == 0
+
+
+def test_prepared_masks_are_preferred(coco, tmp_path):
+    root = coco()
+    for number in (5, 6, 7):
+        write_labels(tmp_path / 'semantic_masks' / 'train2014' / f'COCO_{number}.png', np.full((12, 16), 9, np.uint8))
+    dataset = ImageLabelDataset(dict(type='CocoReader', data_root=root), with_masks=True)
+    assert dataset[0]['ground_truth'].min() == 9
+
+
+def test_training_needs_no_mask_and_no_json_twice(coco, tmp_path):
+    root = coco()
+    write_label_table(tmp_path / 'labels_train2014.csv', {'COCO_5.jpg': ['cat']})
+    (tmp_path / 'annotations' / 'instances_train2014.json').unlink()
+    assert len(ImageLabelDataset(dict(type='CocoReader', data_root=root))) == 1
+    with pytest.raises(FileNotFoundError, match='instances_train2014.json.*semantic_masks'):
+        ImageLabelDataset(dict(type='CocoReader', data_root=root), with_masks=True)
+
+
+def test_smaller_instances_lie_on_top():
+    big = [[0.0, 0.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0]]
+    small = [[2.0, 2.0, 5.0, 2.0, 5.0, 5.0, 2.0, 5.0]]
+    order = [dict(category_id=1, segmentation=small), dict(category_id=2, segmentation=big)]
+    for annotations in (order, order[::-1]):
+        labels = rasterise(annotations, {1: 0, 2: 1}, 10, 10, 'x')
+        assert (labels == 1).sum() == 9 and (labels == 2).sum() == 91
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2 ** 32 - 1))
+def test_compressed_run_lengths_equal_pycocotools(height, width, seed):
+    mask = np.random.default_rng(seed).random((height, width)) < 0.5
+    encoded = mask_tools.encode(np.asfortranarray(mask.astype(np.uint8)))
+    annotation = dict(category_id=1, segmentation=dict(size=[height, width], counts=encoded['counts'].decode()))
+    assert np.array_equal(rasterise([annotation], {1: 0}, height, width, 'x'), mask)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.one_of(
+    st.text(max_size=12), st.lists(st.integers(-5, 40), max_size=6), st.none(),
+    st.lists(st.lists(st.one_of(st.floats(), st.integers(-10 ** 9, 10 ** 9)), max_size=8), max_size=3)))
+def test_any_segmentation_gives_a_mask_or_a_value_error(segmentation):
+    for value in (segmentation, dict(size=[4, 6], counts=segmentation)):
+        try:
+            labels = rasterise([dict(category_id=1, segmentation=value)], {1: 0}, 4, 6, 'the file')
+        except ValueError as error:
+            assert 'the file' in str(error)
+        else:
+            assert labels.shape == (4, 6) and labels.max() <= 1
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda d: d.pop('images'), "expected a list 'images'"),
+    (lambda d: d['images'].append(3), "expected a list 'images'"),
+    (lambda d: d['categories'][0].update(name='persn'), "category 'persn' is no class.*Did you mean 'person'"),
+    (lambda d: d['annotations'][0].update(category_id=999), r'unlisted category ids \[999\]'),
+    (lambda d: d['images'][0].update(file_name='../x.jpg'), 'stays inside'),
+    (lambda d: d['images'].append(copy.deepcopy(d['images'][0])), 'listed twice')])
+def test_wrong_json_is_explained(coco, change, message):
+    with pytest.raises(ValueError, match=message):
+        CocoReader(coco(change))
+
+
+@pytest.mark.parametrize('size', [(10 ** 6, 10 ** 6), (0, 5), (-1, -1), ('12', 16)])
+def test_absurd_sizes_are_refused(size):
+    with pytest.raises(ValueError, match='no acceptable image size'):
+        rasterise([], {}, *size, 'x')
+
+
+def test_no_json_says_where_to_get_it(tmp_path):
+    (tmp_path / 'train2014').mkdir()
+    with pytest.raises(FileNotFoundError, match='instances_train2014.json.*cocodataset.org.*prepare_coco'):
+        CocoReader(str(tmp_path))
+
+
+def test_broken_json(coco, tmp_path):
+    root = coco()
+    path = tmp_path / 'annotations' / 'instances_train2014.json'
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ValueError, match='instances_train2014.json: not a readable JSON'):
+        CocoReader(root)
+
+
+def test_real_images_with_their_own_categories(shared):
+    config = dict(type='CocoReader', data_root=str(shared / 'coco_mini'), image_dir='images',
+                  annotation_file='instances.json', classes='json')
+    dataset = ImageLabelDataset(config, with_masks=True)
+    assert len(dataset.metainfo['classes']) == 20 and dataset.metainfo['classes'][0] == 'aeroplane'
+    for index in range(3):
+        truth = dataset[index]['ground_truth']
+        assert set(np.unique(truth)) - {0} == {c + 1 for c in dataset.reader.records[index].classes}
+    with pytest.raises(ValueError, match="'potted plant'|tv/monitor|'sofa'.*classes='json'"):
+        CocoReader(**{k: v for k, v in config.items() if k not in ('type', 'classes')})

@@ -1,0 +1,181 @@
+"""The preflight finds every fault that is planted, and nothing where there is none."""
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.datasets.preflight import check_datasets, find_datasets
+from weclip_sam.datasets.report import Report
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.structures import MaskSet
+
+
+@pytest.fixture
+def photos(tmp_path, write_image):
+    root = tmp_path / 'photos'
+    for number in range(6):
+        write_image(root / 'images' / f'{number}.png', size=(40, 50), seed=number)
+        write_labels(root / 'masks' / f'{number}.png', np.full((40, 50), number % 3))
+    (root / 'labels.csv').write_text('image,classes\n' + ''.join(f'{i}.png,{"cat" if i % 2 else "cat;dog"}\n'
+                                                                 for i in range(6)))
+    (root / 'train.txt').write_text('0.png\n1.png\n2.png\n3.png\n')
+    (root / 'val.txt').write_text('4.png\n5.png\n')
+    return root
+
+
+def _config(root, **train):
+    def dataset(split, **more):
+        reader = dict(type='FolderReader', data_root=str(root), split=f'{split}.txt')
+        return dict(type='ImageLabelDataset', reader=reader, pipeline=[dict(type='PackSample')], **more)
+    val = dict(dataset=dataset('val', with_masks=True))
+    return dict(train_dataloader=dict(dataset={**dataset('train'), **train}), val_dataloader=val, test_dataloader=val,
+                custom_hooks=[dict(type='SeedEvalHook', dataset=dataset('train', with_masks=True))])
+
+
+def _check(config, **options):
+    report = Report()
+    check_datasets(config, report, **{'workers': 1, **options})
+    return report
+
+
+def _found(report, level='error'):
+    return [(f.check, f.where, f.message) for f in report.findings if f.level == level]
+
+
+def test_good_data_pass(photos):
+    report = _check(_config(photos))
+    assert report.ok and report.findings == []
+    assert report.datasets['train_dataloader'] == dict(
+        images=4, classes=2, without_label=0, labels_per_image=1.5, masks=False, files_read=4, smallest='40x50',
+        largest='40x50')
+    assert 'OK: 0 errors, 0 warnings, 0 notes' in report.text()
+
+
+def test_data_sets_are_found_once_wherever_they_are(photos):
+    assert list(find_datasets(_config(photos))) == ['train_dataloader', 'val_dataloader', 'custom_hooks.0']
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_truncated_image_is_named(photos, workers):
+    path = photos / 'images' / '2.png'
+    path.write_bytes(path.read_bytes()[:-500])
+    (check, where, message), = _found(_check(_config(photos), workers=workers))
+    assert check == 'image' and where == 'custom_hooks.0 and train_dataloader' and '2.png: not a readable' in message
+
+
+def test_masks_of_another_size_or_with_unknown_values(photos):
+    write_labels(photos / 'masks' / '4.png', np.zeros((40, 51), int))
+    write_labels(photos / 'masks' / '5.png', np.full((40, 50), 77))
+    found = _found(_check(_config(photos)))
+    assert [(check, where) for check, where, _ in found] == [('mask', 'val_dataloader')] * 2
+    assert '4.png: labels are 40 x 51' in found[0][2] and '5.png: label values [77] name no class' in found[1][2]
+
+
+def test_missing_masks_do_not_hide_broken_images(photos):
+    (photos / 'masks' / '4.png').unlink()
+    (photos / 'images' / '5.png').write_bytes(b'no image')
+    found = _found(_check(_config(photos)))
+    assert [check for check, _, _ in found] == ['data set', 'image']
+    assert '1 of 2 ground-truth masks are missing' in found[0][2]
+
+
+def test_masks_of_training_images_are_not_opened_for_training(photos):
+    config = _config(photos)
+    config.pop('custom_hooks')
+    for number in range(4):
+        (photos / 'masks' / f'{number}.png').write_bytes(b'noise')
+    assert _check(config).ok
+
+
+def test_the_same_picture_in_training_and_evaluation(photos):
+    (photos / 'images' / '5.png').write_bytes((photos / 'images' / '1.png').read_bytes())
+    (photos / 'images' / '2.png').write_bytes((photos / 'images' / '3.png').read_bytes())
+    report = _check(_config(photos))
+    (check, where, message), = _found(report)
+    assert (check, where) == ('duplicate', 'val_dataloader') and '5.png' in message and '1.png' in message
+    warnings = _found(report, 'warning')
+    assert {where for _, where, _ in warnings} == {'train_dataloader', 'custom_hooks.0'}
+    assert all('same picture 2 times' in message and '2.png' in message for _, _, message in warnings)
+
+
+def test_labels_without_class_and_classes_without_label(photos):
+    (photos / 'classes.txt').write_text('cat\ndog\nhorse\n')
+    (photos / 'labels.csv').write_text('image,classes\n0.png,\n1.png,cat\n2.png,\n3.png,cat\n4.png,dog\n5.png,dog\n')
+    report = _check(_config(photos))
+    assert report.ok
+    messages = {check: message for check, _, message in _found(report, 'warning')}
+    assert '2 of 4 images have no label' in messages['no label'] and '0, 2' in messages['no label']
+    assert '2 classes are in no training image: dog, horse' in messages['classes']
+    assert _found(_check(_config(photos, unlabelled='skip')), 'warning')[0][0] == 'classes'
+
+
+@pytest.mark.parametrize(('line', 'message'), [
+    ('0.png,catt\n', "unknown class 'catt'. Did you mean 'cat'"), ('../x.png,cat\n', 'stays inside'),
+    ('9.png,cat\n', '9.png'), ('0.png,cat\n0.png,dog\n', 'listed twice')])
+def test_faults_in_the_table(photos, line, message):
+    (photos / 'classes.txt').write_text('cat\ndog\n')
+    (photos / 'labels.csv').write_text('image,classes\n' + line)
+    (photos / 'train.txt').write_text(line.split(',')[0])
+    assert any(message in text for _, where, text in _found(_check(_config(photos))) if where == 'train_dataloader')
+
+
+def test_small_images_and_odd_links(photos, tmp_path, write_image):
+    write_image(tmp_path / 'elsewhere.png', size=(2, 3))
+    (photos / 'images' / '0.png').unlink()
+    (photos / 'images' / '0.png').symlink_to(tmp_path / 'elsewhere.png')
+    config = _config(photos)
+    config.pop('custom_hooks')
+    report = _check(config)
+    assert report.ok and '2 x 3 pixels' in _found(report, 'warning')[0][2]
+    assert '1 images are links that lead out' in _found(report, 'note')[0][2]
+
+
+def test_different_classes_in_training_and_evaluation(photos):
+    config = _config(photos)
+    config['val_dataloader']['dataset']['reader']['classes'] = ['cat', 'dog', 'cow']
+    assert ('classes', 'val_dataloader') in [found[:2] for found in _found(_check(config))]
+
+
+def test_offline_labels_are_read(photos):
+    steps = [dict(type='LoadPixelLabels', folder=str(photos / 'seeds')), dict(type='PackSample')]
+    for number in range(3):
+        write_labels(photos / 'seeds' / f'{number}.png', np.full((40, 50), 255 if number else 9))
+    found = _found(_check(_config(photos, pipeline=steps)))
+    assert [(check, where) for check, where, _ in found] == [('mask', 'train_dataloader')] * 2
+    assert '[9] name no class' in found[0][2] and '3.png: no such file' in found[1][2]
+
+
+def test_mask_bank(photos):
+    bank = str(photos / 'bank')
+    assert 'SAM masks of 4 of 4 images' in _found(_check(_config(photos, mask_bank=bank)), 'note')[0][2]
+    with MaskBank(bank, fingerprint='mine') as writer:
+        one, zero = torch.ones(1), torch.zeros(1, dtype=torch.long)
+        writer.put('0', MaskSet(torch.ones(1, 40, 50, dtype=torch.bool), zero, one, one, zero))
+    assert 'SAM masks of 3 of 4 images' in _found(_check(_config(photos, mask_bank=bank)), 'note')[0][2]
+    other = _found(_check(_config(photos, mask_bank=dict(bank=bank, fingerprint='other'))))
+    assert other[0][:2] == ('mask bank', 'train_dataloader')
+
+
+def test_quick_reads_little_but_finds_missing_files(photos, monkeypatch):
+    monkeypatch.setattr('weclip_sam.datasets.preflight.read_image', lambda *args: pytest.fail('decoded an image'))
+    assert _check(_config(photos), full=False).ok
+    os.rename(photos / 'images' / '0.png', photos / 'images' / 'x.png')
+    assert 'images are missing' in _found(_check(_config(photos), full=False))[0][2]
+
+
+def test_images_made_in_memory(memory_reader):
+    report = _check(dict(train_dataloader=dict(dataset=dict(type='ImageLabelDataset', reader=memory_reader(4)))))
+    assert report.ok and report.datasets['train_dataloader']['files_read'] == 'none (made in memory)'
+
+
+def test_report_shows_some_and_keeps_all():
+    report = Report()
+    for number in range(30):
+        report.add('error', 'image', 'train', f'file{number}')
+    text = report.text(limit=3)
+    assert 'ERROR image, train: 30' in text and 'file2' in text and 'file3' not in text and 'and 27 more' in text
+    assert len(report.as_dict()['findings']) == 30 and report.as_dict()['ok'] is False
+    with pytest.raises(ValueError, match='fatal'):
+        report.add('fatal', 'image', 'train', 'x')

@@ -1,0 +1,242 @@
+"""Image, masks and labels keep together through every transform."""
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from weclip_sam.datasets import ImageLabelDataset, Reader, Record, SampleIndex, Vocabulary
+from weclip_sam.datasets.frame import Frame
+from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.registry import TRANSFORMS
+from weclip_sam.structures import MaskSet
+
+HEIGHT, WIDTH = 60, 90
+
+
+def _masks() -> np.ndarray:
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    disc = (rows - 25) ** 2 + (cols - 30) ** 2 < 18 ** 2
+    box = (rows > 20) & (rows < 50) & (cols > 40) & (cols < 80)
+    corner = rows * 2 + cols < 40
+    return np.stack([disc, box, corner])
+
+
+def _coded(masks: np.ndarray) -> np.ndarray:
+    code = sum(mask.astype(np.int64) << i for i, mask in enumerate(masks))
+    return np.repeat((code * 32).astype(np.uint8)[..., None], 3, axis=2)
+
+
+class _Bank:
+    def get(self, image_id):
+        masks = torch.from_numpy(_masks())
+        ones = torch.ones(3)
+        return MaskSet(masks, torch.tensor([0, 1, 2]), ones, ones, torch.zeros(3, dtype=torch.long))
+
+
+class _CodedReader(Reader):
+    """One image whose colour encodes its masks; the label map is its first mask."""
+
+    def __init__(self):
+        super().__init__(Vocabulary.build(['a', 'b', 'c']), [Record('only', (0, 1))])
+
+    def load_image(self, index):
+        from PIL import Image
+        return Image.fromarray(_coded(_masks()))
+
+    def load_ground_truth(self, index):
+        return _masks()[0].astype(np.uint8)
+
+    def check_masks(self):
+        pass
+
+
+def _dataset(*steps, truth=False):
+    first = [dict(type='UseGroundTruth')] if truth else []
+    return ImageLabelDataset(_CodedReader(), [*first, *steps, dict(type='PackSample')], with_masks=truth,
+                             mask_bank=dict(bank=_Bank()))
+
+
+def _decoded(item, bit: int) -> torch.Tensor:
+    code = (item['inputs'][0].float() / 32).round().long()
+    return (code >> bit & 1).bool()
+
+
+@pytest.mark.parametrize('position', range(6))
+def test_masks_follow_scale_crop_flip(position):
+    # Nearest filtering of the image makes the comparison exact, pixel by pixel.
+    dataset = _dataset(dict(type='RandomScale', ratio=(0.5, 2), interpolation='nearest'), dict(type='RandomFlip'),
+                       dict(type='RandomCrop', size=64, fill=(0, 0, 0)), truth=True)
+    item = dataset[SampleIndex(0, seed=3, position=position)]
+    sample = item['data_samples']
+    assert item['inputs'].shape == (3, 64, 64)
+    for mask, level in zip(sample.mask_set.masks, sample.mask_set.level.tolist(), strict=True):
+        # Pillow's nearest may break ties the other way at cell borders.
+        assert (mask != _decoded(item, level)).float().mean() < 0.01
+        assert not (mask & sample.padding_mask).any()
+    inside = ~sample.padding_mask
+    assert torch.all(sample.pixel_labels[sample.padding_mask] == 255)
+    disagree = (sample.pixel_labels[inside] == 1) != _decoded(item, 0)[inside]
+    assert disagree.float().mean() < 0.01
+
+
+@pytest.mark.parametrize('factor', [0.5, 0.7, 1.3, 2.0])
+def test_masks_stay_aligned_with_smooth_resizing(factor):
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    disc = (rows - 22.3) ** 2 + (cols - 51.6) ** 2 < 15 ** 2
+    step = TRANSFORMS.build(dict(type='RandomScale', ratio=(factor, factor)))
+    results = step(dict(image=np.repeat(disc[..., None], 3, axis=2).astype(np.uint8) * 255,
+                        frame=Frame.whole(HEIGHT, WIDTH), rng=np.random.default_rng(0)))
+    mask = results['frame'].take(torch.from_numpy(disc), False).numpy().astype(float)
+    picture = results['image'][..., 0] / 255
+    for axis in np.indices(mask.shape):
+        shift = (axis * mask).sum() / mask.sum() - (axis * picture).sum() / picture.sum()
+        # Nearest cannot do better than a quarter of a pixel at a factor of 0.5.
+        assert abs(shift) < 0.3
+    assert abs(mask.sum() / picture.sum() - 1) < 0.03
+
+
+def test_flip_twice_is_nothing():
+    frame = Frame.whole(3, 5)
+    assert np.array_equal(frame.flip().flip().cols, frame.cols)
+    item = _dataset(dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=1.0))[0]
+    assert item['data_samples'].flip is False
+    assert torch.equal(item['inputs'], torch.from_numpy(_coded(_masks())).permute(2, 0, 1))
+
+
+def test_flip_mirrors_image_and_masks():
+    item = _dataset(dict(type='RandomFlip', prob=1.0))[0]
+    assert item['data_samples'].flip is True
+    assert torch.equal(item['data_samples'].mask_set.masks, torch.from_numpy(_masks()).flip(-1))
+    assert torch.equal(item['inputs'][0], torch.from_numpy(_coded(_masks())[..., 0].copy()).flip(-1))
+
+
+def test_small_image_is_padded_and_marked():
+    item = _dataset(dict(type='RandomCrop', size=(100, 120), fill=(1, 2, 3)))[SampleIndex(0, 1, 5)]
+    sample = item['data_samples']
+    top, left, bottom, right = sample.content_box
+    assert (bottom - top, right - left) == (HEIGHT, WIDTH)
+    assert sample.padding_mask.sum() == 100 * 120 - HEIGHT * WIDTH
+    assert item['inputs'][:, sample.padding_mask].unique(dim=1).tolist() == [[1], [2], [3]]
+    content = item['inputs'][:, top:bottom, left:right]
+    assert torch.equal(content, torch.from_numpy(_coded(_masks())).permute(2, 0, 1))
+    assert torch.equal(sample.mask_set.masks[:, top:bottom, left:right], torch.from_numpy(_masks()))
+
+
+def test_crop_positions_reach_all_corners():
+    crop = TRANSFORMS.build(dict(type='RandomCrop', size=4))
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(60):
+        results = crop(dict(image=np.zeros((5, 5, 3), np.uint8), frame=Frame.whole(5, 5), rng=rng))
+        seen.add((int(results['frame'].rows[0]), int(results['frame'].cols[0])))
+    assert seen == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_scale_range_is_covered():
+    scale = TRANSFORMS.build(dict(type='RandomScale', ratio=(0.5, 2.0)))
+    rng = np.random.default_rng(0)
+    heights = [scale(dict(image=np.zeros((40, 20, 3), np.uint8), frame=Frame.whole(40, 20), rng=rng))['image'].shape[0]
+               for _ in range(200)]
+    assert 20 <= min(heights) < 23 and 77 < max(heights) <= 80
+
+
+@pytest.mark.parametrize(('step', 'size'), [
+    (dict(type='Resize', size=(32, 48)), (32, 48)), (dict(type='ResizeLong', size=45), (30, 45)),
+    (dict(type='ResizeLong', size=200, only_shrink=True), (60, 90)), (dict(type='ResizeToMultiple'), (64, 96)),
+    (dict(type='PadToMultiple', divisor=16), (64, 96)), (dict(type='ResizeLong', size=1), (1, 1))])
+def test_sizes(step, size):
+    item = _dataset(step)[0]
+    assert item['inputs'].shape[1:] == size == item['data_samples'].img_shape
+    assert item['data_samples'].mask_set.size == size
+
+
+def test_pad_to_multiple_says_what_to_cut_back_to():
+    sample = _dataset(dict(type='PadToMultiple', divisor=16))[0]['data_samples']
+    assert sample.content_box == (0, 0, 60, 90)
+    assert sample.padding_mask[:60, :90].sum() == 0 and sample.padding_mask[60:].all()
+
+
+def test_resize_long_draws_from_a_range():
+    step = TRANSFORMS.build(dict(type='ResizeLong', size=(288, 290)))
+    rng = np.random.default_rng(0)
+    widths = {step(dict(image=np.zeros((10, 20, 3), np.uint8), frame=Frame.whole(10, 20), rng=rng))['image'].shape[1]
+              for _ in range(30)}
+    assert widths == {288, 289, 290}
+
+
+def test_masks_cropped_away_are_dropped():
+    step = dict(type='RandomCrop', size=8)
+    counts = {len(_dataset(step)[SampleIndex(0, 0, p)]['data_samples'].mask_set) for p in range(40)}
+    assert 0 in counts and counts <= {0, 1, 2, 3}
+
+
+def test_jitter_changes_colour_only_and_is_repeatable():
+    results = dict(image=np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8), frame=Frame.whole(8, 8))
+    jitter = TRANSFORMS.build(dict(type='ColorJitter', prob=1.0))
+    one = jitter({**results, 'rng': np.random.default_rng(5)})
+    two = jitter({**results, 'rng': np.random.default_rng(5)})
+    assert np.array_equal(one['image'], two['image']) and not np.array_equal(one['image'], results['image'])
+    assert np.abs(one['image'].astype(int) - results['image']).mean() < 60
+    off = TRANSFORMS.build(dict(type='ColorJitter', prob=0.0))({**results, 'rng': np.random.default_rng(5)})
+    assert np.array_equal(off['image'], results['image'])
+
+
+def test_missing_masks_are_an_error_or_none():
+    class Empty:
+        def get(self, image_id):
+            return None
+    load = TRANSFORMS.build(dict(type='LoadMasks', bank=Empty(), missing='none'))
+    assert load(dict(image_id='x', ori_shape=(2, 2)))['masks'] is None
+    with pytest.raises(ValueError, match="'x'.*make_masks"):
+        TRANSFORMS.build(dict(type='LoadMasks', bank=Empty()))(dict(image_id='x', ori_shape=(2, 2)))
+    with pytest.raises(ValueError, match=r'\(60, 90\).*\(2, 2\)'):
+        TRANSFORMS.build(dict(type='LoadMasks', bank=_Bank()))(dict(image_id='x', ori_shape=(2, 2)))
+
+
+def test_ground_truth_stays_at_the_original_size():
+    dataset = ImageLabelDataset(_CodedReader(), [dict(type='ResizeLong', size=32), dict(type='PackSample')],
+                                with_masks=True)
+    assert dataset[0]['data_samples'].ground_truth.shape == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize('config', [
+    dict(type='RandomScale', ratio=(2, 1)), dict(type='RandomCrop', size=0), dict(type='RandomFlip', prob=2),
+    dict(type='Resize', size=4, interpolation='cubic'), dict(type='ColorJitter', hue=0.9),
+    dict(type='LoadMasks', bank='x', missing='generate')])
+def test_bad_settings_are_refused(config):
+    with pytest.raises(ValueError, match='expected'):
+        TRANSFORMS.build(config)
+
+
+def test_masks_come_from_a_bank_on_disk(tmp_path):
+    load = TRANSFORMS.build(dict(type='LoadMasks', bank=str(tmp_path / 'bank'), missing='none'))
+    sample = dict(image_id='only', ori_shape=(HEIGHT, WIDTH))
+    assert load(dict(sample))['masks'] is None and not (tmp_path / 'bank').exists()  # reading makes no bank
+    with MaskBank(tmp_path / 'bank', fingerprint='generator') as bank:
+        bank.put('only', _Bank().get('only'))
+    assert torch.equal(load(dict(sample))['masks'].masks, torch.from_numpy(_masks()))
+    pickle.loads(pickle.dumps(load))  # goes to workers without its open files
+    with pytest.raises(FileNotFoundError, match='make_masks'):
+        TRANSFORMS.build(dict(type='LoadMasks', bank=str(tmp_path / 'none')))(dict(sample))
+    with pytest.raises(ValueError, match='other'):
+        TRANSFORMS.build(dict(type='LoadMasks', bank=str(tmp_path / 'bank'), fingerprint='other'))(dict(sample))
+
+
+def test_pixel_labels_made_offline_follow_the_image(tmp_path):
+    write_labels(tmp_path / 'only.png', np.where(_masks()[1], 2, 0))
+    steps = [dict(type='LoadPixelLabels', folder=str(tmp_path)), dict(type='RandomFlip', prob=1.0),
+             dict(type='PadToMultiple', divisor=64), dict(type='PackSample')]
+    labels = ImageLabelDataset(_CodedReader(), steps)[0]['data_samples'].pixel_labels
+    assert labels.dtype == torch.int64 and labels.shape == (64, 128)
+    assert torch.equal(labels[:HEIGHT, :WIDTH] == 2, torch.from_numpy(_masks()[1]).flip(-1))
+    assert torch.all(labels[HEIGHT:] == 255) and torch.all(labels[:, WIDTH:] == 255)
+    write_labels(tmp_path / 'only.png', np.full((HEIGHT, WIDTH), 4))
+    with pytest.raises(ValueError, match=r'only.png: label values \[4\]'):
+        ImageLabelDataset(_CodedReader(), steps)[0]
+
+
+def test_ground_truth_is_not_trained_on_by_accident():
+    with pytest.raises(ValueError, match='with_masks=True'):
+        ImageLabelDataset(_CodedReader(), [dict(type='UseGroundTruth')])[0]

@@ -1,0 +1,217 @@
+"""What a user can mend is one line with the nearest match."""
+import errno
+import os
+import signal
+
+import pytest
+
+from weclip_sam.engine import build_runner, explain, friendly_errors, load_config, prepare_work_dir
+from weclip_sam.engine.config import parse_options, use_amp, use_randomness, use_test_options
+from weclip_sam.engine.launch import start_distributed, use_resume
+
+
+def write_config(folder, text, name='leaf.py'):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_missing_config_names_the_nearest(tmp_path):
+    write_config(tmp_path / 'configs' / 'weclip_sam', 'model = dict()', 'weclip-sam_tiny_3k_shapes.py')
+    write_config(tmp_path / 'configs' / '_base_', 'model = dict()', 'weclip-sam_tiny_2k_shapes.py')
+    with pytest.raises(FileNotFoundError, match=r"Did you mean '.*configs/weclip_sam/weclip-sam_tiny_3k_shapes.py'"):
+        load_config(tmp_path / 'configs' / 'weclip' / 'weclip-sam_tiny_2k_shapes.py')
+
+
+@pytest.mark.parametrize('text, message', [
+    ('model = dict(', r'leaf.py: SyntaxError'),
+    ('model = undefined', 'undefined'),
+    ('_base_ = ["nowhere.py"]\nmodel = dict()', r'leaf.py: its _base_ is missing'),
+    ('optimizer = 1', "has no 'model'"),
+    ('model = dict()\ntrain_dataloder = dict()', "unknown key 'train_dataloder'. Did you mean 'train_dataloader'"),
+])
+def test_broken_configs(tmp_path, text, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_config(write_config(tmp_path, text))
+
+
+def test_helper_variables_are_fine(tmp_path):
+    text = 'crop = 64\ntrain_pipeline = []\ntta = dict(scales=(1.0,))\nmodel = dict(type="A", size=crop)'
+    assert load_config(write_config(tmp_path, text)).model.size == 64
+
+
+TEXT = 'model = dict(type="A", head=dict(width=3))\nlist_of = [dict(a=1), dict(a=2)]\nplain = dict(lr=1)'
+
+
+@pytest.mark.parametrize('option, path, value', [
+    ('model.head.width=5', 'model.head.width', 5), ('list_of.1.a=x', 'list_of.1.a', 'x'),
+    ('plain.lr=1e-3', 'plain.lr', 1e-3),
+    ('model.new=[1,2]', 'model.new', [1, 2]), ('load_from=some.pth', 'load_from', 'some.pth'),
+    ('plain.lr=a=b', 'plain.lr', 'a=b')])
+def test_options_change_the_config(tmp_path, option, path, value):
+    node = load_config(write_config(tmp_path, TEXT), [option])
+    for part in path.split('.'):
+        node = node[int(part)] if part.isdigit() else node[part]
+    assert node == value
+
+
+@pytest.mark.parametrize('option, message', [
+    ('modle.head.width=5', "the config has no 'modle'. Did you mean 'model'"),
+    ('model.haed.width=5', "model has no 'haed'. Did you mean 'head'"),
+    ('model.head.widht=5', "model.head has no 'widht'. Did you mean 'width'"),
+    ('list_of.2.a=1', "list of 2; '2' is no index"), ('list_of.x.a=1', "'x' is no index"),
+    ('plain.lr.deep=1', "plain.lr is 1, which has no 'deep'"), ('plain.lr', "expected key=value, got 'plain.lr'")])
+def test_misspelt_options_are_errors(tmp_path, option, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(write_config(tmp_path, TEXT), [option])
+
+
+def test_parse_options_values():
+    assert parse_options(['a=1', 'b=(1,2)', 'c=true', 'd=']) == dict(a=1, b=(1, 2), c=True, d='')
+
+
+def error_line(config, capsys):
+    with pytest.raises(SystemExit) as stopped, friendly_errors():
+        build_runner(config).train()
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(model__type='ToySegmentr'), "error: no model is called 'ToySegmentr'. Did you mean 'ToySegmentor'?"),
+    (dict(train_dataloader__dataset__type='ToyPicture'),
+     "error: no dataset is called 'ToyPicture'. Did you mean 'ToyPictures'?"),
+    (dict(val_evaluator__type='IouMetrik'), "Did you mean 'IoUMetric'?"),
+    (dict(optim_wrapper__optimizer__type='AdamWW'), "Did you mean 'AdamW'?"),
+    (dict(optim_wrapper__type='Bf16OptimWraper'), "Did you mean 'Bf16OptimWrapper'?"),
+    (dict(default_hooks__rng__type='RngStateHok'), "no hook is called 'RngStateHok'. Did you mean 'RngStateHook'?"),
+    (dict(custom_hooks__0__interval=5), 'error: CurriculumHook takes no settings besides its type'),
+    (dict(model__droput=0.1), "error: ToySegmentor takes no argument 'droput'. Did you mean 'dropout'?"),
+])
+def test_unknown_types_and_arguments_are_one_line(toy_config, capsys, options, message):
+    assert message in error_line(toy_config(**options), capsys)
+
+
+def test_real_faults_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), friendly_errors():
+        raise ZeroDivisionError
+    assert explain(RuntimeError('boom')) is None
+    assert explain(KeyError('some key')) is None
+    assert explain(TypeError('nothing known')) is None
+
+
+def test_traceback_is_kept_in_the_work_dir(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    with pytest.raises(SystemExit), friendly_errors(lambda: str(tmp_path)):
+        raise ValueError('a bad value')
+    assert 'error: a bad value\n(traceback:' in capsys.readouterr().err
+    assert 'raise ValueError' in (tmp_path / 'error.txt').read_text()
+    monkeypatch.setenv('WECLIP_SAM_TRACEBACK', '1')
+    with pytest.raises(ValueError), friendly_errors():
+        raise ValueError('a bad value')
+
+
+def test_disk_faults_and_dead_workers_are_explained(tmp_path):
+    full = explain(OSError(errno.ENOSPC, 'No space left on device', str(tmp_path / 'iter_5.pth')))
+    assert 'iter_5.pth: cannot be written, the disk is full' in full and 'MB free' in full
+    assert 'read-only' in explain(OSError(errno.EROFS, 'x', '/somewhere/file'))
+    assert 'a data worker died' in explain(RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.'))
+    remote = ValueError('Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call):\n'
+                        '  File "x"\nValueError: img_7: not an image')
+    assert explain(remote) == 'img_7: not an image'
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_run_with_a_hint_and_their_exit_code(capsys, number, code):
+    before = signal.getsignal(signal.SIGTERM)
+    closed = []
+    with pytest.raises(SystemExit) as stopped, friendly_errors(on_stop=lambda: 'Go on with: --resume'):
+        try:
+            os.kill(os.getpid(), number)
+            while True:
+                pass
+        finally:
+            closed.append(True)
+    assert stopped.value.code == code and closed
+    assert capsys.readouterr().err == 'stopped. Go on with: --resume\n'
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_interruption_that_a_library_caught_is_still_one(capsys):
+    with pytest.raises(SystemExit) as stopped, friendly_errors():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while True:
+                pass
+        except BaseException:
+            raise SyntaxError('failed to format')  # noqa: B904
+    assert stopped.value.code == 143 and capsys.readouterr().err == 'stopped.\n'
+
+
+def test_work_dir_is_probed(tmp_path, monkeypatch):
+    assert prepare_work_dir(tmp_path / 'a' / 'b') == str(tmp_path / 'a' / 'b')
+    assert list((tmp_path / 'a' / 'b').iterdir()) == []
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(ValueError, match='a file of that name is in the way'):
+        prepare_work_dir(tmp_path / 'file')
+
+    def refuse(fd):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(os, 'fsync', refuse)
+    with pytest.raises(OSError) as caught:
+        prepare_work_dir(tmp_path / 'full')
+    assert explain(caught.value).startswith(f'{tmp_path}/full: cannot be written, the disk is full')
+
+
+def test_launcher_needs_its_environment(toy_config, monkeypatch):
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match='lacks RANK, WORLD_SIZE, LOCAL_RANK; start it with `torchrun'):
+        start_distributed('pytorch', toy_config())
+    with pytest.raises(ValueError, match='SLURM_PROCID'):
+        start_distributed('slurm', toy_config())
+    with pytest.raises(ValueError, match="Did you mean 'slurm'"):
+        start_distributed('slrm', toy_config())
+
+
+def test_resume_auto_starts_afresh_where_there_is_nothing(toy_config, tmp_path):
+    config = toy_config()
+    prepare_work_dir(config.work_dir)
+    assert use_resume(config, None) is None and config.resume is False
+    assert use_resume(config, 'auto') is None and config.resume is False
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        use_resume(config, str(tmp_path / 'nowhere.pth'))
+
+
+def test_amp_test_options_and_seed(toy_config):
+    config = toy_config()
+    use_amp(config)
+    assert config.optim_wrapper.type == 'Bf16OptimWrapper'
+    config.optim_wrapper.type = 'AmpOptimWrapper'
+    with pytest.raises(ValueError, match='already'):
+        use_amp(config)
+    use_test_options(config)
+    assert 'test' not in config.model
+    use_test_options(config, tta=True, crf=True)
+    assert config.model.test.scales == (1.0, 0.75) and config.model.test.flip is True
+    assert config.model.test.crf.iterations == 10 and config.model.test.crf.bilateral_sxy == 64
+    use_randomness(config, seed=7)
+    assert config.randomness == dict(seed=7)
+    config.randomness = dict(seed=None)
+    use_randomness(config)
+    assert config.randomness.seed == 0
+
+
+def test_bf16_trains_in_bfloat16_and_keeps_float32_parameters(run_toy, monkeypatch):
+    import torch
+    seen = []
+    original = torch.nn.Conv2d.forward
+
+    def watch(self, x):
+        out = original(self, x)
+        seen.append(out.dtype)
+        return out
+    monkeypatch.setattr(torch.nn.Conv2d, 'forward', watch)
+    runner = run_toy(optim_wrapper__type='Bf16OptimWrapper', train_cfg__max_iters=2)
+    assert torch.bfloat16 in seen
+    assert {p.dtype for p in runner.model.parameters()} == {torch.float32}

@@ -1,0 +1,124 @@
+"""The command that checks data and checkpoints: what it prints, writes and returns."""
+import json
+import pickle
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from weclip_sam.engine.config import load_config
+from weclip_sam.engine.preflight import find_foundation, full_check, quick_check
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _model(**clip):
+    return dict(model=dict(type='WeClip', clip={**dict(type='FrozenClip', arch='tiny', checkpoint='random'), **clip}))
+
+
+def test_foundation_models_are_found_once():
+    sam = dict(type='FrozenSam', arch='tiny', checkpoint='random')
+    config = {**_model(), 'custom_hooks': [dict(generator=dict(type='MaskGenerator', sam=sam)), dict(sam=dict(sam))]}
+    assert [place for place, _ in find_foundation(config)] == ['model.clip', 'custom_hooks.0.generator.sam']
+    assert full_check(config).ok and quick_check(config).ok
+
+
+@pytest.mark.parametrize('check', [quick_check, full_check])
+def test_missing_checkpoints_are_errors_with_a_remedy(check, tmp_path):
+    config = _model(arch='ViT-B-16-quickgelu', checkpoint=str(tmp_path / 'ViT-B-16.pt'))
+    config['sam'] = dict(type='FrozenSam', arch='vit_b', checkpoint=str(tmp_path / 'sam_vit_b_01ec64.pth'))
+    report = check(config)
+    assert [(f.check, f.where) for f in report.errors] == [('checkpoint', 'model.clip'), ('checkpoint', 'sam')]
+    assert 'ViT-B-16.pt' in report.errors[0].message and 'MB' in report.errors[0].message
+    assert 'curl -LO' in report.errors[1].message
+
+
+class _Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, 'w')
+
+
+@pytest.mark.parametrize('content', ['sam', 'text', 'pickle'])
+def test_checkpoints_of_the_wrong_kind(content, tmp_path):
+    path = tmp_path / 'clip.pt'
+    if content == 'sam':
+        torch.save({'image_encoder.pos_embed': torch.zeros(1, 2, 2, 4)}, path)
+    elif content == 'text':
+        path.write_text('not a checkpoint')
+    else:
+        path.write_bytes(pickle.dumps(_Trap(str(tmp_path / 'sprung'))))
+    report = full_check(_model(checkpoint=str(path)))
+    assert [f.check for f in report.errors] == ['checkpoint'] and 'clip.pt' in report.errors[0].message
+    assert not (tmp_path / 'sprung').exists()
+
+
+def test_load_from_is_checked(tmp_path):
+    report = full_check(dict(load_from=str(tmp_path / 'gone.pth')))
+    assert report.errors[0].where == 'load_from' and 'gone.pth' in report.errors[0].message
+
+
+@pytest.fixture
+def config_file(tmp_path, write_photo):
+    for number in range(3):
+        write_photo(tmp_path / 'photos' / 'images' / f'{number}.png', number)
+    (tmp_path / 'photos' / 'labels.csv').write_text('image,classes\n0.png,cat\n1.png,cat;dog\n2.png,dog\n')
+    base = ROOT / 'configs' / '_base_' / 'datasets' / 'folder.py'
+    (tmp_path / 'config.py').write_text(f"_base_ = [r'{base}']\nmodel = {_model()['model']!r}\n")
+    return tmp_path / 'config.py'
+
+
+@pytest.fixture
+def write_photo():
+    def write(path, seed):
+        from PIL import Image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (40, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+        Image.fromarray(pixels.numpy()).save(path)
+    return write
+
+
+def _run(arguments):
+    main = runpy.run_path(str(ROOT / 'tools' / 'check_data.py'))['main']
+    with pytest.raises(SystemExit) as end:
+        main([str(a) for a in arguments])
+    return end.value.code
+
+
+def test_command(config_file, tmp_path, capsys):
+    options = ['--workers', 1, '--json', tmp_path / 'report.json', '--cfg-options', f'data_root={tmp_path / "photos"}']
+    assert _run([config_file, *options]) == 0
+    assert 'train_dataloader: images 3, classes 2' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'report.json').read_text())['ok'] is True
+    (tmp_path / 'photos' / 'images' / '1.png').write_bytes(b'')
+    assert _run([config_file, *options]) == 1
+    assert '1.png: not a readable image' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'report.json').read_text())['findings'][0]['check'] == 'image'
+
+
+def test_command_with_a_wrong_config(tmp_path, capsys):
+    assert _run([tmp_path / 'none.py']) == 2
+    assert 'none.py: no such config' in capsys.readouterr().err
+
+
+def test_missing_data_is_one_error(config_file, capsys):
+    assert _run([config_file, '--quick']) == 1
+    assert 'data/photos' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['voc', 'coco', 'folder', 'folder_masks'])
+def test_data_root_option(name, tmp_path):
+    base = ROOT / 'configs' / '_base_' / 'datasets' / f'{name}.py'
+    (tmp_path / 'leaf.py').write_text(f"_base_ = [r'{base}']\nmodel = dict(type='X')\n")
+    config = load_config(tmp_path / 'leaf.py', ['data_root=/new/place'])
+    loaders = [config[f'{part}_dataloader'] for part in ('train', 'val', 'test')]
+    roots = [loader.dataset.reader.data_root for loader in loaders if loader is not None]
+    assert roots == ['/new/place'] * (1 if name == 'folder' else 3)
+    if 'seed_dataset' in config:
+        assert config.seed_dataset.reader.data_root == '/new/place'
+    one = load_config(tmp_path / 'leaf.py', ['train_dataloader.dataset.reader.data_root=/only/here'])
+    assert one.train_dataloader.dataset.reader.data_root == '/only/here'
+    assert name == 'folder' or one.val_dataloader.dataset.reader.data_root == one.data_root

@@ -1,0 +1,111 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from weclip_sam.seeds.par import Par, neighbour_weights, pixel_adaptive_refinement, position_weights
+from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState
+
+
+def rand(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def by_hand(image, scores, dilations, iterations):
+    """The definition, pixel by pixel."""
+    _, height, width = image.shape
+    offsets = [(r * d, c * d) for d in dilations for r in (-1, 0, 1) for c in (-1, 0, 1) if r or c]
+    distance = torch.tensor([(r * r + c * c) ** 0.5 for r, c in offsets])
+    position = (-(distance / (distance.std() + 1e-8) / 0.3) ** 2).softmax(0)
+    for _ in range(iterations):
+        new = torch.empty_like(scores)
+        for y in range(height):
+            for x in range(width):
+                ys = [min(max(y + r, 0), height - 1) for r, _ in offsets]
+                xs = [min(max(x + c, 0), width - 1) for _, c in offsets]
+                colours = image[:, ys, xs]
+                spread = colours.std(1, keepdim=True) + 1e-8
+                weight = (-((colours - image[:, y, x, None]).abs() / spread / 0.3) ** 2).mean(0).softmax(0)
+                new[:, y, x] = (scores[:, ys, xs] * (weight + 0.01 * position)).sum(1)
+        scores = new
+    return scores
+
+
+def test_equals_the_definition():
+    images, scores = rand(2, 3, 6, 7), rand(3, 6, 7, seed=1)
+    index = torch.tensor([0, 0, 1])
+    result = pixel_adaptive_refinement(images, scores, index, iterations=2, dilations=(1, 3))
+    for sample in (0, 1):
+        expected = by_hand(images[sample], scores[index == sample], (1, 3), 2)
+        torch.testing.assert_close(result[index == sample], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_weights_sum_to_101_percent_and_stop_at_edges():
+    image = torch.zeros(1, 3, 8, 8)
+    image[..., 4:] = 1
+    weights = neighbour_weights(image, (1,))
+    torch.testing.assert_close(weights.sum(0), torch.full((1, 8, 8), 1.01))
+    torch.testing.assert_close(position_weights((1, 2)).sum(), torch.tensor(1.0))
+    scores = image[0, :1] * 0.5
+    refined = pixel_adaptive_refinement(image, scores, iterations=5, dilations=(1, 2))
+    assert refined[0, :, 4:].min() > 0.45 and refined[0, :, :4].max() < 0.05
+    blurred = pixel_adaptive_refinement(torch.zeros_like(image), scores, iterations=5, dilations=(1, 2))
+    assert 0.05 < blurred[0, :, 3].min() and blurred[0, :, 4].max() < 0.45
+
+
+def test_colour_scale_does_not_matter():
+    images, scores = rand(1, 3, 12, 12), rand(1, 12, 12, seed=1)
+    torch.testing.assert_close(pixel_adaptive_refinement(images * 255, scores, iterations=3, dilations=(1, 2)),
+                               pixel_adaptive_refinement(images, scores, iterations=3, dilations=(1, 2)),
+                               atol=1e-4, rtol=1e-4)
+
+
+def test_images_are_resized_to_the_scores():
+    images, scores = rand(1, 3, 16, 16), rand(1, 9, 11, seed=1)
+    resized = F.interpolate(images, (9, 11), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(pixel_adaptive_refinement(images, scores, iterations=2),
+                               pixel_adaptive_refinement(resized, scores, iterations=2))
+
+
+def test_no_maps_no_rounds_and_errors():
+    images = rand(2, 3, 8, 8)
+    assert pixel_adaptive_refinement(images, torch.zeros(0, 8, 8), torch.zeros(0, dtype=torch.long)).shape == (0, 8, 8)
+    scores = rand(2, 8, 8)
+    assert torch.equal(pixel_adaptive_refinement(images, scores, iterations=0), scores)
+    with pytest.raises(ValueError, match='3 maps for 2 images'):
+        pixel_adaptive_refinement(images, rand(3, 8, 8))
+    with pytest.raises(ValueError, match='dilations >= 1'):
+        pixel_adaptive_refinement(images, scores, dilations=(0,))
+    with pytest.raises(ValueError, match='downscale'):
+        Par(downscale=0)
+
+
+@pytest.fixture()
+def state():
+    maps = ClassMaps(rand(2, 4, 4, seed=2), torch.tensor([0, 2]), torch.tensor([1, 0]))
+    return SeedState(images=rand(3, 3, 16, 16), image_labels=torch.ones(3, 2, dtype=torch.bool),
+                     features=ClipFeatures(torch.zeros(0), torch.zeros(0), (4, 4)), text_features=torch.zeros(2, 4),
+                     clip=None, maps=maps)
+
+
+def test_step_refines_maps_and_background_together(state):
+    after = Par(iterations=2, dilations=(1, 2), background_power=2)(state)
+    scores = F.interpolate(state.maps.scores[:, None], (16, 16), mode='bilinear')[:, 0]
+    background = torch.stack([(1 - scores[0]) ** 2, torch.ones(16, 16), (1 - scores[1]) ** 2])
+    refined = pixel_adaptive_refinement(state.images, torch.cat([background, scores]), torch.tensor([0, 1, 2, 0, 2]),
+                                        2, (1, 2))
+    torch.testing.assert_close(after.background, refined[:3])
+    torch.testing.assert_close(after.maps.scores, refined[3:])
+    assert after.history['par'] is after.maps
+
+
+def test_step_keeps_a_background_made_earlier(state):
+    state.background = torch.full((3, 4, 4), 0.25)
+    after = Par(iterations=0)(state)
+    torch.testing.assert_close(after.background, torch.full((3, 16, 16), 0.25))
+
+
+def test_step_at_half_size_returns_full_size(state):
+    after = Par(iterations=1, downscale=2)(state)
+    assert after.maps.scores.shape == (2, 16, 16) and after.background.shape == (3, 16, 16)
+    with pytest.raises(ValueError, match='GradCam before'):
+        Par()(SeedState(state.images, state.image_labels, state.features, state.text_features, None))

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+import torch
+
+from weclip_sam.foundation.clip import FrozenClip
+from weclip_sam.foundation.text import text_features
+from weclip_sam.seeds import SeedPipeline
+from weclip_sam.structures import SeedState
+
+STEPS = [dict(type='GradCam'), dict(type='AttentionAffinity', layers=2), dict(type='Par', iterations=2),
+         dict(type='PixelLabels', min_margin=0.01)]
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+    card = {'embed_dim': 16, 'quick_gelu': True,
+            'vision_cfg': {'image_size': 32, 'layers': 3, 'width': 32, 'head_width': 16, 'patch_size': 8},
+            'text_cfg': {'context_length': 16, 'vocab_size': 49408, 'width': 16, 'heads': 1, 'layers': 1}}
+    path = tmp_path_factory.mktemp('card') / 'card.json'
+    path.write_text(json.dumps(card))
+    return FrozenClip(str(path), 'random')
+
+
+def make_state(clip, labels, seed=0):
+    rgb = torch.randint(0, 256, (len(labels), 3, 40, 48), generator=torch.Generator().manual_seed(seed)).float()
+    images = clip.normalize(rgb)
+    return SeedState(images=images, image_labels=torch.tensor(labels), features=clip.encode(images), rgb=rgb,
+                     text_features=text_features(clip, ['cat', 'dog', 'car', 'sky', 'road']), clip=clip)
+
+
+def test_images_to_labels(clip):
+    state = make_state(clip, [[True, False, True], [False, False, False], [False, True, False]])
+    after = SeedPipeline(STEPS)(state)
+    assert list(after.history) == ['gradcam', 'affinity', 'par']
+    assert after.pixel_labels.shape == (3, 40, 48) and after.pixel_labels.dtype == torch.int64
+    assert set(after.pixel_labels[0].unique().tolist()) <= {0, 1, 3, 255}
+    assert (after.pixel_labels[1] == 0).all()
+    assert set(after.pixel_labels[2].unique().tolist()) <= {0, 2, 255} and (after.pixel_labels[2] == 2).any()
+    assert state.maps is None and state.history == {}
+
+
+def test_a_batch_is_its_images_one_by_one(clip):
+    labels = [[True, False, True], [False, True, False]]
+    together = SeedPipeline(STEPS)(make_state(clip, labels))
+    whole = make_state(clip, labels)
+    for i in range(2):
+        one = SeedState(images=whole.images[i:i + 1], image_labels=whole.image_labels[i:i + 1],
+                        features=clip.encode(whole.images[i:i + 1]), text_features=whole.text_features, clip=clip)
+        alone = SeedPipeline(STEPS)(one)
+        assert (alone.pixel_labels[0] == together.pixel_labels[i]).float().mean() > 0.995
+        torch.testing.assert_close(alone.confidence[0], together.confidence[i], atol=1e-3, rtol=1e-3)
+
+
+def test_a_batch_without_any_label_and_repeats(clip):
+    nothing = SeedPipeline(STEPS)(make_state(clip, [[False] * 3] * 2))
+    assert (nothing.pixel_labels == 0).all()
+    labels = [[True, True, True]]
+    first, second = (SeedPipeline(STEPS)(make_state(clip, labels)) for _ in range(2))
+    assert torch.equal(first.pixel_labels, second.pixel_labels) and torch.equal(first.confidence, second.confidence)
+
+
+def test_no_host_transfer_between_features_and_labels(clip, monkeypatch):
+    state = make_state(clip, [[True, False, True]])
+    pipeline = SeedPipeline(STEPS)
+    for name in ('item', 'tolist', 'numpy', 'cpu', '__bool__', '__int__', '__float__'):
+        monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name: pytest.fail(f'Tensor.{name} waits for the host'))
+    pipeline(state)
+
+
+def test_errors(clip):
+    with pytest.raises(ValueError, match="unknown seed step 'GradCAM'.*Did you mean 'GradCam'"):
+        SeedPipeline([dict(type='GradCAM')])
+    with pytest.raises(ValueError, match='at least one step'):
+        SeedPipeline([])
+    assert repr(SeedPipeline(STEPS)) == 'SeedPipeline(GradCam -> AttentionAffinity -> Par -> PixelLabels)'
+    with pytest.raises(ValueError, match='image_labels'):
+        state = make_state(clip, [[True, False, True]])
+        state.image_labels = state.image_labels.repeat(2, 1)
+        SeedPipeline(STEPS)(state)

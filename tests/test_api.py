@@ -1,0 +1,195 @@
+"""The Segmenter: a checkpoint becomes a function of images, and says what is wrong with what it is given."""
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from weclip_sam.api import SegmentationResult, Segmenter
+from weclip_sam.datasets.image_io import ImageReadError, as_rgb, read_image
+from weclip_sam.datasets.shapes import CLASSES
+from weclip_sam.engine import load_config, safe_load
+from weclip_sam.engine.restore import parse_literal_config, restore_model
+from weclip_sam.registry import DATASETS
+
+
+@pytest.fixture(scope='module')
+def checkpoint(trained_run):
+    return trained_run / 'iter_2.pth'
+
+
+@pytest.fixture(scope='module')
+def segmenter(checkpoint):
+    return Segmenter(checkpoint, 'cpu')
+
+
+@pytest.fixture
+def photo():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (37, 61, 3), dtype=np.uint8)
+
+
+def test_it_needs_no_data_set_and_gives_the_models_own_predictions(checkpoint, segmenter, trained_run, monkeypatch):
+    config = load_config(next(trained_run.glob('*.py')))
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    model, _, meta = restore_model(checkpoint)
+    expected = []
+    for item in (dataset[index] for index in range(3)):
+        data = model.data_preprocessor(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))
+        with torch.no_grad():
+            expected.append(model(data['inputs'], data['data_samples'], mode='predict')[0].prediction.numpy())
+    pictures = [dataset.load_image(index) for index in range(3)]
+    monkeypatch.setattr('weclip_sam.datasets.image_label.ImageLabelDataset.__init__', None)
+    labels = [segmenter(picture).labels for picture in pictures]
+    assert meta['classes'] == CLASSES and segmenter.classes == ('background', *CLASSES)
+    assert labels[0].dtype == np.uint8 and np.array_equal(labels, expected)
+    assert len(np.unique(labels)) > 1  # random weights, but not one colour everywhere
+
+
+def test_images_of_any_kind_and_size(segmenter, photo, tmp_path):
+    grey = photo[..., 0]
+    kinds = [photo, grey, grey[..., None], np.dstack([photo, grey]), grey.astype(np.uint16) * 257, grey > 99,
+             Image.fromarray(photo), Image.fromarray(photo).convert('CMYK'), Image.fromarray(photo).convert('P'),
+             Image.fromarray(grey), photo[:1, :1], photo[:, :1], photo[:1]]
+    results = segmenter(kinds, probabilities=True)
+    for kind, result in zip(kinds, results, strict=True):
+        size = (kind.height, kind.width) if isinstance(kind, Image.Image) else kind.shape[:2]
+        assert result.labels.shape == size and result.image.shape == (*size, 3)
+        assert result.probabilities.shape == (11, *size)
+        assert np.allclose(result.probabilities.astype(float).sum(0), 1, atol=0.01)
+        assert np.array_equal(result.probabilities.argmax(0), result.labels) or result.labels.size > 1000
+        assert result.overlay().size == size[::-1]
+    assert np.array_equal(results[0].labels, results[6].labels)
+    assert np.array_equal(results[1].labels, results[9].labels)
+    # A camera that was held upright: the labels are of the picture as people see it.
+    path = tmp_path / 'turned.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo).save(path, exif=exif)
+    assert segmenter(path).labels.shape == (61, 37) == segmenter(str(path)).labels.shape
+
+
+def test_a_batch_changes_nothing(segmenter, photo):
+    images = [photo, photo[:20], photo[::-1], photo]
+    together = segmenter(images, batch_size=3, probabilities=True)
+    for image, result in zip(images, together, strict=True):
+        alone = segmenter(image, probabilities=True)
+        assert np.abs(alone.probabilities.astype(float) - result.probabilities.astype(float)).max() < 2e-3
+    assert np.array_equal(together[0].labels, together[3].labels)
+    assert segmenter([]) == []
+
+
+def test_large_images_are_segmented_smaller(checkpoint, photo):
+    big = np.kron(photo, np.ones((4, 4, 1), np.uint8))
+    seen = []
+    segmenter = Segmenter(checkpoint, 'cpu', max_side=61)
+    segmenter.model.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
+    result = segmenter(big, probabilities=True)
+    assert result.labels.shape == (148, 244) and result.probabilities.shape == (11, 148, 244)
+    assert seen == [(1, 3, 40, 64)]  # 37 x 61 in whole patches of 8
+
+
+def test_multi_scale_and_crf_are_applied(checkpoint, segmenter, photo):
+    fused = Segmenter(checkpoint, 'cpu', multi_scale=True, crf=dict(iterations=1))
+    assert fused.model.test_cfg['scales'] == (1.0, 0.75) and fused.model.test_cfg['flip']
+    assert fused.model.test_cfg['crf'] == dict(iterations=1)
+    plain, other = (each(photo, probabilities=True).probabilities for each in (segmenter, fused))
+    assert plain.shape == other.shape and not np.array_equal(plain, other)
+
+
+def test_bad_images_are_named_and_the_rest_goes_on(segmenter, photo, tmp_path):
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'\x89PNG\r\n\x1a\n and then nothing')
+    images = [photo, tmp_path / 'none.jpg', broken, photo.astype(float), torch.zeros(3, 8, 8).numpy(), 7,
+              photo[:0], photo]
+    outcome = dict(segmenter.stream(images))
+    assert sorted(outcome) == list(range(8))
+    assert isinstance(outcome[0], SegmentationResult) and isinstance(outcome[7], SegmentationResult)
+    for index, text in {1: 'none.jpg: no such file', 2: 'broken.png: not a readable image',
+                        3: 'image 3: expected uint8', 4: 'permute(1, 2, 0)', 5: 'got int',
+                        6: 'at least one pixel'}.items():
+        assert isinstance(outcome[index], ImageReadError) and text in str(outcome[index])
+    with pytest.raises(ImageReadError, match='none.jpg'):
+        segmenter(images[:2])
+    with pytest.raises(ValueError, match='batch_size'):
+        list(segmenter.stream([photo], batch_size=0))
+
+
+def test_a_fault_of_one_image_in_a_batch_is_its_own(segmenter, photo, monkeypatch):
+    predict = segmenter._predict
+
+    def out_of_memory(inputs, samples, probabilities):
+        if any(s.image_id == 'image 1' for s in samples):
+            raise RuntimeError('out of memory')
+        return predict(inputs, samples, probabilities)
+    monkeypatch.setattr(segmenter, '_predict', out_of_memory)
+    outcome = dict(segmenter.stream([photo] * 3))
+    assert isinstance(outcome[1], RuntimeError) and str(outcome[1]) == 'image 1: out of memory'
+    assert outcome[0].labels.shape == outcome[2].labels.shape == (37, 61)
+
+
+def test_the_result_counts_saves_and_names(tmp_path):
+    labels = np.array([[0, 2], [2, 2]], np.uint8)
+    result = SegmentationResult(labels, ('background', 'cat', 'dog'), np.zeros((2, 2, 3), np.uint8),
+                                palette=[(0, 0, 0), (9, 0, 0), (0, 9, 1)])
+    assert result.areas() == {'dog': 0.75, 'background': 0.25} and list(result.areas()) == ['dog', 'background']
+    assert result.mask('dog').sum() == 3 and not result.mask('cat').any()
+    with pytest.raises(ValueError, match="Did you mean 'dog'"):
+        result.mask('dgo')
+    result.save(tmp_path / 'a' / 'x.png', tmp_path / 'a' / 'x.jpg')
+    with Image.open(tmp_path / 'a' / 'x.png') as image:
+        assert image.mode == 'P' and np.array_equal(np.asarray(image), labels)
+        assert image.getpalette()[6:9] == [0, 9, 1]
+    assert read_image(tmp_path / 'a' / 'x.jpg').size == (2, 2)
+    with pytest.raises(ValueError, match='keeps every value'):
+        result.save(tmp_path / 'x.jpg')
+    with pytest.raises(ValueError, match='.png, .jpg or .webp'):
+        result.save(tmp_path / 'x.png', tmp_path / 'x.gif')
+
+
+def test_what_is_wrong_with_a_checkpoint_is_said(checkpoint, tmp_path):
+    with pytest.raises(FileNotFoundError, match="Did you mean 'iter_2.pth'"):
+        Segmenter(checkpoint.with_name('iter_3.pth'))
+    with pytest.raises(ValueError, match='device .*cannot be used'):
+        Segmenter(checkpoint, 'warp')
+    with pytest.raises(ValueError, match='max_side'):
+        Segmenter(checkpoint, 'cpu', max_side=3)
+    content = safe_load(checkpoint)
+
+    def changed(**meta):
+        path = tmp_path / 'changed' / 'x.pth'
+        path.parent.mkdir(exist_ok=True)
+        torch.save(dict(state_dict=content['state_dict'], meta={**content['meta'], **meta}), path)
+        return path
+    text = content['meta']['cfg']
+    for bad in ("import os\n", "x = open('/etc/passwd')\n", "x = dict(**{})\n", "x = (lambda: 1)()\n", "a.b = 1\n"):
+        with pytest.raises(ValueError, match='Nothing was executed'):
+            Segmenter(changed(cfg=bad + text), 'cpu')
+    with pytest.raises(ValueError, match='cannot be read'):
+        Segmenter(changed(cfg='model = ('), 'cpu')
+    with pytest.raises(ValueError, match='holds no config, and none lies beside it'):
+        Segmenter(changed(cfg=''), 'cpu')
+    with pytest.raises(ValueError, match='does not fit this model'):
+        Segmenter(checkpoint, 'cpu', options={'model.decoder.dim': 64})
+    with pytest.raises(ValueError, match='no .dokoder.'):
+        Segmenter(checkpoint, 'cpu', options=['model.dokoder.dim=64'])
+    # A checkpoint without a config is served by the config dumped beside it.
+    path = changed(cfg='')
+    path.with_name('dumped.py').write_text(text)
+    assert Segmenter(path, 'cpu').classes[1:] == CLASSES
+
+
+def test_a_dumped_config_reads_back_as_it_was(trained_run):
+    dumped = next(trained_run.glob('*.py'))
+    assert parse_literal_config(dumped.read_text(), 'x').to_dict() == load_config(dumped).to_dict()
+    text = "a = dict(b=[1, -2.5, (None, True)], c={'x': set(), 3: {4}}, d=inf)"
+    assert parse_literal_config(text, 'x').to_dict() == dict(
+        a=dict(b=[1, -2.5, (None, True)], c={'x': set(), 3: {4}}, d=float('inf')))
+
+
+def test_arrays_become_the_pictures_they_are():
+    assert as_rgb(np.array([[True, False]])).tobytes() == bytes([255] * 3 + [0] * 3)
+    assert as_rgb(np.array([[65535, 256]], np.uint16)).tobytes() == bytes([255] * 3 + [1] * 3)
+    clear = as_rgb(np.array([[[10, 20, 30, 0]]], np.uint8))
+    assert clear.mode == 'RGB' and clear.getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(ImageReadError, match='max_pixels=3'):
+        as_rgb(np.zeros((2, 2), np.uint8), max_pixels=3)

@@ -1,0 +1,327 @@
+"""The bank gives back what was put, survives kills and corruption, and refuses the masks of other data."""
+import contextlib
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.rle import decode_masks, encode_masks, run_lengths
+from weclip_sam.structures import MaskSet
+
+
+def some_masks(seed=0, count=3, height=9, width=7):
+    generator = torch.Generator().manual_seed(seed)
+    return MaskSet(torch.rand(count, height, width, generator=generator) > 0.6,
+                   torch.randint(0, 3, (count,), generator=generator),
+                   torch.rand(count, generator=generator), torch.rand(count, generator=generator),
+                   torch.zeros(count, dtype=torch.long))
+
+
+def assert_same(one, two):
+    for name in ('masks', 'level', 'predicted_iou', 'stability', 'sample_index'):
+        a, b = getattr(one, name), getattr(two, name)
+        assert a.dtype == b.dtype and torch.equal(a, b), name
+
+
+def shard_of(root):
+    shards = sorted(root.glob('shard-*.masks'))
+    assert len(shards) == 1
+    return shards[0]
+
+
+@pytest.mark.parametrize('count', [0, 1, 5])
+def test_round_trip_is_exact(tmp_path, count):
+    bank = MaskBank(tmp_path / 'bank', 'generator', 'shapes')
+    masks = some_masks(count, count)
+    bank.put('2007_000027', masks)
+    assert_same(bank.get('2007_000027'), masks)
+    again = MaskBank(tmp_path / 'bank', 'generator', 'shapes', mode='r')
+    assert_same(again.get('2007_000027', size=(9, 7)), masks)
+    assert '2007_000027' in again and len(again) == 1 and again.get('other') is None
+
+
+def test_ids_are_sorted_and_unusual_ids_work(tmp_path):
+    bank = MaskBank(tmp_path)
+    names = ['b', 'a/é x', 'line\nbreak', '"quoted"', 'c' * 300]
+    for i, name in enumerate(names):
+        bank.put(name, some_masks(i))
+    again = MaskBank(tmp_path, mode='r')
+    assert again.ids() == sorted(names)
+    for i, name in enumerate(names):
+        assert_same(again.get(name), some_masks(i))
+
+
+def test_putting_twice_keeps_the_first(tmp_path):
+    bank = MaskBank(tmp_path)
+    bank.put('a', some_masks(0))
+    bank.put('a', some_masks(1))
+    assert_same(MaskBank(tmp_path).get('a'), some_masks(0))
+
+
+@pytest.mark.parametrize('kind, kwargs', [('generator', dict(fingerprint='other')), ('dataset', dict(dataset='other'))])
+def test_bank_of_others_is_refused(tmp_path, kind, kwargs):
+    MaskBank(tmp_path, 'g1', 'voc')
+    MaskBank(tmp_path)  # not asked, not checked
+    words = rf"bank\.json: this bank was made for {kind} '(g1|voc)', but 'other'.*one data set"
+    with pytest.raises(ValueError, match=words):
+        MaskBank(tmp_path, **kwargs)
+
+
+def test_other_size_is_refused(tmp_path):
+    bank = MaskBank(tmp_path)
+    bank.put('a', some_masks())
+    with pytest.raises(ValueError, match=r"shard-.*'a' are \(9, 7\), the image is \(7, 9\)"):
+        bank.get('a', size=(7, 9))
+
+
+def test_bad_use(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no mask bank in .*make_masks'):
+        MaskBank(tmp_path / 'none', mode='r')
+    assert not (tmp_path / 'none').exists()
+    bank = MaskBank(tmp_path)
+    with pytest.raises(ValueError, match='non-empty string'):
+        bank.put(7, some_masks())
+    with pytest.raises(ValueError, match='several images'):
+        bank.put('a', MaskSet.stack([some_masks(), some_masks()]))
+    with pytest.raises(ValueError, match="mode 'r'"):
+        MaskBank(tmp_path, mode='r').put('a', some_masks())
+    with pytest.raises(ValueError, match="mode must be 'r'"):
+        MaskBank(tmp_path, mode='w')
+
+
+@pytest.mark.parametrize('text, words', [('{', 'damaged'), ('[]', 'not the header'),
+                                         ('{"format": "x"}', 'not the header')])
+def test_damaged_header(tmp_path, text, words):
+    MaskBank(tmp_path, 'g')
+    (tmp_path / 'bank.json').write_text(text)
+    with pytest.raises(ValueError, match=rf'bank\.json: .*{words}'):
+        MaskBank(tmp_path)
+
+
+def test_missing_header_is_not_invented(tmp_path):
+    MaskBank(tmp_path, 'g').put('a', some_masks())
+    (tmp_path / 'bank.json').unlink()
+    with pytest.raises(ValueError, match='holds mask shards'):
+        MaskBank(tmp_path, 'h')
+
+
+def test_torn_tail_is_ignored_at_every_byte(tmp_path):
+    bank = MaskBank(tmp_path)
+    for i in range(3):
+        bank.put(f'i{i}', some_masks(i, 2, 4, 4))
+    shard = shard_of(tmp_path)
+    whole = shard.read_bytes()
+    begin = whole.rstrip(b'\n').rindex(b'\n') + 1
+    for cut in range(begin, len(whole)):
+        shard.write_bytes(whole[:cut])
+        again = MaskBank(tmp_path)
+        assert again.ids() == ['i0', 'i1']
+        assert again.get('i2') is None
+    again.put('i2', some_masks(2, 2, 4, 4))
+    assert shard.read_bytes() == whole[:-1]  # a new process never appends to a torn shard
+    final = MaskBank(tmp_path, mode='r')
+    for i in range(3):
+        assert_same(final.get(f'i{i}'), some_masks(i, 2, 4, 4))
+
+
+@pytest.mark.parametrize('index', [b'', b'garbage\n', b'["i0", 0, 5]\n', b'["i0", 3, 99]\n', b'[',
+                                   b'["i0", 0, 99999]\n'])
+def test_index_is_only_a_convenience(tmp_path, index):
+    bank = MaskBank(tmp_path)
+    for i in range(3):
+        bank.put(f'i{i}', some_masks(i))
+    shard_of(tmp_path).with_suffix('.index').write_bytes(index)
+    with pytest.warns() if b', 5]' in index else _silence():
+        again = MaskBank(tmp_path)
+        found = [again.get(f'i{i}') for i in range(3)]
+    for i in range(1 if b', 5]' in index else 0, 3):
+        assert_same(found[i], some_masks(i))
+
+
+def _silence():
+    stack = contextlib.ExitStack()
+    stack.enter_context(warnings.catch_warnings())
+    warnings.simplefilter('error')
+    return stack
+
+
+def test_damaged_record_counts_as_missing_and_can_be_replaced(tmp_path):
+    bank = MaskBank(tmp_path)
+    for i in range(3):
+        bank.put(f'i{i}', some_masks(i))
+    shard = shard_of(tmp_path)
+    lines = shard.read_bytes().split(b'\n')
+    lines[1] = lines[1].replace(b'"level":[', b'"level":{', 1)
+    shard.write_bytes(b'\n'.join(lines))
+    again = MaskBank(tmp_path)
+    with pytest.warns(UserWarning, match=r"shard-.*\.masks: the record of 'i1' at byte \d+ is damaged"):
+        assert again.get('i1') is None
+    again.put('i1', some_masks(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # whether the damaged shard is asked first depends on its random name
+        assert_same(MaskBank(tmp_path).get('i1'), some_masks(1))
+    assert_same(again.get('i2'), some_masks(2))
+
+
+def test_readers_see_what_others_add(tmp_path):
+    writer, reader = MaskBank(tmp_path), MaskBank(tmp_path, mode='r')
+    writer.put('a', some_masks(0))
+    assert len(reader) == 0
+    assert_same(reader.get('a'), some_masks(0))
+    with open(shard_of(tmp_path), 'ab') as file:  # half a line: being written
+        file.write(b'12345678 {"id":')
+    reader.refresh()
+    assert reader.ids() == ['a']
+
+
+def _fill(root, names, seconds=0.0):
+    bank = MaskBank(root, 'g', 'd')
+    for name in names:
+        bank.put(name, some_masks(int(name)))
+        time.sleep(seconds)
+
+
+def test_several_processes_fill_one_bank(tmp_path):
+    context = multiprocessing.get_context('fork')
+    names = [str(i) for i in range(24)]
+    workers = [context.Process(target=_fill, args=(tmp_path, names[k::3])) for k in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    bank = MaskBank(tmp_path, 'g', 'd', mode='r')
+    assert bank.ids() == sorted(names)
+    assert len(list(tmp_path.glob('shard-*.masks'))) == 3
+    for name in names:
+        assert_same(bank.get(name), some_masks(int(name)))
+
+
+def test_forked_and_pickled_banks_write_their_own_shard(tmp_path):
+    bank = MaskBank(tmp_path)
+    bank.put('0', some_masks(0))
+    child = multiprocessing.get_context('fork').Process(target=bank.put, args=('1', some_masks(1)))
+    child.start()
+    child.join()
+    pickle.loads(pickle.dumps(bank)).put('2', some_masks(2))
+    bank.put('3', some_masks(3))
+    assert len(list(tmp_path.glob('shard-*.masks'))) == 3
+    bank.close()
+    again = MaskBank(tmp_path, mode='r')
+    for i in range(4):
+        assert_same(again.get(str(i)), some_masks(i))
+
+
+def test_kill_loses_nothing_that_was_put(tmp_path):
+    names = [str(i) for i in range(4000)]
+    for attempt in range(3):
+        child = multiprocessing.get_context('fork').Process(target=_fill, args=(tmp_path, names))
+        child.start()
+        time.sleep(0.05 + 0.04 * attempt)
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    bank = MaskBank(tmp_path, 'g', 'd')
+    done = len(bank)
+    assert bank.ids() == sorted(names[:done])  # in order, without a gap
+    for name in names[:done:7]:
+        assert_same(bank.get(name), some_masks(int(name)))
+
+
+def test_full_disk_leaves_earlier_masks_intact(tmp_path):
+    bank = MaskBank(tmp_path)
+    bank.put('a', some_masks(0))
+    real = bank._writer._shard
+
+    class Full:
+        fileno, truncate, seek, close = real.fileno, real.truncate, real.seek, real.close
+
+        def write(self, data):
+            real.write(data[:11])
+            raise OSError(28, 'No space left on device')
+
+    bank._writer._shard = Full()
+    with pytest.raises(OSError, match="cannot add 'b'.*No space left.*intact"):
+        bank.put('b', some_masks(1))
+    bank._writer._shard = real
+    bank.put('c', some_masks(2))
+    again = MaskBank(tmp_path)
+    assert again.ids() == ['a', 'c']
+    assert_same(again.get('c'), some_masks(2))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.integers(0, 10 ** 6), new=st.binary(min_size=1, max_size=12), in_index=st.booleans())
+def test_random_corruption_never_gives_wrong_masks(tmp_path_factory, where, new, in_index):
+    root = tmp_path_factory.mktemp('bank')
+    bank = MaskBank(root)
+    for i in range(4):
+        bank.put(f'i{i}', some_masks(i))
+    path = shard_of(root).with_suffix('.index') if in_index else shard_of(root)
+    data = bytearray(path.read_bytes())
+    where %= len(data)
+    data[where:where + len(new)] = new
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        again = MaskBank(root)
+        intact = 0
+        for i in range(4):
+            found = again.get(f'i{i}')
+            if found is not None:
+                assert_same(found, some_masks(i))
+                intact += 1
+    # At most the records that the bytes touch are lost, and none that only the index lost.
+    assert intact >= 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2 ** 32 - 1), height=st.integers(1, 40), width=st.integers(1, 40), density=st.floats(0, 1))
+def test_rle_round_trip(seed, height, width, density):
+    masks = torch.from_numpy(np.random.default_rng(seed).random((2, height, width)) < density)
+    codes = encode_masks(masks)  # written by pycocotools, read by us
+    assert torch.equal(decode_masks(codes, height, width), masks)
+
+
+def test_rle_by_hand():
+    # Column by column: 2 background, 3 foreground, 1 background; small numbers are the characters from '0'.
+    assert encode_masks(torch.tensor([[[0, 1, 1], [0, 1, 0]]]).bool()) == ['231']
+    assert run_lengths('231').tolist() == [2, 3, 1]
+    assert run_lengths('0P4').tolist() == [0, 128]  # 128 = 0 + 4 * 32
+
+
+@settings(max_examples=200, deadline=None)
+@given(code=st.text(st.characters(min_codepoint=40, max_codepoint=130), max_size=30))
+def test_hostile_rle_is_an_error_not_a_crash(code):
+    try:
+        assert decode_masks([code], 5, 6).shape == (1, 5, 6)
+    except ValueError:
+        pass
+
+
+def test_huge_claims_are_refused():
+    with pytest.raises(ValueError, match='at most'):
+        decode_masks(encode_masks(torch.ones(1, 2, 2)), 10 ** 6, 10 ** 6)
+
+
+def test_record_with_valid_checksum_but_foreign_content(tmp_path):
+    bank = MaskBank(tmp_path)
+    bank.put('a', some_masks())
+    for content in (dict(id='b'),
+                    dict(id='b', size=[2, 2], level=[0], predicted_iou=[1], stability=[1], counts=['zzz']),
+                    dict(id='b', size=[2, 2], level=[7], predicted_iou=[1], stability=[1], counts=['04']),
+                    dict(id='b', size=['x', 2], level=[], predicted_iou=[], stability=[], counts=[]),
+                    dict(id='b', size=[2, 2], level=[0], predicted_iou=[1], stability=[1], counts=[3])):
+        text = json.dumps(content).encode()
+        (tmp_path / 'shard-foreign.masks').write_bytes(b'%08x %s\n' % (zlib.crc32(text), text))
+        with pytest.warns(UserWarning, match="'b'.*damaged"):
+            assert MaskBank(tmp_path).get('b') is None

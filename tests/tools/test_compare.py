@@ -1,0 +1,354 @@
+"""The comparison: planning, running and continuing stages (of stub tools), and the report of what they leave."""
+import dataclasses
+import html.parser
+import importlib.util
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.datasets.shapes import CLASSES
+from weclip_sam.datasets.shapes_reader import ShapesReader
+from weclip_sam.engine import load_config
+from weclip_sam.engine.comparison import load_experiment
+from weclip_sam.engine.comparison_results import collect
+from weclip_sam.engine.stages import is_finished, run_experiment
+from weclip_sam.evaluation.report import Spread, incomplete, main_columns, to_json, to_markdown
+from weclip_sam.evaluation.report_chart import apart, nice_step
+from weclip_sam.evaluation.report_html import to_html
+
+ROOT = Path(__file__).parents[2]
+CONFIG = str(ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py')
+IMAGES = 4
+SMALL = {'test_dataloader.dataset.reader.num_images': IMAGES, 'test_dataloader.dataset.reader.size': 48}
+EXPERIMENT = '''
+title = 'Shapes & <methods>'
+root = ROOT
+seeds = 2
+tests = ['single', 'crf']
+shared = [dict(name='first-seeds', tool='make_seeds', config=CONFIG)]
+methods = [
+    dict(name='Ours', note='one <stage>', stages=[dict(name='train', tool='train', config=CONFIG)],
+         tuning=[dict(what='box 0.4', where='tune', how='grid')]),
+    dict(name='Two-stage', uses=['first-seeds'], tests=['single'], stages=[
+        dict(name='merged', tool='make_seeds', config=CONFIG, once=True, arguments=['--labels', '{first-seeds}']),
+        dict(name='second', tool='train', config=CONFIG,
+             options={'model.rfm_start': 3, 'train_dataloader.dataset.pixel_labels': '{merged}'})])]
+pictures = dict(config=CONFIG, options=SMALL, count=2, extremes=1, focus='Ours')
+terms = ['the same 400 images']
+'''
+# A tool that leaves what the real one leaves, and writes down how it was called.
+STUB = '''
+import json, sys
+from pathlib import Path
+tool, args = Path(__file__).stem, sys.argv[1:]
+with open(Path(__file__).parent / 'calls.txt', 'a') as file:
+    file.write(json.dumps([tool, *args]) + chr(10))
+folder = Path(args[args.index('--out' if tool == 'make_seeds' else '--work-dir') + 1])
+assert folder.is_dir()
+if (Path(__file__).parent / ('break_' + folder.name)).exists():
+    sys.exit('error: broken on purpose')
+seed = int(args[args.index('--seed') + 1]) if '--seed' in args else 0
+if tool == 'test':
+    seed = int('seed1' in args[1])
+classes = dict(background=dict(IoU=90.0), bird=dict(IoU=40.0 + 2 * seed), boat=dict(IoU=None))
+summary = dict(wall_seconds=100.0 + 10 * seed, peak_memory_gb=dict(process=1.5), device='two CPUs')
+if tool == 'train':
+    (folder / 'iter_9.pth').write_text('old')
+    (folder / 'iter_10.pth').write_text('new')
+    (folder / 'last_checkpoint').write_text('/somewhere/else/iter_10.pth')
+    summary.update(trained_parameters=2_000_000, val=dict(mIoU=1.0, classes=classes),
+                   train_seeds={'pseudo labels': 70.0 + seed, 'seconds': 40.0, 'stages': {'gradcam': 45.0}})
+elif tool == 'test':
+    assert Path(args[1]).read_text() == 'new', args[1]
+    summary.update(test=dict(mIoU=(80.0 if '--crf' in args else 75.0) + seed, classes=classes))
+else:
+    summary.update(wall_seconds_of_all_runs=33.0, evaluation=dict(mIoU=60.0 + 5 * ('--labels' in args)), failed={})
+(folder / ('summary_test.json' if tool == 'test' else 'summary.json')).write_text(json.dumps(summary))
+'''
+
+
+@pytest.fixture
+def tools(tmp_path):
+    folder = tmp_path / 'tools'
+    folder.mkdir()
+    for name in ('train', 'test', 'make_seeds', 'make_masks'):
+        (folder / f'{name}.py').write_text(STUB)
+    return folder
+
+
+@pytest.fixture
+def experiment_file(tmp_path):
+    path = tmp_path / 'experiment.py'
+    path.write_text(EXPERIMENT.replace('CONFIG', repr(CONFIG)).replace('SMALL', repr(SMALL))
+                    .replace('= ROOT', f'= {str(tmp_path / "runs")!r}'))
+    return path
+
+
+def calls(tools):
+    path = tools / 'calls.txt'
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def value(call, key):
+    return call[call.index(key) + 1]
+
+
+def predict(folder, wrong):
+    """Predictions for the pictures' images: the truth, with a share of the columns turned into background."""
+    reader = ShapesReader('val', IMAGES, 48)
+    for index, record in enumerate(reader.records):
+        labels = reader.load_ground_truth(index).copy()
+        labels[:, :int(48 * wrong[index])] = 0
+        write_labels(folder / 'predictions' / f'{record.image_id}.png', labels)
+
+
+def test_stages_run_once_in_order_and_go_on_after_a_failure(experiment_file, tools, tmp_path, capsys):
+    experiment, runs = load_experiment(experiment_file), tmp_path / 'runs'
+    (tools / 'break_second').touch()
+    report = run_experiment(experiment, tools)
+    made = [(call[0], Path(value(call, '--out' if call[0] == 'make_seeds' else '--work-dir')).relative_to(runs))
+            for call in calls(tools)]
+    assert made == [(tool, Path(folder)) for tool, folder in [
+        ('train', 'ours/seed0/train'), ('test', 'ours/seed0/test-single'), ('test', 'ours/seed0/test-crf'),
+        ('make_seeds', 'shared/first-seeds'), ('make_seeds', 'two-stage/once/merged'),
+        ('train', 'two-stage/seed0/second'),
+        ('train', 'ours/seed1/train'), ('test', 'ours/seed1/test-single'), ('test', 'ours/seed1/test-crf'),
+        ('train', 'two-stage/seed1/second')]]
+    first, test, seeds, merged, second = (calls(tools)[i] for i in (0, 2, 3, 4, 9))
+    assert value(first, '--seed') == '0' and value(second, '--seed') == '1'
+    assert test[2].endswith('ours/seed0/train/iter_10.pth') and '--tta' in test and '--crf' in test
+    assert '--evaluate' in seeds and value(merged, '--labels') == str(runs / 'shared' / 'first-seeds')
+    assert second[-2:] == ['model.rfm_start=3', f'train_dataloader.dataset.pixel_labels={runs}/two-stage/once/merged']
+    assert sorted(report.failed) == [str(runs / f'two-stage/seed{seed}/second') for seed in (0, 1)]
+    assert 'broken on purpose' in report.failed[str(runs / 'two-stage/seed0/second')]
+    assert [Path(s).relative_to(runs).as_posix() for s in report.skipped] == [
+        'two-stage/seed0/test-single', 'two-stage/seed1/test-single']
+    assert 'broken on purpose' in capsys.readouterr().err
+    # The next time only what is missing runs; an attempt that was begun is resumed.
+    (tools / 'break_second').unlink()
+    (tools / 'calls.txt').unlink()
+    again = run_experiment(experiment, tools)
+    assert [call[0] for call in calls(tools)] == ['train', 'test'] * 2 and calls(tools)[0][-1] == '--resume'
+    assert not again.failed and len(again.ran) == 4 and len(again.found) == 8
+    record = json.loads((runs / 'two-stage/seed0/second/stage.json').read_text())
+    assert record['finished'] and record['seconds'] > 0 and record['peak_memory_gb'] > 0.001
+    assert all(is_finished(stage) for run in experiment.runs for stage in run.stages)
+
+
+def test_results_of_another_command_are_not_taken_for_these(experiment_file, tools):
+    run_experiment(load_experiment(experiment_file).only(['Ours']), tools)
+    text = experiment_file.read_text()
+    experiment_file.write_text(text.replace("tool='train', config=CONFIG)]".replace('CONFIG', repr(CONFIG)),
+                                            f"tool='train', config={CONFIG!r}, options=dict(a=1))]"))
+    with pytest.raises(ValueError, match=r'made by another command.*--cfg-options a=1.*Remove the folder'):
+        run_experiment(load_experiment(experiment_file), tools)
+
+
+@pytest.fixture
+def comparison(experiment_file, tools, tmp_path):
+    experiment = load_experiment(experiment_file)
+    run_experiment(experiment, tools)
+    predict(tmp_path / 'runs/ours/seed0/test-single', [0.0, 0.2, 0.9, 0.1])
+    predict(tmp_path / 'runs/two-stage/seed0/test-single', [0.3, 0.0, 0.1, 0.1])
+    shutil.rmtree(tmp_path / 'runs/ours/seed1/test-crf')
+    return collect(experiment, 'python tools/compare.py x')
+
+
+def test_what_is_measured_and_what_is_not(comparison):
+    cells = {column.title: [column.text(name) for name in ('Ours', 'Two-stage')] for column in main_columns(comparison)}
+    assert cells == {
+        'pseudo labels on train, mIoU': ['70.50 ± 0.71', '70.50 ± 0.71'],
+        'val mIoU, single scale': ['75.50 ± 0.71', '75.50 ± 0.71'], 'val mIoU, multi-scale + flip': ['–', '–'],
+        'val mIoU, multi-scale + flip + CRF': ['80.00', '–'], 'trained parameters': ['2.000 M', '2.000 M'],
+        # 100 and 110 s of training without 40 s of scoring labels; twice 33 s of making labels, shared or not.
+        'stages': ['1', '3'], 'wall time': ['1 min 05 s', '2 min 11 s'], 'peak memory, GB': ['1.50', '1.50']}
+    assert incomplete(comparison) == ['Ours, seed 1: test-crf has not run']
+    assert [column.best() for column in main_columns(comparison)] == [set()] * 6 + [{'Ours'}, set()]
+    assert comparison.about['machine'] == 'two CPUs'
+    terms = dict(comparison.checked_terms)
+    assert set(terms['training images'].values()) == {'ShapesReader, split train, num_images 400, size 112'}
+    data = json.loads(json.dumps(to_json(comparison)))
+    run = data['measured']['Two-stage']['runs'][1]
+    assert run['seed_steps'] == {'first-seeds': 60, 'merged': 65, 'gradcam': 45, 'labels taught': 71}
+    assert run['seconds'] == 136 and len(data['published_not_measured_here']) > 15
+    assert 'published' not in json.dumps(data['measured']).lower()
+
+
+def test_markdown_keeps_measured_and_published_apart(comparison):
+    text = to_markdown(comparison)
+    measured, published = text.split('## Published figures (not measured here)')
+    assert '| Ours | 70.50 ± 0.71 | 75.50 ± 0.71 | – | 80.00 | 2.000 M | 1 | **1 min 05 s** | 1.50 |' in measured
+    assert 'Swin-L' not in measured and '| FMA-WSSS | multi | Mask2Former, Swin-L |' in published
+    assert '| method | stages | backbone | extra model | multi-scale | CRF |' in published
+    assert '| WeCLIP (multi-scale, CRF) | single | frozen CLIP ViT-B/16 | none | yes | yes |' in published
+    assert '| Ours | box 0.4 | tune | grid |' in measured and '- Ours, seed 1: test-crf has not run' in measured
+    assert '| bird | 41.0 ± 1.4 | 41.0 ± 1.4 |' in measured and '| boat | – | – |' in measured
+
+
+class _Page(html.parser.HTMLParser):
+    """Tags that are opened and closed properly, sources of pictures, and the text by section."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.sources, self.text, self.section = [], [], [], {}, ''
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == 'section':
+            self.section = dict(attrs)['class']
+        self.sources += [v for k, v in attrs if k in ('src', 'href')]
+        if tag not in ('meta', 'img', 'br', 'path', 'circle', 'line'):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ('path', 'circle', 'line'):
+            assert self.open.pop() == tag
+        if tag == 'section':
+            self.section = ''
+
+    def handle_data(self, data):
+        self.text[self.section] = self.text.get(self.section, '') + data + ' '
+
+
+def test_the_page_is_whole_escaped_and_needs_nothing_else(comparison):
+    page, text = _Page(), to_html(comparison)
+    page.feed(text)
+    assert page.open == [] and 'script' not in page.tags and 'link' not in page.tags
+    assert page.sources and all(source.startswith('data:image/png;base64,') for source in page.sources)
+    assert 'http' not in text.replace('http-equiv', '') and 'url(' not in text
+    assert 'Shapes &amp; &lt;methods&gt;' in text and 'one &lt;stage&gt;' in text and '<methods>' not in text
+    assert 'Swin-L' in page.text['published'] and 'Swin-L' not in page.text['measured']
+    assert 'Nothing in this table was measured here' in page.text['published']
+    assert '75.50 ± 0.71' in page.text['measured'] and 'test-crf has not run' in page.text['warn']
+    # Image, truth and two methods: 2 chosen rows, the best, the worst, furthest ahead, furthest behind.
+    assert page.tags.count('img') == 6 * 4
+    assert list(comparison.pictures)[1:] == ['Best of Ours', 'Worst of Ours', 'Ours furthest ahead of all others',
+                                             'Ours furthest behind the best of the others']
+    rows = {title: [row.caption.split(':')[0] for row in rows] for title, rows in comparison.pictures.items()}
+    assert rows['Best of Ours'] == rows['Ours furthest ahead of all others'] == ['val_0_00000']
+    assert rows['Worst of Ours'] == rows['Ours furthest behind the best of the others'] == ['val_0_00002']
+    assert [title for title, _, _ in comparison.pictures['Best of Ours'][0].panels] == [
+        'image', 'ground truth', 'Ours', 'Two-stage']
+    assert comparison.pictures['Best of Ours'][0].panels[2][2] == '100'
+    assert [name for name, _ in comparison.legend] == list(CLASSES)
+
+
+@pytest.mark.skipif(shutil.which('chromium') is None, reason='chromium is not installed')
+def test_the_page_in_a_browser(comparison, tmp_path):
+    page, shot = tmp_path / 'report.html', tmp_path / 'shot.png'
+    page.write_text(to_html(comparison))
+    done = subprocess.run(['chromium', '--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking',
+                           '--hide-scrollbars', '--window-size=1280,2600', f'--user-data-dir={tmp_path / "profile"}',
+                           f'--screenshot={shot}', page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert shot.is_file(), done.stderr[-2000:]
+    from PIL import Image
+    pixels = np.asarray(Image.open(shot).convert('RGB')).astype(int)
+    assert pixels.shape == (2600, 1280, 3)
+    assert (pixels.min(-1) < 100).any(1).sum() > 800  # lines with ink on them
+    assert (np.ptp(pixels, -1) > 60).sum() > 20_000  # pictures: strong colours
+
+
+def test_the_tool_reports_and_its_exit_code_tells(experiment_file, tools, tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location('compare_tool', ROOT / 'tools' / 'compare.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(tool, 'run_experiment', lambda experiment: run_experiment(experiment, tools))
+    (tools / 'break_second').touch()
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(experiment_file), '--run', '--no-pictures', '--seeds', '1'])
+    out = capsys.readouterr().out
+    assert stop.value.code == 1 and 'not complete: Two-stage, seed 0: second failed or was stopped' in out
+    assert '| Ours |' in out and 'Swin-L' not in out
+    files = [tmp_path / 'runs' / f'report.{kind}' for kind in ('html', 'md', 'json')]
+    assert all(file.is_file() for file in files)
+    before = len(calls(tools))
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(experiment_file), '--collect', '--no-pictures', '--seeds', '1', '--out', str(tmp_path / 'else'),
+                   '--methods', 'Ours'])
+    assert stop.value.code == 0 and len(calls(tools)) == before and (tmp_path / 'else' / 'report.html').is_file()
+    tool.main([str(experiment_file), '--list'])
+    listed = capsys.readouterr().out
+    assert 'finished  python tools/train.py' in listed and 'to do     python tools/train.py' in listed
+
+
+@pytest.mark.parametrize('change, message', [
+    (("seeds = 2", "seedz = 2"), "unknown key 'seedz'. Did you mean 'seeds'"),
+    (("uses=['first-seeds']", "uses=['frist-seeds']"), "Did you mean 'first-seeds'"),
+    (("'{first-seeds}'", "'{first}'"), "'{first}' is no earlier stage. Did you mean 'first-seeds'"),
+    (("tool='train'", "tool='trian'"), "Did you mean 'train'"),
+    (("tests=['single']", "tests=['singel']"), "Did you mean 'single'"),
+    (("name='merged'", "name='first-seeds'"), "two stages are called 'first-seeds'"),
+    (("name='Two-stage'", "name='Ours'"), 'two methods have the same name'),
+    (("seeds = 2", "seeds = 0"), 'at least 1'), (("methods = [", "methods = [] and ["), 'names no methods'),
+    (("name='second'", "name='second stage'"), 'a name begins with a letter'),
+    (("note=", "nota="), "Did you mean 'note'")])
+def test_slips_in_an_experiment_file_are_named(experiment_file, change, message):
+    text = experiment_file.read_text()
+    assert change[0] in text
+    experiment_file.write_text(text.replace(*change))
+    with pytest.raises(ValueError) as error:
+        load_experiment(experiment_file)
+    assert message in str(error.value)
+
+
+def test_the_shipped_comparison_is_ready_to_run(monkeypatch, tmp_path):
+    """Every stage's config exists and takes its options, nothing points at another stage's folder by accident."""
+    monkeypatch.chdir(ROOT)
+    experiment = load_experiment('configs/compare/shapes.py', root=tmp_path)
+    assert experiment.seeds >= 3 and len(experiment.methods) >= 8 and experiment.tuning
+    stages = list(dict.fromkeys(stage for run in experiment.runs for stage in run.stages))
+    assert len({stage.folder for stage in stages}) == len(stages) > 50
+    for stage in stages:
+        if 'seed0' in str(stage.folder) or stage.shared:
+            given = [*stage.arguments, '--cfg-options']
+            config = load_config(given[0], [a for a in given[given.index('--cfg-options') + 1:] if '=' in a])
+            read = dict(train=('model', 'train_dataloader', 'custom_hooks'), make_seeds=('model', 'mask_bank'))
+            parts = [config.get(key) for key in read.get(stage.tool, ())]
+            if stage.name != 'clip-es':
+                assert 'work_dirs' not in json.dumps(parts, default=str), stage
+    terms = collect(experiment, pictures=False).checked_terms
+    assert {what for what, _ in terms} == {'training images', 'evaluated images', 'frozen CLIP (where used)',
+                                           'frozen SAM (where used)'}
+    assert all(len(set(values.values())) == 1 for _, values in terms)
+
+
+def test_missing_files_and_pictures_are_named(experiment_file, tools, tmp_path):
+    with pytest.raises(FileNotFoundError, match="Did you mean 'experiment.py'"):
+        load_experiment(experiment_file.with_name('experimnt.py'))
+    with pytest.raises(ValueError, match="Did you mean 'Ours'"):
+        load_experiment(experiment_file).only(['ours'])
+    for slip, message in ((("focus='Ours'", "focus='Our'"), "Did you mean 'Ours'"), (('count=2', 'cuont=2'), "'count'"),
+                          (('count=2', "ids=['val_0_0000']"), "no image is called 'val_0_0000'")):
+        path = tmp_path / 'slip.py'
+        path.write_text(experiment_file.read_text().replace(*slip))
+        run_experiment(load_experiment(path).only(['Ours']), tools)
+        predict(tmp_path / 'runs/ours/seed0/test-single', [0.0] * IMAGES)
+        with pytest.raises(ValueError, match=message):
+            collect(load_experiment(path))
+
+
+def test_references_do_not_compete(comparison):
+    ours, other = comparison.methods
+    better = dataclasses.replace(other, runs=tuple(dataclasses.replace(run, seeds_miou=99.0) for run in other.runs))
+    rows = dataclasses.replace(comparison, methods=(ours, better))
+    assert main_columns(rows)[0].best() == {'Two-stage'} and '**99.00**' in to_markdown(rows)
+    rows = dataclasses.replace(comparison, methods=(ours, dataclasses.replace(better, reference=True)))
+    assert main_columns(rows)[0].best() == set() and '**99.00**' not in to_markdown(rows)
+    assert '<tr class="reference"><td>Two-stage' in to_html(rows)
+
+
+def test_means_and_small_helpers():
+    assert Spread.of([None, float('nan')]) is None
+    assert Spread.of([70.0]).text() == Spread.of([70.0, 70.0, None]).text() == '70.00'
+    spread = Spread.of([70.0, 71.0, 75.0])
+    assert spread.mean == 72 and spread.deviation == pytest.approx(7 ** 0.5) and spread.count == 3
+    assert [nice_step(x) for x in (0.3, 1, 1.1, 4.9, 6, 300)] == [0.5, 1, 2, 5, 10, 500]
+    assert apart([10, 12, 100], 5, 100) == [10, 15, 100] and apart([99, 100], 5, 100) == [95, 100]
+    with pytest.raises(ValueError):
+        nice_step(0)
+

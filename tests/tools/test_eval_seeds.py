@@ -1,0 +1,146 @@
+"""Scoring label PNGs in folders and archives; the published number on real data."""
+import importlib.util
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+VOC_TRAIN = ROOT.parent / 'shared' / 'voc_train'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('eval_seeds_tool', ROOT / 'tools' / 'eval_seeds.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GT = {'a': [[0, 1], [1, 255]], 'b': [[2, 2], [0, 0]]}
+PRED = {'a': [[0, 1], [0, 2]], 'b': [[2, 0], [0, 0]]}
+
+
+def write_png(path, labels, mode='P'):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.array(labels, dtype=np.uint8)
+    image = Image.frombytes('L', array.shape[::-1], array.tobytes())
+    if mode == 'P':
+        image.putpalette(list(range(256)) * 3)
+    image.convert(mode).save(path) if mode != 'P' else image.save(path)
+
+
+def folder(path, labels):
+    for name, values in labels.items():
+        write_png(path / f'{name}.png', values)
+    return path
+
+
+def archive(path, labels, inside='labels'):
+    folder(path.with_suffix(''), labels)
+    with zipfile.ZipFile(path, 'w') as out:
+        for name in labels:
+            out.write(path.with_suffix('') / f'{name}.png', f'{inside}/{name}.png')
+    return path
+
+
+@pytest.mark.parametrize('jobs', ['1', '2'])
+@pytest.mark.parametrize('kinds', [(folder, folder), (archive, folder), (archive, archive)])
+def test_folders_and_archives_give_the_hand_computed_scores(tool, tmp_path, capsys, kinds, jobs):
+    pred, gt = kinds[0](tmp_path / 'pred.zip', PRED | {'unused': [[0]]}), kinds[1](tmp_path / 'gt.zip', GT)
+    tool.main(['--pred', str(pred), '--gt', str(gt), '--classes', '3', '--jobs', jobs,
+               '--json', str(tmp_path / 'o.json')])
+    result = json.loads((tmp_path / 'o.json').read_text())
+    # Background: 3 right of 3 true + 2 wrongly claimed; class 1: 1 of 2; class 2: 1 of 2 (255 is not counted).
+    assert [round(c['IoU'], 4) for c in result['classes'].values()] == [60.0, 50.0, 50.0]
+    assert result['mIoU'] == pytest.approx(160 / 3) and result['images'] == 2
+    out = capsys.readouterr().out
+    assert 'mIoU 53.33' in out and '(1 further predictions have no ground truth' in out
+
+
+def run_and_fail(tool, capsys, *args):
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([*map(str, args), '--jobs', '1'])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def broken_sets():
+    yield 'missing', PRED.keys() - {'b'}, {}, 'pred/b.png: missing; every ground truth needs its prediction'
+    yield 'size', PRED.keys(), {'b': [[0, 0]]}, r'pred/b.png: size (1, 2) differs from its ground truth (2, 2)'
+    yield 'label', PRED.keys(), {'b': [[7, 0], [0, 0]]}, 'pred/b.png: labels [7] lie outside the 3 classes; allowed are'
+    yield 'ignore', PRED.keys(), {'a': [[255, 1], [0, 0]]}, '255 is for ground truth alone'
+
+
+@pytest.mark.parametrize('name, keep, change, message', list(broken_sets()))
+def test_broken_predictions_name_the_file_and_the_rule(tool, tmp_path, capsys, name, keep, change, message):
+    gt = folder(tmp_path / 'gt', GT)
+    pred = folder(tmp_path / 'pred', {k: (PRED | change)[k] for k in keep})
+    assert message in run_and_fail(tool, capsys, '--pred', pred, '--gt', gt, '--classes', 3)
+
+
+def test_unreadable_files_are_named(tool, tmp_path, capsys):
+    gt, pred = folder(tmp_path / 'gt', GT), folder(tmp_path / 'pred', PRED)
+    args = ('--pred', pred, '--gt', gt, '--classes', 3)
+    whole = (pred / 'a.png').read_bytes()
+    (pred / 'a.png').write_bytes(whole[:60])
+    assert 'pred/a.png: not a readable PNG' in run_and_fail(tool, capsys, *args)
+    (pred / 'a.png').write_bytes(b'no image at all')
+    assert 'pred/a.png: not a readable PNG' in run_and_fail(tool, capsys, *args)
+    Image.new('RGB', (2, 2)).save(pred / 'a.png')
+    assert 'pred/a.png: a colour image (RGB)' in run_and_fail(tool, capsys, *args)
+    (tmp_path / 'x.zip').write_bytes(b'no zip')
+    broken = run_and_fail(tool, capsys, '--pred', tmp_path / 'x.zip', '--gt', gt)
+    assert 'x.zip: neither a folder nor a readable zip' in broken
+    (tmp_path / 'empty').mkdir()
+    assert 'empty: holds no .png' in run_and_fail(tool, capsys, '--pred', tmp_path / 'empty', '--gt', gt)
+    assert "Did you mean 'pred'" in run_and_fail(tool, capsys, '--pred', tmp_path / 'prd', '--gt', gt)
+
+
+def test_a_corrupted_archive_member_is_named(tool, tmp_path, capsys):
+    gt, pred = folder(tmp_path / 'gt', GT), archive(tmp_path / 'pred.zip', PRED)
+    data = bytearray(pred.read_bytes())
+    at = data.find(b'IDAT') + 6
+    data[at] ^= 0xff
+    pred.write_bytes(data)
+    assert 'pred.zip/labels/a.png: not a readable PNG' in run_and_fail(tool, capsys, '--pred', pred, '--gt', gt)
+
+
+def test_two_maps_of_one_name_are_an_error(tool, tmp_path, capsys):
+    pred = folder(tmp_path / 'pred', PRED)
+    write_png(pred / 'again' / 'a.png', [[0]])
+    gt = folder(tmp_path / 'gt', GT)
+    assert 'two label maps are called a.png' in run_and_fail(tool, capsys, '--pred', pred, '--gt', gt)
+
+
+def test_lists_and_class_files(tool, tmp_path, capsys):
+    gt, pred = folder(tmp_path / 'gt', GT), folder(tmp_path / 'pred', PRED)
+    (tmp_path / 'ids.txt').write_text('a\n')
+    (tmp_path / 'names.txt').write_text('background\ncat\ndog\n')
+    (tmp_path / 'names.json').write_text('["cat", "dog"]')
+    for names in ('names.txt', 'names.json'):
+        tool.main(['--pred', str(pred), '--gt', str(gt), '--list', str(tmp_path / 'ids.txt'), '--classes',
+                   str(tmp_path / names), '--jobs', '1'])
+        out = capsys.readouterr().out
+        assert 'images 1' in out and 'cat' in out and 'dog' in out and 'mIoU 50.00' in out
+    (tmp_path / 'ids.txt').write_text('a\nb\na\n')
+    sets = ('--pred', pred, '--gt', gt)
+    args = (*sets, '--classes', 3)
+    assert "image id 'a' is listed twice" in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'ids.txt')
+    assert 'no such list' in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'no.txt')
+    (tmp_path / 'ids.txt').write_text('zebra\n')
+    assert 'zebra.png: missing' in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'ids.txt')
+    (tmp_path / 'names.txt').write_text('cat\ncat\n')
+    assert "'cat' appears twice" in run_and_fail(tool, capsys, *sets, '--classes', tmp_path / 'names.txt')
+    assert "Did you mean 'coco'" in run_and_fail(tool, capsys, *sets, '--classes', 'cocoo')
+
+
+@pytest.mark.skipif(not VOC_TRAIN.exists(), reason='the VOC labels are not beside the checkout')
+def test_transcam_pseudo_labels_score_what_is_published(tool, tmp_path, capsys):
+    tool.main(['--pred', str(VOC_TRAIN / 'transcam_pseudo_labels.zip'), '--gt', str(VOC_TRAIN / 'ground_truth.zip'),
+               '--list', str(VOC_TRAIN / 'train.txt'), '--json', str(tmp_path / 'voc.json')])
+    result = json.loads((tmp_path / 'voc.json').read_text())
+    assert result['images'] == 1464 and round(result['mIoU'], 2) == 70.14

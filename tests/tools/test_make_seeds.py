@@ -1,0 +1,279 @@
+"""Pseudo labels and mask banks for whole splits: complete, resumable, shared out, honest about failures."""
+import importlib.util
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from weclip_sam.datasets.image_io import read_labels, write_labels
+
+ROOT = Path(__file__).parents[2]
+CARD = {'embed_dim': 16, 'quick_gelu': True,
+        'vision_cfg': {'image_size': 32, 'layers': 3, 'width': 64, 'head_width': 64, 'patch_size': 8},
+        'text_cfg': {'context_length': 24, 'vocab_size': 49408, 'width': 8, 'heads': 1, 'layers': 1}}
+NAMES = ['cat', 'dog', 'bus']
+CONFIG = """
+data_root = {root!r}
+_reader = dict(type='FolderReader', data_root=data_root, classes=['cat', 'dog', 'bus'])
+train_dataloader = dict(dataset=dict(type='ImageLabelDataset', reader=_reader))
+val_dataloader = dict(dataset=dict(type='ImageLabelDataset', reader=dict(_reader, labels='val.csv')))
+seed_dataset = dict(pipeline=[dict(type='ResizeToMultiple', divisor=8), dict(type='PackSample')])
+mask_bank = {root!r} + '/bank_train'
+mask_dataset = 'photos'
+mask_generator = dict(type='MaskGenerator', sam=dict(type='FrozenSam', arch='tiny', checkpoint='tiny'),
+                      points_per_side=3, pred_iou_thresh=0.2, stability_thresh=0.2, min_region_area=4)
+model = dict(type='SeedMaker', clip=dict(type='FrozenClip', arch={card!r}, checkpoint='random'),
+             seeds=[dict(type='GradCam'), dict(type='AttentionAffinity', layers=2), dict(type='PixelLabels')])
+"""
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(f'{name}_tool', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_tool(name, *args):
+    """The tool's exit code."""
+    with pytest.raises(SystemExit) as stop:
+        load_tool(name).main([str(a) for a in args])
+    return stop.value.code
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Eight small photographs, sides no multiple of the patch, one without a label; and ground truth."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / 'photos'
+    (root / 'images').mkdir(parents=True)
+    lines = ['image,classes']
+    for i in range(8):
+        size = (35 + i, 41 - i, 3)
+        smooth = np.kron(rng.integers(0, 255, (5, 5, 3)), np.ones((9, 9, 1)))[:size[0], :size[1]]
+        Image.fromarray(smooth.astype(np.uint8)).save(root / 'images' / f'p{i}.png')
+        names = ['', 'cat', 'dog;bus', 'bus', 'cat;dog', 'dog', 'cat;dog;bus', 'bus;cat'][i]
+        lines.append(f'p{i}.png,{names}')
+        write_labels(root / 'masks' / f'p{i}.png', rng.integers(0, 4, size[:2]))
+    (root / 'labels.csv').write_text('\n'.join(lines) + '\n')
+    (root / 'val.csv').write_text('image,classes\np1.png,cat\np2.png,dog\n')
+    card, config = tmp_path / 'card.json', tmp_path / 'photos_config.py'
+    card.write_text(json.dumps(CARD))
+    config.write_text(CONFIG.format(root=str(root), card=str(card)))
+    return root, config
+
+
+def files_of(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.glob('*.png'))}
+
+
+def summary_of(folder):
+    return json.loads((folder / 'summary.json').read_text())
+
+
+def test_labels_of_a_split_have_the_size_of_the_files(photos, tmp_path, capsys):
+    root, config = photos
+    out = tmp_path / 'out'
+    for mask in (root / 'masks').iterdir():
+        mask.write_bytes(b'whoever opens this fails')  # without --evaluate nobody does
+    assert run_tool('make_seeds', config, '--out', out, '--scores') == 0
+    assert len(files_of(out)) == 8 and not list(out.rglob('*.tmp'))
+    for i in range(8):
+        labels = read_labels(out / f'p{i}.png', 3, (35 + i, 41 - i))
+        allowed = {0: {0}, 1: {0, 1}, 2: {0, 2, 3}}.get(i, {0, 1, 2, 3})
+        assert set(np.unique(labels)) <= allowed
+        assert Image.open(out / f'p{i}.png').getpalette()[3:6] == [128, 0, 0]
+    with np.load(out / 'scores' / 'p2.npz', allow_pickle=False) as scores:
+        assert scores['labels'].tolist() == [2, 3] and scores['scores'].shape == (2, 5, 5)
+        assert scores['scores'].dtype == np.float16 and 0 <= scores['scores'].min() <= scores['scores'].max() <= 1
+    summary = summary_of(out)
+    assert (summary['made'], summary['found'], summary['failed'], summary['images']) == (8, 0, {}, 8)
+    stages = ['load', 'encode', 'GradCam', 'AttentionAffinity', 'PixelLabels', 'write']
+    assert list(summary['seconds_per_image']) == stages
+    assert 'evaluation' not in summary and '8 labels made' in capsys.readouterr().out
+
+
+def test_what_is_missing_or_damaged_is_made_again_to_the_same_bytes(photos, tmp_path):
+    root, config = photos
+    out = tmp_path / 'out'
+    run_tool('make_seeds', config, '--out', out)
+    before = files_of(out)
+    (out / 'p1.png').unlink()
+    (out / 'p3.png').write_bytes(before['p3.png'][:40])
+    write_labels(out / 'p4.png', np.zeros((3, 3), int))
+    write_labels(out / 'p5.png', np.full((40, 36), 9))
+    (out / '.p7.png.zzz.tmp').write_bytes(b'left by a kill')
+    kept = (out / 'p6.png').stat().st_mtime_ns
+    assert run_tool('make_seeds', config, '--out', out) == 0
+    assert files_of(out) == before and (out / 'p6.png').stat().st_mtime_ns == kept
+    assert (summary_of(out)['made'], summary_of(out)['found']) == (4, 4) and not list(out.glob('.*.tmp'))
+    (out / 'scores').mkdir()
+    assert run_tool('make_seeds', config, '--out', out, '--scores') == 0  # labels without scores are not done
+    assert summary_of(out)['made'] == 8 and files_of(out) == before
+
+
+def test_killed_anywhere_and_started_again(photos, tmp_path):
+    root, config = photos
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    run_tool('make_seeds', config, '--out', whole)
+
+    def work():
+        torch.set_num_threads(1)  # a forked child has none of its parent's threads
+        load_tool('make_seeds').main([str(config), '--out', str(killed)])
+
+    for enough in (1, 4):
+        child = multiprocessing.get_context('fork').Process(target=work)
+        child.start()
+        deadline = time.monotonic() + 60
+        while len(list(killed.glob('*.png'))) < enough and child.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        for path in killed.glob('*.png'):
+            assert path.read_bytes() == (whole / path.name).read_bytes()  # never a torn file under its final name
+    assert run_tool('make_seeds', config, '--out', killed) == 0
+    assert files_of(killed) == files_of(whole) and summary_of(killed)['found'] >= 4
+
+
+def test_two_processes_share_the_images(photos, tmp_path):
+    root, config = photos
+    whole, shared, bank = tmp_path / 'whole', tmp_path / 'shared', tmp_path / 'bank'
+    run_tool('make_seeds', config, '--out', whole)
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+
+    def work(rank):
+        torch.set_num_threads(1)
+        os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1',
+                          MASTER_PORT=str(port))
+        try:
+            load_tool('make_seeds').main([str(config), '--out', str(shared), '--launcher', 'pytorch', '--evaluate'])
+        except SystemExit as stop:
+            assert stop.code == 0
+        load_tool('make_masks').main([str(config), '--out', str(bank), '--launcher', 'pytorch'])
+
+    children = [multiprocessing.get_context('fork').Process(target=work, args=(rank,)) for rank in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [0, 0]
+    assert files_of(shared) == files_of(whole)
+    summary = summary_of(shared)
+    assert summary['processes'] == 2 and summary['made'] == 8 and summary['evaluation']['images'] == 8
+    assert summary_of(bank)['made'] == 8 and len(list(bank.glob('shard-*.masks'))) == 2
+
+
+def test_bad_images_are_recorded_and_the_rest_goes_on(photos, tmp_path, capsys):
+    root, config = photos
+    out = tmp_path / 'out'
+    data = (root / 'images' / 'p2.png').read_bytes()
+    (root / 'images' / 'p2.png').write_bytes(data[:len(data) // 2])
+    assert run_tool('make_seeds', config, '--out', out, '--evaluate') == 1
+    summary = summary_of(out)
+    assert list(summary['failed']) == ['p2'] and 'p2.png: not a readable image' in summary['failed']['p2']
+    scores = summary['evaluation']
+    assert summary['made'] == 7 and (scores['images'], scores['images_without_seed']) == (7, 1)
+    assert 'failed: p2:' in capsys.readouterr().out
+    (root / 'images' / 'p2.png').write_bytes(data)
+    assert run_tool('make_seeds', config, '--out', out) == 0
+    assert (summary_of(out)['made'], summary_of(out)['found'], summary_of(out)['failed']) == (1, 7, {})
+
+
+def test_a_fault_of_the_config_is_not_blamed_on_every_image(photos, tmp_path, capsys, monkeypatch):
+    from weclip_sam.engine import seed_making
+    monkeypatch.setattr(seed_making, 'PATIENCE', 3)
+    root, config = photos
+    options = ['--cfg-options', 'model.seeds.2.type=Par']
+    assert run_tool('make_seeds', config, '--out', tmp_path / 'out', *options) == 2
+    error = capsys.readouterr().err
+    assert 'the first 3 images all failed' in error and 'must end in labels' in error
+    assert run_tool('make_seeds', config, '--split', 'tune', '--out', tmp_path / 'tune') == 2
+    assert 'has no tune_dataset (its splits: train, val)' in capsys.readouterr().err
+    assert run_tool('make_seeds', config, '--out', tmp_path / 'sepl', '--cfg-options', 'model.clip=None') == 2
+    assert "GradCam looks at CLIP's features" in capsys.readouterr().err
+
+
+def test_labels_of_two_settings_are_never_mixed(photos, tmp_path, capsys):
+    root, config = photos
+    out = tmp_path / 'out'
+    run_tool('make_seeds', config, '--out', out)
+    before = files_of(out)
+    other = ['--cfg-options', 'model.seeds.1.threshold=0.9']
+    assert run_tool('make_seeds', config, '--out', out, *other) == 2
+    error = capsys.readouterr().err
+    assert 'seeds.json' in error and '--overwrite' in error and files_of(out) == before
+    assert run_tool('make_seeds', config, '--out', out, '--split', 'val') == 2
+    assert run_tool('make_seeds', config, '--out', out, '--overwrite', *other) == 0
+    assert summary_of(out)['made'] == 8
+    foreign = tmp_path / 'foreign'
+    write_labels(foreign / 'p1.png', np.zeros((4, 4), int))
+    assert run_tool('make_seeds', config, '--out', foreign) == 2
+    assert 'nobody knows what made them' in capsys.readouterr().err
+    (out / 'seeds.json').write_text('[]')
+    assert run_tool('make_seeds', config, '--out', out, *other) == 2
+
+
+def test_evaluation_counts_what_is_written(photos, tmp_path, capsys):
+    root, config = photos
+    out = tmp_path / 'out'
+    options = ['--cfg-options', 'model.seeds.2.min_confidence=0.6']
+    assert run_tool('make_seeds', config, '--split', 'train', '--out', out, '--evaluate', *options) == 0
+    hits, union, ignored, pixels = np.zeros(4), np.zeros(4), 0, 0
+    for path in out.glob('*.png'):
+        labels, truth = read_labels(path), read_labels(root / 'masks' / path.name)
+        ignored, pixels = ignored + (labels == 255).sum(), pixels + labels.size
+        labels = np.where(labels == 255, 0, labels)
+        hits += [((labels == c) & (truth == c)).sum() for c in range(4)]
+        union += [((labels == c) | (truth == c)).sum() for c in range(4)]
+    scores = summary_of(out)['evaluation']
+    assert scores['mIoU'] == pytest.approx(100 * (hits / union).mean()) and scores['images'] == 8
+    assert scores['ignored_share'] == pytest.approx(ignored / pixels) and 0 < ignored < pixels
+    assert [scores['classes'][name]['IoU'] for name in NAMES] == pytest.approx(list(100 * hits / union)[1:])
+    assert 'of the pixels are ignored (255)' in capsys.readouterr().out
+
+
+def test_masks_are_made_once_and_improve_anybodys_labels(photos, tmp_path, capsys):
+    root, config = photos
+    start = tmp_path / 'start'
+    run_tool('make_seeds', config, '--out', start)
+    text = config.read_text()
+    merging = tmp_path / 'sepl_config.py'
+    model = "model = dict(type='SeedMaker', seeds=[dict(type='SeplMerge')])"
+    merging.write_text(text[:text.index('model = dict(')] + model)
+    assert run_tool('make_seeds', merging, '--out', tmp_path / 'sepl', '--labels', start) == 2
+    assert 'no mask bank in' in capsys.readouterr().err
+    data = (root / 'images' / 'p0.png').read_bytes()
+    (root / 'images' / 'p0.png').write_bytes(data[:50])
+    assert run_tool('make_masks', config) == 1
+    bank = root / 'bank_train'
+    assert summary_of(bank)['made'] == 7 and list(summary_of(bank)['failed']) == ['p0']
+    (root / 'images' / 'p0.png').write_bytes(data)
+    assert run_tool('make_masks', config) == 0
+    summary = summary_of(bank)
+    assert (summary['made'], summary['found'], summary['in_bank'], summary['dataset']) == (1, 7, 8, 'photos')
+    assert run_tool('make_seeds', merging, '--out', tmp_path / 'sepl') == 2
+    assert 'give their folder with --labels' in capsys.readouterr().err
+    (start / 'p3.png').unlink()
+    assert run_tool('make_seeds', merging, '--out', tmp_path / 'sepl', '--labels', start) == 1
+    summary = summary_of(tmp_path / 'sepl')
+    assert list(summary['failed']) == ['p3'] and 'start/p3.png' in summary['failed']['p3'] and summary['made'] == 7
+    assert list(summary['seconds_per_image']) == ['load', 'SeplMerge', 'write']
+    from weclip_sam.mask_bank import MaskBank
+    from weclip_sam.seeds.sepl import sepl_merge
+    masks = MaskBank(bank, mode='r').get('p6').masks
+    expected = sepl_merge(torch.from_numpy(read_labels(start / 'p6.png')), masks, 3)
+    assert np.array_equal(read_labels(tmp_path / 'sepl' / 'p6.png'), expected.numpy())
+    assert run_tool('make_masks', config, '--split', 'val', '--cfg-options', 'mask_generator.points_per_side=2') == 0
+    assert (root / 'bank_val' / 'bank.json').is_file()
+    assert run_tool('make_masks', config, '--cfg-options', 'mask_generator.points_per_side=2') == 2
+    assert 'A bank belongs to one data set and one generator' in capsys.readouterr().err

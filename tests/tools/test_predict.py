@@ -1,0 +1,78 @@
+"""tools/predict.py: files for every image, a record of failures, and an exit code that tells."""
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('predict_tool', ROOT / 'tools' / 'predict.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def picture(path, size=(40, 24)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_a_folder_is_segmented_and_failures_are_recorded(tool, trained_run, tmp_path, capsys):
+    photos = tmp_path / 'photos'
+    picture(photos / 'a.jpg')
+    picture(photos / 'sub' / 'b.png', (17, 31))
+    (photos / 'broken.png').write_bytes(b'nothing')
+    (photos / 'notes.txt').write_text('no image')
+    out = tmp_path / 'out'
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(trained_run / 'iter_2.pth'), str(photos), '--out', str(out), '--device', 'cpu'])
+    assert stop.value.code == 1 and '2 of 3 images segmented' in capsys.readouterr().out
+    record = json.loads((out / 'predictions.json').read_text())
+    assert [Path(entry['image']).name for entry in record['images']] == ['a.jpg', 'b.png']
+    assert list(record['failed']) == [str(photos / 'broken.png')] and 'not a readable' in record['failed'][
+        str(photos / 'broken.png')]
+    assert record['classes'][0] == 'background' and len(record['classes']) == 11
+    for entry, size in zip(record['images'], [(40, 24), (17, 31)], strict=True):
+        labels = Image.open(out / entry['labels'])
+        assert labels.mode == 'P' and labels.size == size == (entry['width'], entry['height'])
+        assert Image.open(out / entry['overlay']).size == size
+        values = np.asarray(labels)
+        assert entry['areas'] == {record['classes'][v]: pytest.approx((values == v).mean(), abs=1e-6)
+                                  for v in np.unique(values)}
+    assert (out / 'labels' / 'sub' / 'b.png').is_file()
+    assert not list(out.rglob('*.tmp'))
+
+
+def test_success_and_options(tool, trained_run, tmp_path):
+    file, out = picture(tmp_path / 'x.png'), tmp_path / 'out'
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(trained_run / 'iter_2.pth'), str(file), '--out', str(out), '--device', 'cpu', '--no-overlay',
+                   '--tta', '--cfg-options', 'model.test.flip=True'])
+    assert stop.value.code == 0
+    record = json.loads((out / 'predictions.json').read_text())
+    assert record['failed'] == {} and record['multi_scale'] and not (out / 'overlays').exists()
+
+
+def test_it_does_not_start_on_nothing(tool, trained_run, tmp_path, capsys):
+    (tmp_path / 'empty').mkdir()
+    for arguments, text in ([[str(trained_run / 'iter_2.pth'), str(tmp_path / 'empty')], 'no image in this folder'],
+                            [[str(trained_run / 'iter_9.pth'), str(tmp_path)], 'no such']):
+        picture(tmp_path / 'y.png')
+        with pytest.raises(SystemExit) as stop:
+            tool.main([*arguments, '--out', str(tmp_path / 'out')])
+        assert stop.value.code == 2 and text in capsys.readouterr().err
+
+
+def test_outputs_never_share_a_name(tool, tmp_path):
+    for name in ('f/a.jpg', 'f/a.png', 'f/b.png', 'g/b.png'):
+        picture(tmp_path / name)
+    named = tool.list_images([str(tmp_path / 'f'), str(tmp_path / 'g'), str(tmp_path / 'f' / 'b.png')])
+    assert [name for _, name in named] == ['a.jpg', 'a.png', 'b.png', 'b.png_2']

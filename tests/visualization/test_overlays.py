@@ -1,0 +1,126 @@
+"""Overlays and sheets: the right pixels get the right colours."""
+import numpy as np
+import pytest
+
+from weclip_sam.visualization import (
+    Panel,
+    Row,
+    boundaries,
+    class_colors,
+    draw_sheet,
+    enlarge,
+    explained_row,
+    heat_colors,
+    overlay_class_maps,
+    overlay_heat,
+    overlay_labels,
+    palette_colors,
+)
+
+GREY = np.full((6, 8, 3), 100, dtype=np.uint8)
+
+
+def test_class_colors_are_all_different_and_background_is_black():
+    colors = class_colors(81)
+    assert colors.shape == (81, 3) and colors[0].tolist() == [0, 0, 0]
+    assert len({tuple(c) for c in colors.tolist()}) == 81
+    assert np.array_equal(class_colors(5), colors[:5])
+    near = min(np.abs(colors[i].astype(int) - colors[j]).sum() for i in range(1, 21) for j in range(1, i))
+    assert near > 80  # the first twenty, a whole VOC, can be told apart
+
+
+def test_heat_grows_lighter():
+    colors = heat_colors(np.linspace(0, 1, 11)).astype(int).sum(-1)
+    assert (np.diff(colors) > 0).all()
+
+
+def test_palette_is_checked():
+    assert palette_colors([(1, 2, 3)]).tolist() == [[1, 2, 3]]
+    with pytest.raises(ValueError, match='triples in 0..255'):
+        palette_colors([(1, 2, 300)])
+
+
+def test_overlay_labels_mixes_darkens_and_stripes():
+    labels = np.zeros((6, 8), dtype=np.int64)
+    labels[:, 4:] = 2
+    labels[5] = 255
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 200, 0]], dtype=np.uint8)
+    picture = overlay_labels(GREY, labels, colors, alpha=0.5, contour=0)
+    assert picture[0, 0].tolist() == [72, 72, 72] and picture[0, 6].tolist() == [50, 150, 50]
+    assert len({tuple(p) for p in picture[5].tolist()}) == 2  # stripes, light and dark
+    outlined = overlay_labels(GREY, labels, colors, alpha=0.5, contour=1)
+    assert outlined[0, 4].min() > 150 and outlined[0, 6].tolist() == [50, 150, 50]
+    assert outlined[0, 3].tolist() == [72, 72, 72]  # the outline lies inside the object
+
+
+def test_overlay_errors():
+    colors = class_colors(2)
+    with pytest.raises(ValueError, match=r'image \(6, 8\) and labels \(5, 8\)'):
+        overlay_labels(GREY, np.zeros((5, 8), int), colors)
+    with pytest.raises(ValueError, match='labels 0..2 but only 2 colours'):
+        overlay_labels(GREY, np.eye(6, 8, dtype=int) * 2, colors)
+    with pytest.raises(ValueError, match='must have one size'):
+        overlay_heat(GREY, np.zeros((2, 2)))
+
+
+def test_boundaries_are_as_wide_as_asked():
+    labels = np.zeros((1, 8), int)
+    labels[:, 4:] = 1
+    assert boundaries(labels).nonzero()[1].tolist() == [3, 4]
+    assert boundaries(labels, 2).nonzero()[1].tolist() == [2, 3, 4, 5]
+
+
+def test_class_maps_show_the_best_class_as_strong_as_its_score():
+    colors = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], dtype=np.uint8)
+    maps = np.zeros((2, 6, 8))
+    maps[0, :, :3], maps[1, :, 5:] = 0.7, 0.4
+    picture = overlay_class_maps(GREY, maps, [0, 1], colors).astype(int)
+    assert picture[0, 0, 0] > picture[0, 0, 2] + 60 and picture[0, 7, 2] > picture[0, 7, 0]
+    assert picture[0, 0, 0] - picture[0, 0, 2] > picture[0, 7, 2] - picture[0, 7, 0]
+    assert picture[0, 4].tolist() == [60, 60, 60]
+    assert overlay_class_maps(GREY, np.zeros((0, 6, 8)), [], colors).max() == 60
+
+
+def test_enlarge_keeps_labels_exact_and_smooths_scores():
+    labels = np.array([[0, 300], [255, 2]])
+    large = enlarge(labels, (4, 6), smooth=False)
+    assert large.shape == (4, 6) and large[0].tolist() == [0, 0, 0, 300, 300, 300]
+    assert set(large.flat) == {0, 300, 255, 2}
+    ramp = enlarge(np.array([[0.0, 1.0]]), (1, 6))
+    assert (np.diff(ramp[0]) >= 0).all() and 0.2 < ramp[0, 2] < 0.8
+
+
+def test_row_scores_each_label_map_on_its_image():
+    gt = np.zeros((6, 8), int)
+    gt[:, 4:], gt[0] = 1, 255
+    seed = gt.copy()
+    seed[1:, 4:6] = 255
+    prediction = np.where(gt == 255, 0, gt)
+    row = explained_row(GREY, gt, np.ones((1, 2, 2)), [0], seed, prediction, class_colors(3), 'x', height=24)
+    assert [p.title for p in row.panels] == ['image', 'ground truth', 'CAM', 'seed', 'prediction']
+    assert [p.note for p in row.panels] == ['', '', '', '58', '100']  # background 20/30, class 10/20
+    assert row.labels == (1, 255) and {p.image.shape for p in row.panels} == {(24, 32, 3)}
+    without = explained_row(GREY, None, np.zeros((0, 2, 2)), [], seed, seed, class_colors(3))
+    assert [p.title for p in without.panels] == ['image', 'CAM', 'seed', 'prediction'] and without.panels[2].note == ''
+
+
+def block(width, value):
+    return np.broadcast_to(np.array([0, value, 99], np.uint8), (20, width, 3))
+
+
+def test_sheet_holds_every_panel_and_the_legend():
+    colors = class_colors(4)
+    rows = [Row((Panel('one', block(30, 10)), Panel('two', block(30, 20), '55')),
+                'first', (1, 255)),
+            Row((Panel('one', block(40, 30)), Panel('two', block(20, 40))), '', (3,))]
+    sheet = draw_sheet(rows, colors, ('background', 'a', 'b', 'c'), 'title')
+    for value, pixels in ((10, 600), (20, 600), (30, 800), (40, 400)):
+        assert (sheet == (0, value, 99)).all(-1).sum() == pixels
+    for label, there in ((1, True), (2, False), (3, True)):
+        assert (sheet == colors[label]).all(-1).any() == there
+    # A narrow sheet breaks its legend into lines instead of cutting it off.
+    many = draw_sheet([Row((Panel('p', np.zeros((20, 120, 3), np.uint8)),), '', tuple(range(1, 10)))],
+                      class_colors(10), ['background'] + [f'class {i}' for i in range(9)])
+    assert all((many == c).all(-1).sum() >= 200 for c in class_colors(10)[1:])
+    with pytest.raises(ValueError, match='at least one row'):
+        draw_sheet([], colors, ())

@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""Score label PNGs against ground truth: ``python tools/eval_seeds.py --pred PRED --gt GT``.
+
+PRED and GT are folders or zip archives of label PNGs with equal names. One confusion matrix over the set; 255 in the
+ground truth is ignored. Every image of the list (or of GT) needs a prediction of its size.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+
+from weclip_sam.engine import ProgressReporter, friendly_errors
+from weclip_sam.engine.class_names import read_id_list, resolve_classes
+from weclip_sam.evaluation import IoUReport
+from weclip_sam.evaluation.label_files import LabelStore, score_label_files
+from weclip_sam.files import write_json
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Score label PNGs against ground truth.')
+    parser.add_argument('--pred', required=True, help='folder or zip of predicted label PNGs')
+    parser.add_argument('--gt', required=True, help='folder or zip of ground-truth label PNGs')
+    parser.add_argument('--list', metavar='FILE', help='image ids to score, one per line (default: all of --gt)')
+    parser.add_argument('--classes', default='voc', metavar='voc|coco|N|FILE',
+                        help='class names, the number of labels with background, or a file of names (default: voc)')
+    parser.add_argument('--jobs', type=int, default=len(os.sched_getaffinity(0)), help='processes (default: all cores)')
+    parser.add_argument('--json', metavar='FILE', help='write the table there, too')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    with friendly_errors():
+        classes = resolve_classes(args.classes)
+        predictions, truths = LabelStore(args.pred), LabelStore(args.gt)
+        ids = read_id_list(args.list) if args.list else truths.ids()
+        bar = ProgressReporter()
+        bar.start('score', len(ids))
+        try:
+            matrix = score_label_files(predictions, truths, len(classes), ids, args.jobs, bar.update)
+        finally:
+            bar.stop()
+        report = IoUReport.from_confusion(matrix, classes, len(ids))
+        print(report.format(f'{args.pred} against {args.gt}: IoU by class, percent'))
+        unused = len(predictions) - len(ids)
+        if unused > 0:
+            print(f'({unused} further predictions have no ground truth in the list and were not scored)')
+        if args.json:
+            write_json(args.json, dict(pred=args.pred, gt=args.gt, **report.to_json()))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Make the SAM masks of a split and keep them in a mask bank: ``python tools/make_masks.py CONFIG``.
+
+Several processes: ``torchrun --nproc-per-node N tools/make_masks.py CONFIG --launcher pytorch``, or ``srun python
+tools/make_masks.py CONFIG --launcher slurm``. Stopped or killed, the same command goes on with what is missing.
+
+Exit code: 0 all masks are there, 1 some images failed (see summary.json), 2 the config or a checkpoint is at fault.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+
+from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
+from weclip_sam.engine.launch import LAUNCHERS
+from weclip_sam.engine.mask_run import run_masks
+from weclip_sam.engine.shards import start_sharing, stop_sharing
+from weclip_sam.engine.splits import SPLITS
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Make the SAM masks of a split.')
+    parser.add_argument('config', help='a config with mask_generator and mask_bank, e.g. configs/weclip_sam/...py')
+    parser.add_argument('--split', choices=tuple(SPLITS), default='train', help='which images (default: train)')
+    parser.add_argument('--out', help="folder of the bank (default: the config's mask_bank)")
+    parser.add_argument('--batch-size', type=int, default=8, help='images of one size at a time (default: 8)')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
+        config = load_config(args.config, args.cfg_options)
+        out = prepare_work_dir(args.out) if args.out else None
+        device = start_sharing(args.launcher)
+        try:
+            report = run_masks(config, args.split, out, device, args.batch_size)
+        finally:
+            stop_sharing()
+    sys.exit(1 if report.failed else 0)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,118 @@
+#!/usr/bin/env python
+"""Segment images with a trained model: ``python tools/predict.py CHECKPOINT IMAGES... --out DIR``.
+
+IMAGES are files or folders (searched with their sub-folders). For ``photo.jpg`` it writes ``DIR/labels/photo.png``
+(labels as palette PNG) and ``DIR/overlays/photo.png``; ``DIR/predictions.json`` has every image's area per class, and
+the failures.
+
+Exit code 0 if all images were segmented, 1 if some failed, 2 if it could not start.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from weclip_sam.api import SegmentationResult, Segmenter
+from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
+from weclip_sam.files import write_json
+
+SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2'}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Segment images with a trained model.')
+    parser.add_argument('checkpoint', help='an iter_*.pth or best_*.pth file of a training run')
+    parser.add_argument('images', nargs='+', help='image files, or folders of them')
+    parser.add_argument('--out', required=True, metavar='DIR', help='where everything is written')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
+    parser.add_argument('--batch-size', type=int, default=8, help='images of equal size at once (default: %(default)s)')
+    parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
+    parser.add_argument('--crf', action='store_true', help='refine with a dense CRF')
+    parser.add_argument('--no-overlay', action='store_true', help='write labels only')
+    parser.add_argument('--config', help="use this config instead of the checkpoint's own")
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+                        help='change the config, e.g. model.clip.checkpoint=/elsewhere/ViT-B-16.pt')
+    return parser.parse_args(argv)
+
+
+def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
+    """(file, name of its outputs without suffix), sorted within each folder.
+
+    A name is the path inside its folder without suffix; files that would share a name keep their suffix (``a.jpg``,
+    ``a.png``), and those that still do are numbered.
+
+    Raises:
+        ValueError: a path that does not exist, or a folder without images.
+    """
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            files = sorted(p for p in path.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not files:
+                raise ValueError(f'{path}: no image in this folder (looked for {", ".join(sorted(SUFFIXES))})')
+            for file in files:
+                found.setdefault(file, file.relative_to(path))
+        else:  # a file that is missing or no image is recorded with its reason, like any other failure
+            found.setdefault(path, Path(path.name))
+    plain = Counter(str(relative.with_suffix('')) for relative in found.values())
+    taken: Counter[str] = Counter()
+    named = []
+    for file, relative in found.items():
+        name = str(relative.with_suffix(''))
+        if plain[name] > 1:
+            name = str(relative)
+        taken[name] += 1
+        named.append((file, name if taken[name] == 1 else f'{name}_{taken[name]}'))
+    return named
+
+
+def write(result: SegmentationResult, out: Path, name: str, overlay: bool) -> dict[str, Any]:
+    """Write one image's files; returns its entry in the JSON."""
+    labels, picture = out / 'labels' / f'{name}.png', out / 'overlays' / f'{name}.png'
+    result.save(labels, picture if overlay else None)
+    entry = dict(image=result.name, labels=str(labels.relative_to(out)))
+    if overlay:
+        entry['overlay'] = str(picture.relative_to(out))
+    height, width = result.labels.shape
+    return dict(entry, height=height, width=width,
+                areas={key: round(value, 6) for key, value in result.areas().items()})
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    with friendly_errors():
+        images = list_images(args.images)
+        out = Path(prepare_work_dir(args.out))
+        segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
+                              multi_scale=args.tta, crf=args.crf)
+        done, failed, began, bar = [], {}, time.monotonic(), ProgressReporter()
+        bar.start('segment', len(images))
+        try:
+            stream = segmenter.stream([file for file, _ in images], batch_size=args.batch_size)
+            for count, (index, result) in enumerate(stream, start=1):
+                file, name = images[index]
+                if isinstance(result, Exception):
+                    failed[str(file)] = str(result)
+                    bar.write(f'failed: {result}\n')
+                else:
+                    done.append((index, write(result, out, name, not args.no_overlay)))
+                bar.update(count, lambda: f'{len(failed)} failed' if failed else '')
+        finally:
+            bar.stop()
+        seconds = time.monotonic() - began
+        write_json(out / 'predictions.json', dict(
+            checkpoint=str(args.checkpoint), classes=segmenter.classes, multi_scale=args.tta, crf=args.crf,
+            seconds=round(seconds, 3), images=[entry for _, entry in sorted(done, key=lambda item: item[0])],
+            failed=failed))
+    print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
+          f'written to {out} (areas per class: predictions.json)')
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == '__main__':
+    main()

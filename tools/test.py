@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""Evaluate a trained model: ``python tools/test.py CONFIG CHECKPOINT``.
+
+``--tta`` adds multi-scale and flip, ``--crf`` the dense CRF, ``--out DIR`` writes the predictions as palette PNGs.
+"""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from weclip_sam.engine import build_runner, friendly_errors, load_config, prepare_work_dir, safe_load, start_distributed
+from weclip_sam.engine.config import use_randomness, use_test_options
+from weclip_sam.engine.launch import LAUNCHERS
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Evaluate a trained model.')
+    parser.add_argument('config', help='the config the model was trained with')
+    parser.add_argument('checkpoint', help='an iter_*.pth or best_*.pth file')
+    parser.add_argument('--work-dir', help="for logs and tables (default: a folder 'test' beside the checkpoint)")
+    parser.add_argument('--out', metavar='DIR', help='write every prediction there as a palette PNG')
+    parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
+    parser.add_argument('--crf', action='store_true', help='refine predictions with a dense CRF')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    state: dict[str, str] = {}
+    with friendly_errors(lambda: state.get('work_dir')):
+        config = load_config(args.config, args.cfg_options)
+        safe_load(args.checkpoint, kind='weights')
+        work_dir = args.work_dir or Path(args.checkpoint).resolve().parent / 'test'
+        config.work_dir = state['work_dir'] = prepare_work_dir(work_dir)
+        if config.get('test_dataloader') is None:
+            raise ValueError(f'{args.config}: has no test_dataloader, so there is nothing to test on')
+        use_test_options(config, tta=args.tta, crf=args.crf)
+        use_randomness(config)
+        if args.out:
+            hook = dict(type='SavePredictionsHook', out_dir=prepare_work_dir(args.out))
+            config.custom_hooks = [*(config.get('custom_hooks') or []), hook]
+        start_distributed(args.launcher, config)
+        config.load_from, config.resume = args.checkpoint, False
+        build_runner(config).test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Train a model: ``python tools/train.py CONFIG``.
+
+Several processes: ``torchrun --nproc-per-node N tools/train.py CONFIG --launcher pytorch`` (GPUs with NCCL, else CPUs
+with gloo), or ``srun python tools/train.py CONFIG --launcher slurm``.
+"""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from weclip_sam.engine import (
+    build_runner,
+    friendly_errors,
+    load_config,
+    prepare_work_dir,
+    start_distributed,
+    use_resume,
+)
+from weclip_sam.engine.config import use_amp, use_randomness
+from weclip_sam.engine.launch import LAUNCHERS
+from weclip_sam.engine.preflight import require_sound
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model.')
+    parser.add_argument('config', help='a config file, e.g. configs/weclip_sam/...py')
+    parser.add_argument('--work-dir', help='where everything is written (default: work_dirs/<name of the config>)')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|CHECKPOINT',
+                        help='go on from the newest checkpoint of the work dir, or from the one given; '
+                             'where there is none yet, "auto" starts from the beginning')
+    parser.add_argument('--amp', action='store_true', help='bfloat16 mixed precision (CPU and GPU)')
+    parser.add_argument('--seed', type=int, help="of every random generator (default: the config's, else 0)")
+    parser.add_argument('--deterministic', action='store_true', help='slower GPU kernels that repeat bit for bit')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+                        help='change the config, e.g. train_cfg.max_iters=100 custom_hooks.0.interval=5')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    state: dict[str, str] = {}
+
+    def on_stop() -> str:
+        if 'work_dir' not in state:
+            return ''
+        return f'Go on with: python tools/train.py {args.config} --work-dir {state["work_dir"]} --resume'
+
+    with friendly_errors(lambda: state.get('work_dir'), on_stop):
+        config = load_config(args.config, args.cfg_options)
+        default = config.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+        config.work_dir = state['work_dir'] = prepare_work_dir(args.work_dir or default)
+        if args.amp:
+            use_amp(config)
+        use_randomness(config, args.seed, args.deterministic)
+        start_distributed(args.launcher, config)
+        resumed = use_resume(config, args.resume)
+        require_sound(config)
+        runner = build_runner(config)
+        if args.resume:
+            runner.logger.info(f'Resuming from {resumed}' if resumed else
+                               f'Nothing to resume in {config.work_dir}: starting from the beginning')
+        runner.train()
+
+
+if __name__ == '__main__':
+    main()

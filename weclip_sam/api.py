@@ -1,0 +1,266 @@
+"""The trained model as a function: images in, labels out.
+
+>>> from weclip_sam.api import Segmenter
+>>> segment = Segmenter('work_dirs/run/iter_400.pth')
+>>> result = segment('photo.jpg')
+>>> result.labels.shape, result.areas()
+>>> result.overlay().save('photo_overlay.png')
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from weclip_sam.checks import suggest_name
+from weclip_sam.datasets.frame import Frame
+from weclip_sam.datasets.image_io import as_rgb, fit_within, read_image, write_labels
+from weclip_sam.engine.config import use_test_options
+from weclip_sam.engine.restore import restore_model
+from weclip_sam.files import atomic_open
+from weclip_sam.registry import TRANSFORMS
+from weclip_sam.visualization import class_colors, enlarge, overlay_labels
+
+ImageInput = str | os.PathLike | Image.Image | np.ndarray
+# Steps that would need a data set, steps left to chance, and the end, which is added anyway.
+_SKIPPED = ('Load', 'Use', 'Random', 'Color', 'PackSample')
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """What the model says about one image.
+
+    Attributes:
+        labels: H W uint8 at the image's own size (EXIF orientation applied): 0 background, 1..C.
+        classes: C+1 names by label, ``background`` first.
+        image: H W 3 uint8, RGB, what was looked at.
+        probabilities: C+1 H W float16 in [0, 1] if they were asked for.
+        palette: RGB triples of the data set, for label files.
+        name: the file's path, or ``image 3`` of a batch.
+    """
+
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    image: np.ndarray = field(repr=False)
+    probabilities: np.ndarray | None = field(default=None, repr=False)
+    palette: Sequence[Sequence[int]] | None = field(default=None, repr=False)
+    name: str = 'image'
+
+    def areas(self) -> dict[str, float]:
+        """The share of the image's pixels in [0, 1] of every class that occurs, largest first."""
+        counts = np.bincount(self.labels.reshape(-1), minlength=len(self.classes))
+        order = sorted(np.flatnonzero(counts), key=lambda label: (-counts[label], label))
+        return {self.classes[label]: float(counts[label] / self.labels.size) for label in order}
+
+    def mask(self, name: str) -> np.ndarray:
+        """H W bool, where a class is.
+
+        Raises:
+            ValueError: the model knows no such class.
+        """
+        if name not in self.classes:
+            raise ValueError(f"no class is called '{name}'.{suggest_name(name, self.classes)}")
+        return self.labels == self.classes.index(name)
+
+    def overlay(self, alpha: float = 0.55) -> Image.Image:
+        """The labels as colours over the image, outlined, at the image's size."""
+        return Image.fromarray(overlay_labels(self.image, self.labels, class_colors(len(self.classes)), alpha))
+
+    def save(self, path: str | os.PathLike, overlay: str | os.PathLike | None = None) -> None:
+        """Write the labels as a palette PNG and, if a second path is given, the overlay as a picture, atomically.
+
+        Raises:
+            ValueError: a path that does not end in ``.png`` (labels must not be compressed with loss).
+        """
+        if Path(path).suffix.lower() != '.png':
+            raise ValueError(f'{path}: labels are written as .png, which keeps every value')
+        write_labels(path, self.labels, self.palette)
+        if overlay is not None:
+            suffix = Path(overlay).suffix.lower()
+            kind = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP'}.get(suffix)
+            if kind is None:
+                raise ValueError(f'{overlay}: an overlay is written as .png, .jpg or .webp')
+            with atomic_open(overlay) as file:
+                self.overlay().save(file, format=kind)
+
+
+class Segmenter:
+    """A trained model, ready for images of any size. No data set is needed.
+
+    Config and class names come from the checkpoint; images are prepared as in the validation of the training run, so
+    labels equal those of ``tools/test.py``.
+
+    Args:
+        checkpoint: a file that ``tools/train.py`` wrote (``iter_*.pth``, ``best_*.pth``).
+        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ...; a GPU if there is one when None.
+        config: a config file instead of the checkpoint's own.
+        options: changes of the config, such as ``{'model.clip.checkpoint': '/elsewhere/ViT-B-16.pt'}``.
+        multi_scale: fuse the scales and mirror images of the config's ``tta`` (else 1 and 0.75).
+        crf: refine with a dense CRF: True takes the config's ``crf`` settings (else WeCLIP's), or give its arguments.
+        max_side: images with a longer side are segmented at this size, and their labels enlarged; bounds the memory.
+
+    Attributes:
+        classes: C+1 names by label, ``background`` first.
+        device: where the model is.
+
+    Raises:
+        FileNotFoundError: no such checkpoint (or the frozen encoder's weights, which are named).
+        ValueError: a file that is no checkpoint, is damaged, holds code, or does not fit; a model that makes no labels;
+            a device that is not there.
+    """
+
+    def __init__(self, checkpoint: str | os.PathLike, device: str | torch.device | None = None, *,
+                 config: str | os.PathLike | None = None, options: Mapping[str, Any] | Sequence[str] | None = None,
+                 multi_scale: bool = False, crf: bool | Mapping[str, Any] = False, max_side: int = 2048) -> None:
+        if max_side < 16:
+            raise ValueError(f'Segmenter: max_side must be at least 16 pixels, got {max_side}')
+        self.device = choose_device(device)
+        model, self.config, meta = restore_model(checkpoint, config, options)
+        if not hasattr(model, 'test_cfg'):
+            raise ValueError(f'{checkpoint}: a {type(model).__name__} predicts no label for every pixel; '
+                             'Segmenter wants a segmentation model')
+        self.model = model.to(self.device)
+        self.classes: tuple[str, ...] = ('background', *meta['classes'])
+        self.palette = meta.get('palette')
+        self.max_side = max_side
+        self._apply_test_settings(multi_scale, crf)
+        self._steps = [TRANSFORMS.build(dict(step)) for step in _preparation(self.config)]
+        self._pack = TRANSFORMS.build(dict(type='PackSample'))
+
+    def _apply_test_settings(self, multi_scale: bool, crf: bool | Mapping[str, Any]) -> None:
+        settings = Config(dict(model=dict(test=dict(self.model.test_cfg)),
+                               **{key: self.config[key] for key in ('tta', 'crf') if self.config.get(key)}))
+        use_test_options(settings, tta=multi_scale, crf=bool(crf))
+        if isinstance(crf, Mapping):
+            settings.model.test.crf = dict(crf)
+        self.model.test_cfg = dict(settings.model.test)
+
+    def __call__(self, image: ImageInput | Sequence[ImageInput], *, probabilities: bool = False, batch_size: int = 8
+                 ) -> SegmentationResult | list[SegmentationResult]:
+        """Segment one image or several.
+
+        Args:
+            image: a path, a PIL image of any mode, an array H W [3 or 4] uint8 in RGB order, or a list of those.
+            probabilities: also keep the probability of every class at every pixel (C+1 floats a pixel).
+            batch_size: images of equal prepared size that go through the model together.
+
+        Returns:
+            One result, or a list in the order of the images. An image gets the same labels (to rounding) whatever the
+            other images of its list.
+
+        Raises:
+            ImageReadError: (a ValueError) naming the image that cannot be used; use :meth:`stream` to go on after it.
+        """
+        if not isinstance(image, (list, tuple)):
+            return self([image], probabilities=probabilities)[0]
+        results = [None] * len(image)
+        for index, result in self.stream(image, probabilities=probabilities, batch_size=batch_size):
+            if isinstance(result, Exception):
+                raise result
+            results[index] = result
+        return results
+
+    def stream(self, images: Sequence[ImageInput], *, probabilities: bool = False, batch_size: int = 8
+               ) -> Iterator[tuple[int, SegmentationResult | Exception]]:
+        """Segment many images, keeping only a batch in memory; those that fail do not end it.
+
+        Yields:
+            (position, result or the exception) of every image, each once, mostly in order.
+        """
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        waiting: list[tuple[int, Image.Image, dict[str, Any]]] = []
+        for index, image in enumerate(images):
+            try:
+                prepared = self._prepare(image, index)
+            except (ValueError, OSError, MemoryError) as error:
+                yield index, error
+                continue
+            # Images are never padded to each other's size: padding would change what attention sees.
+            if waiting and (waiting[0][2]['inputs'].shape != prepared[1]['inputs'].shape or len(waiting) == batch_size):
+                yield from self._run(waiting, images, probabilities)
+                waiting = []
+            waiting.append((index, *prepared))
+        if waiting:
+            yield from self._run(waiting, images, probabilities)
+
+    def _prepare(self, image: ImageInput, index: int) -> tuple[Image.Image, dict[str, Any]]:
+        """The image as RGB, and its inputs and sample."""
+        name = _name(image, index)
+        picture = read_image(image) if isinstance(image, (str, os.PathLike)) else as_rgb(image, name)
+        height, width = fit_within((picture.height, picture.width), self.max_side)
+        small = picture if (width, height) == picture.size else picture.resize((width, height),
+                                                                               Image.Resampling.BICUBIC)
+        results = dict(image=np.asarray(small), image_labels=torch.zeros(len(self.classes) - 1, dtype=torch.bool),
+                       masks=None, ground_truth=None, frame=Frame.whole(height, width), image_id=name, image_path=None,
+                       ori_shape=(height, width), rng=np.random.default_rng(0))
+        for step in (*self._steps, self._pack):
+            results = step(results)
+        return picture, results
+
+    def _run(self, waiting: list[tuple[int, Image.Image, dict[str, Any]]], images: Sequence[ImageInput],
+             probabilities: bool) -> Iterator[tuple[int, SegmentationResult | Exception]]:
+        try:
+            samples = self._predict([item['inputs'] for _, _, item in waiting],
+                                    [item['data_samples'] for _, _, item in waiting], probabilities)
+        except (RuntimeError, ValueError) as error:
+            if len(waiting) > 1:  # find out which one it is; the others may pass, out of memory included
+                for one in waiting:
+                    yield from self._run([one], images, probabilities)
+            else:
+                yield waiting[0][0], type(error)(f'{_name(images[waiting[0][0]], waiting[0][0])}: {error}')
+            return
+        for (index, picture, _), sample in zip(waiting, samples, strict=True):
+            size = (picture.height, picture.width)
+            labels = enlarge(sample.prediction.to(torch.uint8).cpu().numpy(), size, smooth=False)
+            scores = sample.probabilities.cpu().numpy() if probabilities else None
+            if scores is not None:
+                scores = np.stack([enlarge(s, size) if s.shape != size else s for s in scores]).astype(np.float16)
+            yield index, SegmentationResult(labels, self.classes, np.asarray(picture), scores, self.palette,
+                                            _name(images[index], index))
+
+    @torch.inference_mode()
+    def _predict(self, inputs: list[torch.Tensor], samples: list[Any], probabilities: bool) -> list[Any]:
+        before = self.model.test_cfg
+        self.model.test_cfg = dict(before, probabilities=probabilities)
+        try:
+            data = self.model.data_preprocessor(dict(inputs=inputs, data_samples=samples))
+            return self.model(data['inputs'], data['data_samples'], mode='predict')
+        finally:
+            self.model.test_cfg = before
+
+
+def _name(image: Any, index: int) -> str:
+    return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f'image {index}'
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The device of that name, or a GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: a device that cannot be used here.
+    """
+    if device is None:
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
+    return chosen
+
+
+def _preparation(config: Config) -> list[dict[str, Any]]:
+    """What happens to an image before the model sees it: as in testing, else the fixed part of training."""
+    for loader in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
+        pipeline = ((config.get(loader) or {}).get('dataset') or {}).get('pipeline')
+        if pipeline:
+            return [step for step in pipeline if not str(step['type']).startswith(_SKIPPED)]
+    return []

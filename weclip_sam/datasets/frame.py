@@ -1,0 +1,104 @@
+"""Where the pixels of a transformed image come from.
+
+Resizing (nearest), cropping, padding and flipping act on rows and columns separately, so any sequence of them is one
+choice of rows and one of columns. A frame holds these two choices; masks and labels are gathered once at the end,
+exactly, instead of being carried through every step at full size.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+OUTSIDE = -1
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The current image as a choice of the original's rows and columns.
+
+    Attributes:
+        rows: H int64, the original row of each row of the current image; -1 where it is padding.
+        cols: W int64, likewise.
+        origin: (height, width) of the original image.
+    """
+
+    rows: np.ndarray
+    cols: np.ndarray
+    origin: tuple[int, int]
+
+    @classmethod
+    def whole(cls, height: int, width: int) -> Frame:
+        """The untouched image."""
+        return cls(np.arange(height), np.arange(width), (height, width))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the current image."""
+        return len(self.rows), len(self.cols)
+
+    def resize(self, height: int, width: int) -> Frame:
+        """Nearest by pixel centres, which keeps masks aligned with an image resized by any centred filter."""
+        return Frame(_nearest(self.rows, height), _nearest(self.cols, width), self.origin)
+
+    def crop(self, top: int, left: int, height: int, width: int) -> Frame:
+        """The window of that size at (top, left), which must lie inside."""
+        return Frame(self.rows[top:top + height], self.cols[left:left + width], self.origin)
+
+    def pad(self, top: int, left: int, bottom: int, right: int) -> Frame:
+        """Padding around."""
+        return Frame(np.pad(self.rows, (top, bottom), constant_values=OUTSIDE),
+                     np.pad(self.cols, (left, right), constant_values=OUTSIDE), self.origin)
+
+    def flip(self) -> Frame:
+        """Left and right exchanged."""
+        return Frame(self.rows, self.cols[::-1], self.origin)
+
+    def content_box(self) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right), half open: the part of the current image that is no padding."""
+        rows, cols = np.flatnonzero(self.rows != OUTSIDE), np.flatnonzero(self.cols != OUTSIDE)
+        if not len(rows) or not len(cols):
+            return 0, 0, 0, 0
+        return int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
+
+    def padding_mask(self) -> Tensor:
+        """H W bool, True where there is padding."""
+        return torch.from_numpy((self.rows == OUTSIDE)[:, None] | (self.cols == OUTSIDE)[None, :])
+
+    def take(self, array: Tensor, fill: int | bool) -> Tensor:
+        """Bring something of the original's frame into this one.
+
+        Args:
+            array: ... H0 W0 on the CPU, at the original size.
+            fill: the value of padding.
+
+        Returns:
+            ... H W of the same dtype; it may share memory with ``array``.
+
+        Raises:
+            ValueError: when the last two sizes are not the original's.
+        """
+        if tuple(array.shape[-2:]) != self.origin:
+            raise ValueError(f'expected the size of the original image {self.origin}, got {tuple(array.shape[-2:])}')
+        top, left, bottom, right = self.content_box()
+        # numpy gathers several times faster than torch does on a CPU
+        taken = _take(_take(array.numpy(), self.rows[top:bottom], -2), self.cols[left:right], -1)
+        if (top, left, bottom, right) != (0, 0, *self.size):
+            canvas = np.full((*taken.shape[:-2], *self.size), fill, taken.dtype)
+            canvas[..., top:bottom, left:right] = taken
+            taken = canvas
+        return torch.from_numpy(np.ascontiguousarray(taken))
+
+
+def _take(array: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+    if len(index) and np.all(np.diff(index) == 1):
+        window = slice(int(index[0]), int(index[-1]) + 1)
+        return array[..., window, :] if axis == -2 else array[..., window]
+    return np.take(array, index, axis=axis)
+
+
+def _nearest(index: np.ndarray, size: int) -> np.ndarray:
+    positions = ((np.arange(size) + 0.5) * len(index) / size).astype(np.int64)
+    return index[np.minimum(positions, len(index) - 1)]

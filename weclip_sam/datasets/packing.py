@@ -1,0 +1,156 @@
+"""The two ends of a pipeline: what is loaded besides the image, and the sample that comes out."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from weclip_sam.datasets.frame import Frame
+from weclip_sam.datasets.image_io import read_labels
+from weclip_sam.files import inside
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.registry import TRANSFORMS
+from weclip_sam.structures import IGNORE_LABEL, SegSample
+
+Results = dict[str, Any]
+
+
+@TRANSFORMS.register_module()
+class LoadMasks:
+    """Put the SAM masks of the image into ``results['masks']``, at the original size.
+
+    The bank is opened by the process that reads from it, when it first does, so that workers share no file handle.
+
+    Args:
+        bank: the folder of a mask bank, or anything with ``get(image_id) -> MaskSet | None``.
+        fingerprint: the generator the masks must come from; None takes whatever the bank holds.
+        missing: for an image the bank does not have (or where there is no bank yet), ``'error'``, or ``'none'`` to
+            leave ``masks`` None.
+
+    Raises:
+        ValueError: naming bank and image, when masks are missing or have another size than the image.
+    """
+
+    def __init__(self, bank: Any, fingerprint: str | None = None, missing: str = 'error') -> None:
+        if missing not in ('error', 'none'):
+            raise ValueError(f"LoadMasks.missing: expected 'error' or 'none', got {missing!r}")
+        self.bank, self.fingerprint, self.missing = bank, fingerprint, missing
+        self._opened: tuple[int, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_opened': None}
+
+    def _open(self) -> Any:
+        if not isinstance(self.bank, (str, os.PathLike)):
+            return self.bank
+        if self._opened is None or self._opened[0] != os.getpid():
+            try:
+                self._opened = os.getpid(), MaskBank(self.bank, fingerprint=self.fingerprint, mode='r')
+            except FileNotFoundError:
+                if self.missing == 'error':
+                    raise
+                return None  # it may be made while training goes on
+        return self._opened[1]
+
+    def __call__(self, results: Results) -> Results:
+        bank = self._open()
+        masks = None if bank is None else bank.get(results['image_id'])
+        if masks is None and self.missing == 'error':
+            raise ValueError(f'mask bank {self.bank}: no masks for image {results["image_id"]!r}; run '
+                             'tools/make_masks.py with this config first')
+        if masks is not None and masks.size != tuple(results['ori_shape']):
+            raise ValueError(f'mask bank {self.bank}: the masks of {results["image_id"]!r} are {masks.size}, the image '
+                             f'is {tuple(results["ori_shape"])} (height, width); the bank belongs to other images')
+        results['masks'] = masks
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadPixelLabels:
+    """Put labels made offline into ``results['pixel_labels']``, at the original size (second-stage training).
+
+    Args:
+        folder: where ``<image_id>.png`` lie, as ``tools/make_seeds.py`` writes them.
+
+    Raises:
+        ValueError: naming the file, when it is missing, has another size, or values that name no class.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def __call__(self, results: Results) -> Results:
+        path = inside(self.folder, f'{results["image_id"]}.png', 'image ids')
+        labels = read_labels(path, len(results['image_labels']), results['ori_shape'])
+        results['pixel_labels'] = torch.from_numpy(labels)
+        return results
+
+
+@TRANSFORMS.register_module()
+class UseGroundTruth:
+    """Train on the ground truth: the fully supervised upper bound, and nothing else.
+
+    Needs a data set with ``with_masks=True``, so that no configuration does it by accident.
+    """
+
+    def __call__(self, results: Results) -> Results:
+        if results.get('ground_truth') is None:
+            raise ValueError('UseGroundTruth: this data set was made without masks; only a fully supervised config may '
+                             'pass with_masks=True to its training data set')
+        results['pixel_labels'] = torch.from_numpy(np.array(results['ground_truth'], np.uint8))
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackSample:
+    """End of a pipeline: bring masks and labels into the frame of the image and make tensors.
+
+    Args:
+        original: for seed making, whose labels are made at the size of the file: masks and labels stay there, and the
+            sample also has ``original`` (3 H0 W0 uint8), the image before any transform. The transforms may resize
+            but not crop, pad or flip.
+
+    Returns:
+        ``inputs``: 3 H W uint8 RGB; ``data_samples``: :class:`SegSample` with ``image_labels`` (C bool),
+        ``padding_mask`` (H W bool), and, where there are any, ``mask_set`` (masks with no pixel left are dropped),
+        ``pixel_labels`` (H W int64, 255 on padding) and ``ground_truth`` (H W int64, always at the original size).
+    """
+
+    def __init__(self, original: bool = False) -> None:
+        self.original = original
+
+    def __call__(self, results: Results) -> dict[str, Any]:
+        frame = results['frame']
+        sample = SegSample(metainfo=dict(
+            image_id=results['image_id'], image_path=results['image_path'], ori_shape=tuple(results['ori_shape']),
+            img_shape=frame.size, content_box=frame.content_box(), flip=results.get('flip', False)))
+        sample.image_labels = results['image_labels']
+        sample.padding_mask = frame.padding_mask()
+        if self.original:
+            frame = self._add_original(results, sample)
+        if results.get('masks') is not None:
+            masks = results['masks'].with_masks(frame.take(results['masks'].masks, False))
+            # numpy looks for the first True only; torch would read every pixel
+            sample.mask_set = masks.select(torch.from_numpy(masks.masks.flatten(1).numpy().any(1)))
+        if results.get('pixel_labels') is not None:
+            sample.pixel_labels = frame.take(results['pixel_labels'], IGNORE_LABEL).long()
+        if results.get('ground_truth') is not None:
+            sample.ground_truth = torch.from_numpy(np.array(results['ground_truth'], np.int64))
+        return dict(inputs=_as_tensor(results['image']), data_samples=sample)
+
+    @staticmethod
+    def _add_original(results: Results, sample: SegSample) -> Frame:
+        """Put the untouched image into the sample; returns its frame."""
+        if sample.content_box != (0, 0, *sample.img_shape) or sample.flip:
+            raise ValueError(f'PackSample(original=True): {results["image_id"]} was padded or flipped; the pipeline of '
+                             'seed making may resize only')
+        sample.set_field(_as_tensor(results['original']), 'original')
+        return Frame.whole(*results['ori_shape'])
+
+
+def _as_tensor(image: np.ndarray) -> torch.Tensor:
+    """H W 3 uint8 -> 3 H W uint8, a copy."""
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order='C'))

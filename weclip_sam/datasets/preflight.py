@@ -1,0 +1,275 @@
+"""Reading all data that a config will touch before a long run does."""
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from weclip_sam.datasets.image_io import image_size, read_image, read_labels
+from weclip_sam.datasets.image_label import ImageLabelDataset
+from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
+from weclip_sam.datasets.parallel import Progress, no_progress, parallel_map
+from weclip_sam.datasets.reader import Record
+from weclip_sam.datasets.report import Report
+from weclip_sam.files import inside
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.registry import DATASETS
+
+QUICK_SAMPLES = 16  # images of a data set that the quick check looks at
+SMALL = 32  # pixels: two patches of ViT-B/16
+# What building a data set raises on data or configs that are wrong.
+DATA_ERRORS = (ValueError, OSError, KeyError, TypeError)
+
+
+def find_datasets(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every :class:`ImageLabelDataset` in a config by its place, such as ``'train_dataloader'``; equal ones once."""
+    found: dict[str, dict[str, Any]] = {}
+    for place, node in walk_config(config):
+        if node.get('type') in ('ImageLabelDataset', ImageLabelDataset) and node not in found.values():
+            found[place.removesuffix('.dataset')] = dict(node)
+    return found
+
+
+def walk_config(node: Any, place: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(dotted place, dict) of every dict in a config, outer ones first."""
+    node = dict(node.items()) if isinstance(node, Config) else node
+    if isinstance(node, Mapping):
+        yield place, node
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        yield from walk_config(value, f'{place}.{key}' if place else str(key))
+
+
+def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True, workers: int | None = None,
+                   progress: Progress = no_progress) -> None:
+    """Check the data sets of a config.
+
+    Found are: lists, labels and paths that a reader refuses; unreadable, truncated, oversized and tiny images; masks
+    and offline labels that are missing, unreadable, of another size or with values that name no class; images without
+    a label, classes without an image; the same picture in training and evaluation, or twice in one set; data sets
+    with different classes; SAM masks still to be made; links that lead out of the data folder.
+
+    Args:
+        config: a whole config.
+        report: gets the findings.
+        full: read every file. Otherwise only lists and labels, and a few images of each data set.
+        workers: processes.
+        progress: see :mod:`weclip_sam.datasets.parallel`.
+    """
+    datasets: dict[str, ImageLabelDataset] = {}
+    for name, node in find_datasets(config).items():
+        dataset = _build(name, node, report)
+        if dataset is not None:
+            datasets[name] = dataset
+            _check_labels(name, dataset, report)
+            _check_bank(name, dataset, report)
+            _check_links(name, node, dataset, report)
+    _check_same_classes(datasets, report)
+    jobs = _jobs(datasets, full, report)
+    results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
+    for job, result in zip(jobs, results, strict=True):
+        _take(job, result, report)
+        job.size, job.digest = result.size, result.digest
+    for name, dataset in datasets.items():
+        _check_memory(name, dataset, full, report)
+        _summarise(name, dataset, [job for job in jobs if name in job.images], report)
+    if full:
+        _check_duplicates(jobs, report)
+
+
+def _build(name: str, node: dict[str, Any], report: Report) -> ImageLabelDataset | None:
+    try:
+        return DATASETS.build(node)
+    except DATA_ERRORS as error:
+        report.add('error', 'data set', name, _message(error))
+    if node.get('with_masks'):
+        try:  # perhaps only the masks are at fault: then the images can be checked
+            return DATASETS.build({**node, 'with_masks': False})
+        except DATA_ERRORS:
+            pass
+    return None
+
+
+def _message(error: BaseException) -> str:
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _check_labels(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+    if not name.startswith('train_dataloader'):
+        return
+    without = [image_id for image_id, labels in zip(dataset.image_ids, dataset.image_labels, strict=True)
+               if not labels.any()]
+    if without:
+        report.add('warning', 'no label', name, f'{len(without)} of {len(dataset)} images have no label and teach '
+                   f"background only (unlabelled='skip' leaves them out), for example {', '.join(without[:5])}")
+    counts = dataset.image_labels.sum(0).tolist()
+    unseen = [c for c, count in zip(dataset.metainfo['classes'], counts, strict=True) if count == 0]
+    if unseen:
+        report.add('warning', 'classes', name, f'{len(unseen)} classes are in no training image: '
+                   f'{", ".join(unseen[:20])}')
+
+
+def _check_bank(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+    for step in dataset.pipeline:
+        if isinstance(step, LoadMasks) and isinstance(step.bank, (str, Path)):
+            try:
+                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r')
+                missing = sum(image_id not in bank for image_id in dataset.image_ids)
+            except FileNotFoundError:
+                missing = len(dataset)
+            except ValueError as error:
+                report.add('error', 'mask bank', name, str(error))
+                continue
+            if missing:
+                report.add('note', 'mask bank', name, f'{step.bank}: SAM masks of {missing} of {len(dataset)} images '
+                           'are still to be made (tools/make_masks.py, or the hook that makes them before training)')
+
+
+def _check_links(name: str, node: Mapping[str, Any], dataset: ImageLabelDataset, report: Report) -> None:
+    reader = node.get('reader')
+    if not isinstance(reader, Mapping) or not reader.get('data_root'):
+        return
+    root = Path(reader['data_root']).resolve()
+    folders = {record.image_path.parent for record in dataset.records if record.image_path is not None}
+    outside = sorted(str(folder) for folder in folders if not folder.resolve().is_relative_to(root))
+    links = [record.image_path for record in dataset.records if record.image_path is not None
+             and record.image_path.is_symlink() and not record.image_path.resolve().is_relative_to(root)]
+    if outside or links:
+        report.add('note', 'links', name, f'{len(outside)} folders and {len(links)} images are links that lead out of '
+                   f'{root}, for example {(outside + [str(p) for p in links])[0]}')
+
+
+def _check_same_classes(datasets: Mapping[str, ImageLabelDataset], report: Report) -> None:
+    names = list(datasets)
+    for name in names[1:]:
+        first, other = datasets[names[0]].metainfo['classes'], datasets[name].metainfo['classes']
+        if first != other:
+            report.add('error', 'classes', name, f'has {len(other)} classes, {names[0]} has {len(first)}; only in one '
+                       f'of them: {sorted(set(first) ^ set(other))[:10]} (a shared classes.txt keeps them alike)')
+
+
+@dataclass
+class _Job:
+    """One image file, with the label files that must fit it."""
+
+    path: Path
+    max_pixels: int
+    full: bool
+    images: dict[str, str] = field(default_factory=dict)  # data set -> image id
+    labels: dict[Path, tuple[str, int]] = field(default_factory=dict)  # label file -> (data set, number of classes)
+    size: tuple[int, int] | None = None
+    digest: str = ''
+
+
+@dataclass(frozen=True)
+class _Result:
+    size: tuple[int, int] | None
+    digest: str
+    error: str
+    label_errors: dict[Path, str]
+
+
+def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool, report: Report) -> list[_Job]:
+    jobs: dict[Path, _Job] = {}
+    for name, dataset in datasets.items():
+        records = dataset.records
+        if not full:
+            records = [records[i] for i in sorted(set(np.linspace(0, len(records) - 1, QUICK_SAMPLES).astype(int)))]
+        folders = [step.folder for step in dataset.pipeline if isinstance(step, LoadPixelLabels)]
+        for record in records:
+            if record.image_path is not None:
+                job = jobs.setdefault(record.image_path, _Job(record.image_path, dataset.reader.max_pixels, full))
+                job.images[name] = record.image_id
+                for path in _label_files(record, dataset.with_masks, folders):
+                    job.labels[path] = name, len(dataset.metainfo['classes'])
+    return sorted(jobs.values(), key=lambda job: job.path)
+
+
+def _label_files(record: Record, with_masks: bool, folders: list[Path]) -> list[Path]:
+    paths = [inside(folder, f'{record.image_id}.png', 'image ids') for folder in folders]
+    if with_masks and record.mask_path is not None and record.mask_path.is_file():
+        paths.append(record.mask_path)
+    return paths
+
+
+def _inspect(job: _Job) -> _Result:
+    try:
+        if not job.full:
+            size, digest = image_size(job.path, job.max_pixels), ''
+        else:
+            size = read_image(job.path, job.max_pixels).size[::-1]
+            digest = hashlib.blake2b(job.path.read_bytes(), digest_size=16).hexdigest()
+    except (ValueError, OSError) as error:
+        return _Result(None, '', str(error), {})
+    wrong = {}
+    for path, (_, num_classes) in job.labels.items():
+        try:
+            read_labels(path, num_classes, size, job.max_pixels)
+        except (ValueError, OSError) as error:
+            wrong[path] = str(error)
+    return _Result(size, digest, '', wrong)
+
+
+def _take(job: _Job, result: _Result, report: Report) -> None:
+    names = ' and '.join(sorted(job.images))
+    if result.error:
+        report.add('error', 'image', names, result.error)
+    elif result.size is not None and min(result.size) < SMALL:
+        report.add('warning', 'size', names, f'{job.path}: {result.size[0]} x {result.size[1]} pixels are hardly worth '
+                   'segmenting')
+    for path, error in result.label_errors.items():
+        report.add('error', 'mask', job.labels[path][0], error)
+
+
+def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report) -> None:
+    """Images that are no files, and ground truth that is painted when asked for."""
+    records = dataset.records
+    painted = [i for i, record in enumerate(records) if record.image_path is None or (
+        dataset.with_masks and not (record.mask_path is not None and record.mask_path.is_file()))]
+    for index in painted if full and records[0].image_path is not None else painted[:1]:
+        try:
+            dataset.load(index)
+        except DATA_ERRORS as error:
+            report.add('error', 'mask' if records[index].image_path else 'image', name, _message(error))
+
+
+def _summarise(name: str, dataset: ImageLabelDataset, jobs: list[_Job], report: Report) -> None:
+    labels = dataset.image_labels
+    summary: dict[str, Any] = dict(
+        images=len(dataset), classes=labels.shape[1], without_label=int((~labels.any(1)).sum()),
+        labels_per_image=round(float(labels.sum(1).float().mean()), 2), masks=dataset.with_masks)
+    sizes = sorted(job.size for job in jobs if job.size is not None)
+    if sizes:
+        longest = max(sizes, key=lambda size: size[0] * size[1])
+        smallest = min(sizes, key=lambda size: size[0] * size[1])
+        summary.update(files_read=len(sizes), smallest=f'{smallest[0]}x{smallest[1]}',
+                       largest=f'{longest[0]}x{longest[1]}')
+    else:
+        summary.update(files_read='none (made in memory)')
+    report.datasets[name] = summary
+
+
+def _check_duplicates(jobs: list[_Job], report: Report) -> None:
+    groups: dict[str, list[_Job]] = defaultdict(list)
+    for job in jobs:
+        if job.digest:
+            groups[job.digest].append(job)
+    for group in groups.values():
+        by_set: dict[str, list[str]] = defaultdict(list)
+        for job in group:
+            for name in job.images:
+                by_set[name].append(str(job.path))
+        trained = sorted(path for name in by_set if name.startswith('train_dataloader') for path in by_set[name])
+        for name in sorted(by_set):
+            if trained and name.startswith(('val_dataloader', 'test_dataloader')):
+                report.add('error', 'duplicate', name, f'{by_set[name][0]} is evaluated on, but the same picture is '
+                           f'trained on as {trained[0]}')
+            if len(by_set[name]) > 1:
+                report.add('warning', 'duplicate', name, f'the same picture {len(by_set[name])} times: '
+                           f'{", ".join(sorted(by_set[name])[:5])}')

@@ -1,0 +1,77 @@
+"""What a check of the data finds, for people and for programs."""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+LEVELS = ('error', 'warning', 'note')
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing worth telling.
+
+    Attributes:
+        level: ``'error'`` (the run would fail, or its results would be wrong), ``'warning'`` or ``'note'``.
+        check: which check found it, e.g. ``'image'``, ``'mask'``, ``'duplicate'``, ``'checkpoint'``.
+        where: the data set or the part of the config it belongs to.
+        message: what is wrong, naming the file.
+    """
+
+    level: str
+    check: str
+    where: str
+    message: str
+
+
+@dataclass
+class Report:
+    """All findings, and a summary of each data set."""
+
+    findings: list[Finding] = field(default_factory=list)
+    datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, level: str, check: str, where: str, message: str) -> None:
+        """Note one finding.
+
+        Raises:
+            ValueError: on a level that does not exist.
+        """
+        if level not in LEVELS:
+            raise ValueError(f'level must be one of {LEVELS}, got {level!r}')
+        self.findings.append(Finding(level, check, where, message))
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.level == 'error']
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors
+
+    def text(self, limit: int = 10) -> str:
+        """A readable report; of each kind of finding the first ``limit`` are shown."""
+        return '\n'.join(self._lines(limit))
+
+    def _lines(self, limit: int) -> Iterator[str]:
+        for name, summary in self.datasets.items():
+            yield f'{name}: ' + ', '.join(f'{key} {value}' for key, value in summary.items())
+        for level in LEVELS:
+            groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+            for finding in self.findings:
+                if finding.level == level:
+                    groups[finding.where, finding.check].append(finding.message)
+            for (where, check), messages in groups.items():
+                yield f'{level.upper()} {check}, {where}: {len(messages)}'
+                yield from (f'  {message}' for message in messages[:limit])
+                if len(messages) > limit:
+                    yield f'  ... and {len(messages) - limit} more (--json has them all)'
+        counts = {level: sum(finding.level == level for finding in self.findings) for level in LEVELS}
+        yield ('OK: ' if self.ok else 'NOT OK: ') + ', '.join(f'{n} {level}{"" if n == 1 else "s"}'
+                                                              for level, n in counts.items())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dict(ok=self.ok, datasets=self.datasets, findings=[asdict(finding) for finding in self.findings])

@@ -1,0 +1,109 @@
+"""PASCAL VOC 2012, with the SBD images (``train_aug``) if their list is there."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+
+from weclip_sam.datasets.image_io import MAX_PIXELS
+from weclip_sam.datasets.labels import read_label_table
+from weclip_sam.datasets.reader import Reader, Record, check_files, find_file, nearest, read_list
+from weclip_sam.datasets.vocabulary import VOC_VOCABULARY
+from weclip_sam.registry import READERS
+
+LABEL_FILE = 'image_labels.csv'
+LIST_DIR = 'ImageSets/Segmentation'
+WHERE = ('VOC 2012 is at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (VOCtrainval_11-May-2012.tar, 2 GB); '
+         'tools/prepare_voc.py says what else is needed')
+
+
+@READERS.register_module()
+class VocReader(Reader):
+    """The layout of the VOC 2012 devkit.
+
+    Labels come from a label file (``tools/prepare_voc.py`` makes ``image_labels.csv`` once) or, without one, from the
+    XML annotations; never from masks.
+
+    Args:
+        data_root: the folder with ``JPEGImages``, ``ImageSets/Segmentation`` and, for evaluation, masks.
+        split: name of a list in ``ImageSets/Segmentation``: ``'train'``, ``'train_aug'`` (10,582 with SBD), ``'val'``.
+        labels: ``'auto'`` (the label file if it exists, else XML), ``'xml'``, ``'none'`` (the test server's
+            images have none), or the path of a label file, absolute or relative to ``data_root``.
+        mask_dir: folder of ground-truth PNGs; None takes ``SegmentationClassAug`` if it exists, else
+            ``SegmentationClass``.
+        max_pixels: larger images are refused.
+
+    Raises:
+        FileNotFoundError: saying what is missing and where to get it or what to run.
+        ValueError: on a label that names no class, or an image without an entry in the label file.
+    """
+
+    def __init__(self, data_root: str, split: str = 'train_aug', labels: str = 'auto', mask_dir: str | None = None,
+                 max_pixels: int = MAX_PIXELS) -> None:
+        root = Path(data_root)
+        find_file(root, 'the VOC folder', f'{WHERE}. Give the folder with --cfg-options data_root=...')
+        names = read_list(find_file(root / LIST_DIR / f'{split}.txt', f'the list of split {split!r}',
+                                    f'Run: python tools/prepare_voc.py {root}'))
+        classes = self._labels(root, names, labels)
+        if mask_dir is None:
+            mask_dir = 'SegmentationClassAug' if (root / 'SegmentationClassAug').is_dir() else 'SegmentationClass'
+        records = [Record(name, classes[name], root / 'JPEGImages' / f'{name}.jpg', root / mask_dir / f'{name}.png')
+                   for name in names]
+        check_files(records, WHERE)
+        super().__init__(VOC_VOCABULARY, records, max_pixels)
+
+    @staticmethod
+    def _labels(root: Path, names: list[str], labels: str) -> dict[str, tuple[int, ...]]:
+        if labels == 'none':
+            return dict.fromkeys(names, ())
+        if labels == 'auto':
+            labels = LABEL_FILE if (root / LABEL_FILE).is_file() else 'xml'
+        if labels != 'xml':
+            return indices_from_table(root / labels, names)
+        if not (root / 'Annotations').is_dir():
+            raise FileNotFoundError(
+                f'no image labels in {root}: there is neither {LABEL_FILE} nor the folder Annotations. Get the '
+                f'annotations of VOC 2012 and run: python tools/prepare_voc.py {root} (labels are never taken '
+                f'from masks)')
+        return {name: classes_from_xml(root / 'Annotations' / f'{name}.xml') for name in names}
+
+
+def indices_from_table(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Classes of the named images from a label file, as positions in the VOC classes.
+
+    Raises:
+        ValueError: on an unknown class, or an image the file does not have.
+    """
+    table = read_label_table(path)
+    table = {name.removesuffix('.jpg'): classes for name, classes in table.items()}
+    result = {}
+    for name in names:
+        if name not in table:
+            raise ValueError(f'{path}: no line for image {name!r}.{nearest(name, table)}'
+                             ' Make the file anew with tools/prepare_voc.py')
+        result[name] = tuple(sorted(VOC_VOCABULARY.index(c, f'{path}, image {name!r}') for c in table[name]))
+    return result
+
+
+def classes_from_xml(path: Path) -> tuple[int, ...]:
+    """The classes of the objects in one annotation file, difficult ones included, as ascending positions.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no annotation, declares entities, or names an unknown class.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f'annotation is missing: {path}. {WHERE}') from None
+    if b'<!DOCTYPE' in data or b'<!ENTITY' in data:
+        raise ValueError(f'{path}: declares a document type, which no VOC annotation does; refused')
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f'{path}: not a readable XML file ({error})') from None
+    if root.tag != 'annotation':
+        raise ValueError(f'{path}: expected a VOC annotation, got <{root.tag}>')
+    names = [(item.findtext('name') or '').strip() for item in root.findall('object')]
+    return tuple(sorted({VOC_VOCABULARY.index(name, str(path)) for name in names}))

@@ -1,0 +1,139 @@
+"""Names: the classes of the data sets, how CLIP is asked for them, and what else there is to see."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weclip_sam.checks import suggest_name
+
+MAX_CLASSES = 254  # labels are uint8: 0 is background and 255 means ignore
+
+DEFAULT_TEMPLATES = ('a clean origami {}.',)
+# Candidates for tools/select_prompt.py, which ranks them by sharpness on the user's own images.
+CANDIDATE_TEMPLATES = (
+    'a clean origami {}.', 'a photo of a {}.', 'a photo of the {}.', 'a good photo of a {}.', 'a bad photo of a {}.',
+    'a close-up photo of a {}.', 'a cropped photo of a {}.', 'a bright photo of a {}.', 'a dark photo of a {}.',
+    'a blurry photo of a {}.', 'a photo of a clean {}.', 'a photo of a dirty {}.', 'a photo of a large {}.',
+    'a photo of a small {}.', 'a photo of one {}.', 'a photo of many {}.', 'a drawing of a {}.', 'a painting of a {}.',
+    'a rendering of a {}.', 'a sculpture of a {}.', 'a toy {}.', 'a plastic {}.', 'an origami {}.', 'itap of a {}.',
+    'there is a {} in the scene.', '{}.')
+
+VOC_CLASSES = (
+    'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog',
+    'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
+VOC_PROMPT_NAMES = {
+    'bird': 'bird avian', 'chair': 'chair seat', 'person': 'person with clothes,people,human',
+    'tvmonitor': 'tvmonitor screen'}
+VOC_BACKGROUND_NOUNS = (
+    'ground', 'land', 'grass', 'tree', 'building', 'wall', 'sky', 'lake', 'water', 'river', 'sea', 'railway',
+    'railroad', 'keyboard', 'helmet', 'cloud', 'house', 'mountain', 'ocean', 'road', 'rock', 'street', 'valley',
+    'bridge', 'sign')
+
+COCO_CLASSES = (
+    'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat', 'traffic light',
+    'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog', 'horse', 'sheep', 'cow', 'elephant',
+    'bear', 'zebra', 'giraffe', 'backpack', 'umbrella', 'handbag', 'tie', 'suitcase', 'frisbee', 'skis', 'snowboard',
+    'sports ball', 'kite', 'baseball bat', 'baseball glove', 'skateboard', 'surfboard', 'tennis racket', 'bottle',
+    'wine glass', 'cup', 'fork', 'knife', 'spoon', 'bowl', 'banana', 'apple', 'sandwich', 'orange', 'broccoli',
+    'carrot', 'hot dog', 'pizza', 'donut', 'cake', 'chair', 'couch', 'potted plant', 'bed', 'dining table', 'toilet',
+    'tv', 'laptop', 'mouse', 'remote', 'keyboard', 'cell phone', 'microwave', 'oven', 'toaster', 'sink',
+    'refrigerator', 'book', 'clock', 'vase', 'scissors', 'teddy bear', 'hair drier', 'toothbrush')
+COCO_PROMPT_NAMES = {
+    'person': 'person with clothes,people,human', 'bird': 'bird avian', 'backpack': 'backpack,bag',
+    'umbrella': 'umbrella,parasol', 'handbag': 'handbag,purse', 'tie': 'necktie', 'baseball glove': 'glove',
+    'spoon': 'dessertspoon', 'chair': 'chair seat', 'tv': 'tvmonitor screen', 'remote': 'remote control',
+    'hair drier': 'hairdrier,blowdrier'}
+COCO_BACKGROUND_NOUNS = tuple(noun for noun in VOC_BACKGROUND_NOUNS if noun not in ('keyboard', 'sign'))
+
+
+def voc_palette(size: int = 256) -> list[tuple[int, int, int]]:
+    """The VOC colours: the bits of a label, three at a time, become the high bits of red, green and blue.
+
+    Returns:
+        ``size`` RGB triples in 0..255; label 0 is black and 255 a light cream.
+    """
+    colours = []
+    for label in range(size):
+        rgb = [0, 0, 0]
+        for step in range(8):
+            for channel in range(3):
+                rgb[channel] |= (label >> (3 * step + channel) & 1) << (7 - step)
+        colours.append((rgb[0], rgb[1], rgb[2]))
+    return colours
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The names of one data set.
+
+    Attributes:
+        classes: the C foreground classes; label = position + 1.
+        prompt_names: C texts that stand for the classes in a prompt; synonyms are written one after another.
+        background_nouns: G things that are in pictures but are no class.
+    """
+
+    classes: tuple[str, ...]
+    prompt_names: tuple[str, ...]
+    background_nouns: tuple[str, ...]
+
+    @classmethod
+    def build(cls, classes: Iterable[str], prompt_names: Mapping[str, str | Sequence[str]] | None = None,
+              background_nouns: Iterable[str] = COCO_BACKGROUND_NOUNS) -> Vocabulary:
+        """Check the names and fill in what was not given.
+
+        Args:
+            classes: the class names, in label order.
+            prompt_names: for some classes, another text for prompts: a string, or several synonyms, which are joined
+                by commas (CLIP-ES writes synonyms into one sentence instead of averaging their embeddings).
+            background_nouns: nouns that are no class; those that name a class or a synonym of one are left out.
+
+        Raises:
+            ValueError: on no, repeated, empty or too many classes, or prompt names of a class that does not exist.
+        """
+        classes = tuple(classes)
+        repeated = sorted({name for name in classes if classes.count(name) > 1})
+        if not classes or repeated or len(classes) > MAX_CLASSES:
+            raise ValueError(f'classes: expected 1 to {MAX_CLASSES} different names, got {len(classes)}'
+                             + (f' with repeated {repeated}' if repeated else ''))
+        if any(not isinstance(name, str) or name != name.strip() or not name for name in classes):
+            raise ValueError(f'classes: every name must be a non-empty string without outer blanks, got {classes}')
+        given = dict(prompt_names or {})
+        for name in given:
+            if name not in classes:
+                raise ValueError(f'prompt_names: {name!r} is no class of this data set.{suggest_name(name, classes)}')
+        texts = tuple(_prompt_text(name, given.get(name, name)) for name in classes)
+        taken = {word.strip() for text in (*classes, *texts) for word in text.split(',')}
+        return cls(classes, texts, tuple(noun for noun in background_nouns if noun not in taken))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def index(self, name: str, source: str) -> int:
+        """The position of a class.
+
+        Raises:
+            ValueError: naming ``source`` and the nearest class, when there is none of that name.
+        """
+        try:
+            return self.classes.index(name)
+        except ValueError:
+            hint = suggest_name(name, self.classes) or f' The classes are: {", ".join(self.classes[:30])}.'
+            raise ValueError(f'{source}: unknown class {name!r}.{hint}') from None
+
+    def metainfo(self) -> dict[str, Any]:
+        """What mmengine calls the meta information of a data set; plain types, so that checkpoints can hold it."""
+        return dict(classes=self.classes, prompt_names=self.prompt_names, background_nouns=self.background_nouns,
+                    palette=voc_palette(len(self.classes) + 1))
+
+
+def _prompt_text(name: str, text: str | Sequence[str]) -> str:
+    words = [text] if isinstance(text, str) else list(text) if isinstance(text, (list, tuple)) else []
+    if not words or any(not isinstance(word, str) or not word.strip() for word in words):
+        raise ValueError(f'prompt_names[{name!r}]: expected a text or a list of texts, got {text!r}')
+    return ','.join(word.strip() for word in words)
+
+
+VOC_VOCABULARY = Vocabulary.build(VOC_CLASSES, VOC_PROMPT_NAMES, VOC_BACKGROUND_NOUNS)
+COCO_VOCABULARY = Vocabulary.build(COCO_CLASSES, COCO_PROMPT_NAMES, COCO_BACKGROUND_NOUNS)

@@ -1,0 +1,208 @@
+"""Reading checkpoints without running what a stranger put in them, and saying clearly what is wrong with a file.
+
+torch's ``weights_only`` unpickler refuses everything but tensors and plain containers. A training checkpoint also holds
+mmengine's log history (:class:`HistoryBuffer` with numpy arrays); exactly those types are allowed in addition, and only
+while a checkpoint is being read.
+"""
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from weclip_sam.checks import suggest_name
+
+_HISTORY_METHODS = ('current', 'max', 'mean', 'min')
+_KINDS = ('any', 'weights', 'training')
+
+
+def _history_method(owner: Any, name: str) -> Callable:
+    """What a checkpoint gets when it asks for ``getattr``: the statistics of HistoryBuffer and nothing else."""
+    if owner is HistoryBuffer and name in _HISTORY_METHODS:
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f'getattr({getattr(owner, "__name__", owner)!s}, {name!r}) is refused')
+
+
+def _allowed_globals() -> list[Any]:
+    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray  # numpy 2 / numpy 1
+    allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, (_history_method, 'builtins.getattr')]
+    for name in ('_reconstruct', 'scalar'):
+        # Files written under either numpy name the module differently.
+        allowed += [(getattr(multiarray, name), f'numpy.{core}.multiarray.{name}') for core in ('core', '_core')]
+    return allowed + [type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u4', 'u8', 'bool')]
+
+
+def safe_load(path: str | os.PathLike, map_location: Any = 'cpu', kind: str = 'any') -> Any:
+    """Read a ``.pth``/``.pt`` file; code inside it is never executed.
+
+    Args:
+        path: a local file.
+        map_location: as for ``torch.load``.
+        kind: what the caller needs. ``'any'``; ``'weights'``: a dict with a ``state_dict``; ``'training'``: weights
+            with optimizer state and counters, so that training can go on.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        FileNotFoundError: no such file (names a similar one in the folder).
+        ValueError: truncated, of another format, holding code, or of another kind; names the file and what is expected.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f'kind must be one of {_KINDS}, got {kind!r}.{suggest_name(kind, _KINDS)}')
+    path = Path(path).expanduser()
+    _check_file(path)
+    try:
+        with torch.serialization.safe_globals(_allowed_globals()):
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(_explain_refusal(path, error)) from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise ValueError(f'{path}: not a readable checkpoint ({str(error).splitlines()[0][:200]}); it may be damaged '
+                         'or of another format. Copy or download it again, or use an earlier one.') from None
+    _check_kind(path, content, kind)
+    return content
+
+
+def _check_file(path: Path) -> None:
+    """Tell a missing, empty, cut or foreign file apart by its first and last bytes."""
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder; a checkpoint is a file such as {path}/iter_1000.pth')
+    if not path.exists():
+        neighbours = [p.name for p in path.parent.glob('*.p*t*')] if path.parent.is_dir() else []
+        raise FileNotFoundError(f'{path}: no such checkpoint.{suggest_name(path.name, neighbours)}')
+    with open(path, 'rb') as file:
+        start = file.read(16)
+    if not start:
+        raise ValueError(f'{path}: the file is empty; a checkpoint was expected. Copy or download it again.')
+    if start.startswith(b'PK\x03\x04'):
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f'{path}: truncated after {path.stat().st_size} bytes (the end of the archive is missing)'
+                             '. Copy or download it again, or use an earlier checkpoint.')
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith('/constants.pkl') for name in archive.namelist()):
+                raise ValueError(f'{path}: a TorchScript archive, not a checkpoint. CLIP weights in this form are '
+                                 'named in the model\'s `checkpoint` setting.')
+        return
+    foreign = {b'\x89PNG': 'a PNG image', b'\xff\xd8\xff': 'a JPEG image', b'\x1f\x8b': 'a gzip archive',
+               b'\x93NUMPY': 'a numpy array', b'<!DO': 'a web page', b'<htm': 'a web page',
+               b'version https://': 'a Git LFS pointer (run `git lfs pull`)', b'{': 'JSON text'}
+    for magic, what in foreign.items():
+        if start.startswith(magic):
+            raise ValueError(f'{path}: {what}, not a checkpoint (expected a file written by torch.save).')
+    if start[8:10] == b'{"':
+        raise ValueError(f'{path}: a safetensors file, not a training checkpoint. It holds weights alone.')
+
+
+def _explain_refusal(path: Path, error: pickle.UnpicklingError) -> str:
+    text = str(error)
+    found = (re.search(r'(?:GLOBAL|global|class|import|function) ([\w.]+\.[\w.]+)', text)
+             or re.search(r'(getattr\([^)]*\))', text))
+    what = f'`{found.group(1)}`' if found else 'something that is not a tensor, number, string or list'
+    if not found and ('pickle' in text and 'protocol' in text or 'invalid load key' in text):
+        return f'{path}: not a checkpoint (expected a file written by torch.save).'
+    return (f'{path}: refused. It asks to load {what}, and a checkpoint that names code can run it. Nothing was '
+            'executed. Only tensors and plain values are accepted; '
+            'ask the author for a state dict or a .safetensors file.')
+
+
+def _check_kind(path: Path, content: Any, kind: str) -> None:
+    if kind == 'any':
+        return
+    if not isinstance(content, dict) or 'state_dict' not in content:
+        keys = sorted(map(str, content))[:6] if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path}: holds no model of this package (expected a dict with 'state_dict', found {keys}); "
+                         'name foundation weights in the model\'s own `checkpoint` setting.')
+    missing = [key for key in ('meta', 'optimizer', 'message_hub') if key not in content]
+    if kind == 'training' and missing:
+        raise ValueError(f'{path}: training cannot go on from it, it lacks {missing} (a "best" checkpoint holds '
+                         'weights alone). '
+                         'Resume from an iter_*.pth file, or start a new run with --cfg-options load_from=...')
+
+
+def find_resumable(work_dir: str | os.PathLike) -> Path | None:
+    """The newest checkpoint of a run that can be read and resumed, or None if there is none.
+
+    ``last_checkpoint`` is tried first (also when the folder was moved), then ``iter_*.pth`` from the newest down: a
+    file that was damaged by other means than a kill must not end the run while an older one is good.
+    """
+    folder = Path(work_dir)
+    candidates = []
+    pointer = folder / 'last_checkpoint'
+    if pointer.is_file():
+        named = Path(pointer.read_text().strip())
+        candidates += [named, folder / named.name]
+    numbered = [(int(match.group(1)), p) for p in folder.glob('iter_*.pth')
+                if (match := re.fullmatch(r'iter_(\d+)\.pth', p.name))]
+    candidates += [p for _, p in sorted(numbered, reverse=True)]
+    for path in dict.fromkeys(candidates):
+        try:
+            safe_load(path, kind='training')
+        except (OSError, ValueError):
+            continue
+        return path
+    return None
+
+
+def check_covers(model: torch.nn.Module, state_dict: dict[str, Any], path: str = 'checkpoint') -> None:
+    """Make sure a checkpoint fits: every trained parameter is in it, nothing is of another shape.
+
+    Frozen parameters may be missing (they are not saved). mmengine itself loads what happens to match and warns, which
+    silently evaluates random weights.
+
+    Raises:
+        ValueError: with the counts and the first names that do not fit.
+    """
+    own = {name: p for name, p in model.named_parameters()}
+    state = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
+    trained = sorted(name for name, p in own.items() if p.requires_grad)
+    missing = [name for name in trained if name not in state]
+    shapes = [f'{name} {tuple(state[name].shape)} instead of {tuple(p.shape)}' for name, p in sorted(own.items())
+              if name in state and state[name].shape != p.shape]
+    if missing or shapes:
+        parts = []
+        if missing:
+            parts.append(f'{len(missing)} of {len(trained)} trained parameters are missing (first: {missing[0]})')
+        if shapes:
+            parts.append(f'{len(shapes)} have another shape (first: {shapes[0]})')
+        raise ValueError(f'{path}: does not fit this model ({type(model).__name__}): {"; ".join(parts)}. Use the '
+                         'config the checkpoint was trained with (a copy lies beside it), '
+                         'with the same classes and sizes.')
+
+
+# mmengine logs a loader by its name behind 'load_from_'.
+def load_from_local(filename: str, map_location: Any = 'cpu') -> Any:
+    """A checkpoint on disk, read by :func:`safe_load`."""
+    return safe_load(filename, map_location)
+
+
+def load_from_http(filename: str, map_location: Any = 'cpu') -> Any:
+    """Download once into torch's cache, then read as any other file."""
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / filename.rsplit('/', 1)[-1].split('?')[0]
+    if not target.exists():
+        torch.hub.download_url_to_file(filename, str(target))
+    return safe_load(target, map_location)
+
+
+def load_from_elsewhere(filename: str, map_location: Any = 'cpu') -> Any:
+    """Cloud stores and model zoos bring readers of their own, which would unpickle anything: refused."""
+    raise ValueError(f'{filename}: checkpoints are read from local files and http(s) addresses only.')
+
+
+def install_safe_loading() -> None:
+    """Make mmengine read every checkpoint through :func:`safe_load` (called once when the engine is imported)."""
+    for scheme in list(CheckpointLoader._schemes):
+        CheckpointLoader.register_scheme(scheme, load_from_elsewhere, force=True)
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)

@@ -1,0 +1,64 @@
+"""Class names as a command line gives them."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from weclip_sam.checks import suggest_name
+from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES
+
+_KNOWN = {'voc': VOC_CLASSES, 'coco': COCO_CLASSES}
+
+
+def resolve_classes(spec: str) -> tuple[str, ...]:
+    """Names of all labels, ``background`` first.
+
+    Args:
+        spec: ``voc`` (21 labels), ``coco`` (81); a number of labels, background included; or a text file with one class
+            name per line, or a JSON list (a first name ``background`` is optional).
+
+    Raises:
+        ValueError: none of these, an empty or doubled name, or more labels than a PNG can hold.
+    """
+    if spec.lower() in _KNOWN:
+        return ('background', *_KNOWN[spec.lower()])
+    if spec.isdigit():
+        names = [f'class {label}' for label in range(1, int(spec))]
+    else:
+        path = Path(spec)
+        if not path.is_file():
+            raise ValueError(f"--classes '{spec}': neither voc, coco, a number nor a file.{suggest_name(spec, _KNOWN)}")
+        text = path.read_text(encoding='utf-8')
+        try:
+            names = json.loads(text) if path.suffix == '.json' else [n.strip() for n in text.splitlines() if n.strip()]
+        except json.JSONDecodeError as error:
+            raise ValueError(f'{path}: not valid JSON ({error})') from None
+        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(f'{path}: expected one class name per line, or a JSON list of names')
+        names = names[1:] if names and names[0] == 'background' else names
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(f"{spec}: the name '{doubled[0]}' appears twice")
+    if not 1 <= len(names) <= MAX_CLASSES:
+        raise ValueError(f'{spec}: {len(names)} classes besides the background; 1 to {MAX_CLASSES} are possible')
+    return ('background', *names)
+
+
+def read_id_list(path: str | Path) -> list[str]:
+    """Image ids, one per line (further words on a line are not looked at), in the order of the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no ids, or one twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such list of image ids')
+    ids = [line.split()[0] for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+    if not ids:
+        raise ValueError(f'{path}: holds no image id; expected one per line')
+    seen: set[str] = set()
+    doubled = next((image_id for image_id in ids if image_id in seen or seen.add(image_id)), None)
+    if doubled is not None:
+        raise ValueError(f"{path}: image id '{doubled}' is listed twice; every image counts once")
+    return ids

@@ -1,0 +1,113 @@
+"""Filling a mask bank: SAM sees every image once, whoever asks first."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.hooks import Hook
+
+from weclip_sam.engine.progress import ProgressReporter
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.registry import HOOKS, MODELS
+
+
+@dataclass
+class FillReport:
+    """What :func:`fill_bank` did: images made, found there already, and those that failed, with the reason."""
+
+    made: int = 0
+    found: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8, rank: int = 0,
+              world_size: int = 1) -> FillReport:
+    """Make the masks that ``bank`` lacks for the images of ``dataset``; reads no label and no ground truth.
+
+    An image that cannot be read or segmented is recorded and the rest goes on. Killed at any moment, the next call
+    continues with what is missing.
+
+    Args:
+        bank: opened with mode ``'a'``.
+        generator: a :class:`MaskGenerator`.
+        dataset: has ``image_ids`` and ``load_image(index)``.
+        batch_size: images per pass through SAM's encoder.
+        rank, world_size: this process takes every ``world_size``-th image; ``found`` counts among those.
+    """
+    bank.refresh()
+    report = FillReport()
+    # By the place in the whole list: what others have put meanwhile must not move the shares.
+    share = range(rank, len(dataset.image_ids), world_size)
+    mine = [i for i in share if dataset.image_ids[i] not in bank]
+    report.found = len(share) - len(mine)
+    progress = ProgressReporter()
+    if mine and is_main_process():
+        progress.start('SAM masks', len(mine))
+    for start in range(0, len(mine), batch_size):
+        _fill(bank, generator, dataset, mine[start:start + batch_size], report)
+        if is_main_process():
+            progress.update(min(start + batch_size, len(mine)))
+    progress.stop()
+    return report
+
+
+def _fill(bank: MaskBank, generator: Any, dataset: Any, indices: Sequence[int], report: FillReport) -> None:
+    names, images = [], []
+    for index in indices:
+        name = dataset.image_ids[index]
+        try:
+            images.append(np.array(dataset.load_image(index)))
+            names.append(name)
+        except (ValueError, OSError) as error:
+            report.failed[name] = str(error)
+    # Images of different sizes go one by one: they share no batch anyway.
+    groups = [list(range(len(images)))] if len({i.shape for i in images}) == 1 else [[k] for k in range(len(images))]
+    for group in groups:
+        try:
+            made = generator.generate_batch([images[k] for k in group])
+        except (ValueError, RuntimeError) as error:
+            report.failed.update({names[k]: str(error) for k in group})
+            continue
+        for k, masks in zip(group, made, strict=True):
+            bank.put(names[k], masks.to('cpu'))
+            report.made += 1
+
+
+@HOOKS.register_module()
+class MaskBankHook(Hook):
+    """Before training starts, make the SAM masks that the training set's bank lacks. All processes share the work.
+
+    Args:
+        bank: folder of the bank; the data set's ``mask_bank`` should name the same one.
+        generator: config of a :class:`MaskGenerator`.
+        dataset: name of the data set, kept in the bank so that it is not used for another one.
+        batch_size: see :func:`fill_bank`.
+
+    Raises:
+        ValueError: an image could not be segmented (all others are in the bank by then), or the bank belongs to another
+            data set or generator.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, bank: str, generator: dict, dataset: str | None = None, batch_size: int = 8) -> None:
+        self.bank, self.generator, self.dataset, self.batch_size = bank, generator, dataset, batch_size
+
+    def before_train(self, runner: Any) -> None:
+        """Fill; a full bank costs no more than reading its index."""
+        data = runner.train_dataloader.dataset
+        generator = MODELS.build(self.generator)
+        with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a') as bank:
+            if all(name in bank for name in data.image_ids):
+                return
+            device = next(runner.model.parameters()).device
+            report = fill_bank(bank, generator.to(device), data, self.batch_size, get_rank(), get_world_size())
+        barrier()
+        runner.logger.info(f'SAM masks: {report.made} made, {report.found} found in {self.bank}')
+        if report.failed:
+            name, reason = next(iter(report.failed.items()))
+            raise ValueError(f'SAM masks of {len(report.failed)} images could not be made, for example {name}: '
+                             f'{reason}')

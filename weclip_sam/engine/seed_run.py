@@ -1,0 +1,158 @@
+"""A run of ``tools/make_seeds.py``: from the config to labels, summary and table."""
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
+
+from weclip_sam.engine.progress import ProgressReporter, format_seconds
+from weclip_sam.engine.seed_folder import claim_folder, clear_folder, count_pixels, score_report
+from weclip_sam.engine.seed_making import SeedReport, make_seeds
+from weclip_sam.engine.splits import mask_settings, scored_images, seed_images
+from weclip_sam.engine.summary import peak_memory
+from weclip_sam.files import remove_stale_temporaries, write_json
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.models.seed_maker import NEEDS_MASKS
+from weclip_sam.registry import DATASETS, MODELS
+
+SUMMARY = 'summary.json'
+
+
+def run_seeds(config: Config, name: str, split: str, out: str, device: torch.device, labels: str | None = None,
+              scores: bool = False, evaluate: bool = False, overwrite: bool = False, workers: int = 0) -> int:
+    """Make the seeds of a split in all processes; the main one writes ``summary.json`` and prints.
+
+    Args:
+        config: with a :class:`SeedMaker` as model.
+        name: of the config.
+        split, out, labels, scores, evaluate, overwrite, workers: as on the command line.
+        device: of this process.
+
+    Returns:
+        How many images failed.
+    """
+    began = time.monotonic()
+    dataset = DATASETS.build(_images(config, split, labels))
+    model = _build_model(config, dataset).to(device).eval()
+    settings = [model.fingerprint(), dataset_card(config, split, labels)]
+    card = dict(config=name, split=split, classes=list(dataset.metainfo['classes']), images=len(dataset),
+                fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32])
+    if is_main_process():
+        if overwrite:
+            clear_folder(out, dataset.image_ids)
+        claim_folder(out, card)
+        remove_stale_temporaries(out)
+    barrier()
+    bar = ProgressReporter()
+    report = _make(model, dataset, out, bar, scores=scores, workers=workers, device=device)
+    report = SeedReport.join(all_gather_object(report))
+    summary = dict(card, out=str(out), made=len(report.made), found=len(report.found),
+                   failed=dict(sorted(report.failed.items())),
+                   seconds_per_image={k: v / len(report.made) for k, v in report.seconds.items() if report.made},
+                   processes=get_world_size(), device=str(device))
+    table = None
+    if evaluate:
+        table, summary['evaluation'] = _evaluate(config, split, out, bar)
+    if is_main_process():
+        seconds = time.monotonic() - began
+        summary.update(wall_seconds=seconds, wall_seconds_of_all_runs=seconds + _earlier(out, card['fingerprint']),
+                       peak_memory_gb=peak_memory())
+        write_json(Path(out) / SUMMARY, summary)
+        _print(summary, table)
+    return len(report.failed)
+
+
+def _images(config: Config, split: str, labels: str | None) -> dict[str, Any]:
+    steps = [step.get('type') for step in config.model.get('seeds') or []]
+    masks = any(step in NEEDS_MASKS for step in steps)
+    live = config.model.get('mask_generator') is not None
+    if masks and not live:
+        bank = mask_settings(config, split)['bank']
+        if bank is None:
+            raise ValueError('this pipeline reads SAM masks, but the config names no mask_bank; give '
+                             "mask_bank='DIR' or model.mask_generator")
+        MaskBank(bank, mode='r').close()  # says now, not once an image, that there is none
+    if labels is None and config.get('input_labels'):
+        labels = config.input_labels.format(split=split)
+    if labels is not None and not Path(labels).is_dir():
+        raise FileNotFoundError(f'{labels}: no such folder of label PNGs to start from; make them first (input_labels '
+                                'of the config, or --labels)')
+    return seed_images(config, split, labels, masks, masks_needed=not live)
+
+
+def dataset_card(config: Config, split: str, labels: str | None) -> list[Any]:
+    """What the data set contributes to the identity of its seeds."""
+    dataset = seed_images(config, split)
+    # Where the files lie and how many there are changes no image's labels.
+    reader = {key: value for key, value in dataset['reader'].items() if key not in ('data_root', 'num_images')}
+    return [split, reader, dataset['pipeline'], labels or config.get('input_labels')]
+
+
+def _build_model(config: Config, dataset: Any) -> Any:
+    settings = dict(config.model)
+    if settings.get('type') != 'SeedMaker':
+        raise ValueError(f"tools/make_seeds.py: model.type is {settings.get('type')!r}, expected 'SeedMaker' "
+                         '(configs/clip_es, configs/sepl, configs/fma)')
+    keys = ('classes', 'prompt_names', 'background_nouns')
+    settings.setdefault('vocabulary', {key: list(dataset.metainfo[key]) for key in keys})
+    model = MODELS.build(settings)
+    if model.starts_from_labels and not any(type(t).__name__ in ('LoadPixelLabels',) for t in dataset.pipeline):
+        raise ValueError('this pipeline improves labels that are there: give their folder with --labels')
+    return model
+
+
+def _make(model: Any, dataset: Any, out: str, bar: ProgressReporter, **options: Any) -> SeedReport:
+    shown = [False]
+
+    def progress(done: int, total: int, failed: int) -> None:
+        if not is_main_process():
+            return
+        if not shown[0]:
+            bar.start('seeds', total, done - 1)
+            shown[0] = True
+        bar.update(done, f'{failed} failed' if failed else '')
+
+    try:
+        return make_seeds(model, dataset, out, rank=get_rank(), world_size=get_world_size(), progress=progress,
+                          **options)
+    finally:
+        bar.stop()
+
+
+def _evaluate(config: Config, split: str, out: str, bar: ProgressReporter) -> tuple[Any, dict[str, Any]]:
+    """Every process scores its share; the sums are the same everywhere."""
+    dataset = DATASETS.build(scored_images(config, split))
+    counts = all_gather_object(count_pixels(out, dataset, range(get_rank(), len(dataset), get_world_size())))
+    total, kept = (sum(each[i] for each in counts) for i in (0, 1))
+    images, missing = (sum(each[i] for each in counts) for i in (2, 3))
+    return score_report(total, kept, images, missing, dataset.metainfo['classes'])
+
+
+def _earlier(out: str, fingerprint: str) -> float:
+    """Wall seconds of the runs before this one that worked at the same labels."""
+    try:
+        before = json.loads((Path(out) / SUMMARY).read_text(encoding='utf-8'))
+        return float(before['wall_seconds_of_all_runs']) if before['fingerprint'] == fingerprint else 0.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+
+
+def _print(summary: dict[str, Any], table: Any) -> None:
+    if table is not None:
+        print(table.format(f'{summary["out"]}: IoU by class, percent'))
+        scored = summary['evaluation']
+        if scored['ignored_share']:
+            print(f'{100 * scored["ignored_share"]:.1f} % of the pixels are ignored (255) and count as background '
+                  f'above; without them mIoU {scored["mIoU_without_ignored"]:.2f}')
+    stages = ', '.join(f'{stage} {1000 * seconds:.0f}' for stage, seconds in summary['seconds_per_image'].items())
+    print(f'{summary["made"]} labels made, {summary["found"]} found, {len(summary["failed"])} failed in '
+          f'{format_seconds(summary["wall_seconds"])}' + (f'; ms per image: {stages}' if stages else ''))
+    for image_id, reason in list(summary['failed'].items())[:5]:
+        print(f'  failed: {image_id}: {reason}')
+    print(f'labels and {SUMMARY}: {summary["out"]}')

@@ -1,0 +1,90 @@
+"""Which images a tool works on: the splits of a config, without the training's random transforms."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from weclip_sam.checks import suggest_name
+
+SPLITS = {'train': 'train_dataloader.dataset', 'val': 'val_dataloader.dataset', 'tune': 'tune_dataset'}
+_KEPT = ('reader', 'unlabelled', 'limit')
+_DEFAULT_PIPELINE = [dict(type='ResizeToMultiple', divisor=16), dict(type='PackSample')]
+
+
+def split_images(config: Config, split: str) -> dict[str, Any]:
+    """Config of the images of a split: an ``ImageLabelDataset`` without masks, labels or transforms.
+
+    ``train`` and ``val`` are those of the data loaders; ``tune``, the top-level ``tune_dataset``, is for choosing
+    settings by ground truth: neither trained on nor reported on.
+
+    Raises:
+        ValueError: no such split, in general or in this config.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"--split: expected one of {tuple(SPLITS)}, got '{split}'.{suggest_name(split, SPLITS)}")
+    node: Any = config
+    for key in SPLITS[split].split('.'):
+        node = (node or {}).get(key)
+    if not node:
+        has = [name for name, place in SPLITS.items() if (config.get(place.split('.')[0]) or {})]
+        raise ValueError(f"--split {split}: the config has no {SPLITS[split]} (its splits: {', '.join(has) or 'none'})")
+    return dict(type='ImageLabelDataset', **{key: node[key] for key in _KEPT if key in node})
+
+
+def seed_images(config: Config, split: str, labels: str | None = None, masks: bool = False,
+                masks_needed: bool = True) -> dict[str, Any]:
+    """Config of the data set that seeds are made of: the split's images, resized as ``seed_dataset`` says.
+
+    Args:
+        config: its ``seed_dataset.pipeline`` is used (by default each side is rounded up to a multiple of 16), with
+            ``PackSample(original=True)`` at its end.
+        split: see :func:`split_images`.
+        labels: folder of label PNGs to start from.
+        masks: load SAM masks from the config's bank.
+        masks_needed: whether an image without masks in the bank is an error.
+    """
+    dataset = split_images(config, split)
+    pipeline = [dict(step) for step in (config.get('seed_dataset') or {}).get('pipeline') or _DEFAULT_PIPELINE]
+    dataset['pipeline'] = [dict(step, original=True) if step['type'] == 'PackSample' else step for step in pipeline]
+    if labels is not None:
+        dataset['pixel_labels'] = labels
+    if masks:
+        bank = mask_settings(config, split)['bank']
+        if bank is not None:
+            dataset['mask_bank'] = dict(bank=bank, missing='error' if masks_needed else 'none')
+    return dataset
+
+
+def scored_images(config: Config, split: str) -> dict[str, Any]:
+    """Config of the images whose ground truth scores the seeds of a split.
+
+    For ``train`` those of ``seed_dataset``, if there is one: papers score on VOC's 1,464 images of ``train`` and teach
+    with the 10,582 of ``train_aug``.
+    """
+    dataset = split_images(config, split)
+    if split == 'train' and config.get('seed_dataset'):
+        dataset.update({key: config.seed_dataset[key] for key in _KEPT if key in config.seed_dataset})
+    return dict(dataset, with_masks=True)
+
+
+def mask_settings(config: Config, split: str = 'train') -> dict[str, Any]:
+    """Where the SAM masks of a split are, who makes them, and the name of their data set.
+
+    They are the config's top-level ``mask_bank``, ``mask_generator`` and ``mask_dataset``; what is missing there is
+    taken from a :class:`MaskBankHook` or from ``model.mask_generator``. The bank of another split than ``train`` lies
+    beside it: ``shapes_train`` becomes ``shapes_val``.
+
+    Returns:
+        ``bank`` (str or None), ``generator`` (dict or None), ``dataset`` (str or None).
+    """
+    hooks = [hook for hook in config.get('custom_hooks') or [] if hook.get('type') == 'MaskBankHook']
+    hook: Mapping[str, Any] = hooks[0] if hooks else {}
+    bank = config.get('mask_bank') or hook.get('bank')
+    if bank is not None and split != 'train':
+        path = Path(bank)
+        bank = str(path.with_name(f'{path.name.removesuffix("_train")}_{split}'))
+    generator = config.get('mask_generator') or hook.get('generator') or config.model.get('mask_generator')
+    return dict(bank=bank, generator=generator, dataset=config.get('mask_dataset') or hook.get('dataset'))

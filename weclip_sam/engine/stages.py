@@ -1,0 +1,189 @@
+"""Running the stages of a comparison: each is a command of its own, done once, continued after a kill."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from weclip_sam.engine.comparison import Experiment, Stage
+from weclip_sam.engine.progress import format_seconds
+from weclip_sam.files import write_json
+
+TOOLS_FOLDER = Path(__file__).resolve().parents[2] / 'tools'
+_TAIL = 15
+
+
+@dataclass
+class RunReport:
+    """What :func:`run_experiment` did: stages run now, found finished, failed (folder to reason) and not reached."""
+
+    ran: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def is_finished(stage: Stage) -> bool:
+    """Whether a stage has run to its end here, by this very command.
+
+    Raises:
+        ValueError: its folder holds the finished stage of another command.
+    """
+    record = read_json(stage.record)
+    if record is None or not record.get('finished'):
+        return False
+    if tuple(record.get('arguments') or ()) != stage.arguments:
+        before, now = (' '.join(map(str, arguments or ())) for arguments in (record.get('arguments'), stage.arguments))
+        raise ValueError(f'{stage.folder}: was made by another command (tools/{record.get("tool")}.py {before}); the '
+                         f'experiment now says tools/{stage.tool}.py {now}. Remove the folder, or '
+                         'compare in another --root.')
+    return stage.summary.is_file()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file, or None where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER, stream: TextIO | None = None,
+                   extra: Callable[[Stage], list[str]] = lambda stage: []) -> RunReport:
+    """Run what is missing, one stage after another.
+
+    A stage that fails ends its method for that seed; all others go on. Output goes to ``stage.log`` in its folder.
+
+    Args:
+        experiment: see :func:`load_experiment`.
+        tools: the folder of the tools.
+        stream: where progress is printed; stderr if None.
+        extra: further arguments for a stage (a launcher, say) that do not belong to its identity.
+    """
+    stream, report = stream or sys.stderr, RunReport()
+    planned = list(dict.fromkeys(stage for run in experiment.runs for stage in run.stages))
+    for stage in planned:  # a stale folder is said before hours are spent
+        is_finished(stage)
+    number = {stage: place for place, stage in enumerate(planned, start=1)}
+    for run in experiment.runs:
+        broken = None
+        for stage in run.stages:
+            where = str(stage.folder)
+            if where in report.failed:
+                broken = stage
+            if where in report.ran or where in report.found or where in report.failed:
+                continue
+            if broken is not None:
+                report.skipped.append(where)
+                continue
+            if is_finished(stage):
+                report.found.append(where)
+                continue
+            title = f'[{number[stage]}/{len(planned)}] {run.method}' + ('' if stage.once else f', seed {run.seed}')
+            print(f'{title}: {stage.name}  (log: {stage.folder}/stage.log)', file=stream, flush=True)
+            reason = run_stage(stage, tools, extra(stage))
+            record = read_json(stage.record) or {}
+            print(f'{title}: {stage.name} {"failed: " + reason if reason else "done"} after '
+                  f'{format_seconds(record.get("seconds", 0.0))}', file=stream, flush=True)
+            if reason:
+                report.failed[where], broken = reason, stage
+            else:
+                report.ran.append(where)
+    report.skipped = [where for where in dict.fromkeys(report.skipped) if where not in report.ran]
+    return report
+
+
+def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER, extra: list[str] | None = None) -> str:
+    """Run one stage as a process and write its ``stage.json`` (command, seconds of all attempts, peak memory).
+
+    Returns:
+        Why it failed, or an empty string.
+    """
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    earlier = read_json(stage.record) or {}
+    before = float(earlier.get('seconds') or 0) if tuple(earlier.get('arguments') or ()) == stage.arguments else 0.0
+    try:
+        arguments = [_checkpoint(argument) if stage.tool == 'test' and place == 1 else argument
+                     for place, argument in enumerate(stage.arguments)]
+    except FileNotFoundError as error:
+        return str(error)
+    if stage.tool == 'train' and before:
+        arguments.append('--resume')
+    record = dict(name=stage.name, tool=stage.tool, arguments=stage.arguments, finished=False, seconds=before,
+                  started=time.strftime('%Y-%m-%d %H:%M:%S'), python=sys.version.split()[0])
+    # Written first with a little time on it: whatever happens, the next attempt knows that there was one.
+    write_json(stage.record, dict(record, seconds=before + 1e-3))
+    began = time.monotonic()
+    code, memory = _run([sys.executable, str(tools / f'{stage.tool}.py'), *arguments, *(extra or [])],
+                        stage.folder / 'stage.log')
+    record.update(seconds=before + time.monotonic() - began, exit_code=code, peak_memory_gb=memory)
+    reason = ''
+    if code != 0:
+        reason = f'exit code {code}. {_tail(stage.folder / "stage.log")}'
+    elif not stage.summary.is_file():
+        reason = f'it ended without {stage.summary.name}'
+    write_json(stage.record, dict(record, finished=not reason))
+    return reason
+
+
+def _run(command: list[str], log: Path) -> tuple[int, float]:
+    """Run a command with its output in ``log``; returns exit code and the peak memory (GB) of its largest process.
+
+    Linux counts the memory this process has when it starts the command as the command's, so nothing below it shows:
+    the tools need more than this process does.
+    """
+    environment = dict(os.environ)
+    package = str(Path(__file__).resolve().parents[2])
+    environment['PYTHONPATH'] = os.pathsep.join(filter(None, [package, environment.get('PYTHONPATH', '')]))
+    with open(log, 'ab') as output:
+        output.write(f'$ {" ".join(command)}\n'.encode())
+        output.flush()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            _end(process)
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * 1024 / 1e9
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ask a command to end, and after a minute do not ask any more."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _checkpoint(path: str) -> str:
+    """A checkpoint file; of a training's folder the last one, never the best one on the validation set."""
+    if not os.path.isdir(path):
+        return path
+    pointer = Path(path) / 'last_checkpoint'
+    if pointer.is_file() and (Path(path) / Path(pointer.read_text().strip()).name).is_file():
+        return str(Path(path) / Path(pointer.read_text().strip()).name)
+    numbered = [(int(match.group(1)), p) for p in Path(path).glob('iter_*.pth')
+                if (match := re.fullmatch(r'iter_(\d+)\.pth', p.name))]
+    if not numbered:
+        raise FileNotFoundError(f'{path}: no iter_*.pth in this folder; the training stage left no checkpoint')
+    return str(max(numbered)[1])
+
+
+def _tail(log: Path) -> str:
+    """The line that says most: the last that begins with ``error:``, else the last one."""
+    lines = [line.strip() for line in log.read_text(encoding='utf-8', errors='replace').splitlines()[-_TAIL:]
+             if line.strip()]
+    errors = [line for line in lines if line.startswith('error:')]
+    return (errors or lines or ['no output'])[-1][:400]

@@ -1,0 +1,111 @@
+"""Files: whole or not at all when writing, inside their root when reading."""
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
+    """Open a temporary file beside ``path`` for writing; on success it becomes ``path`` in one step.
+
+    Readers see the old content or the new, never a part of it. If the block raises, the temporary file is removed and
+    ``path`` stays as it was. Missing parent folders are made. The temporary name starts with a dot and ends in
+    ``.tmp``, so that what a ``kill -9`` leaves is recognised (see :func:`remove_stale_temporaries`).
+
+    Args:
+        path: where the file shall be.
+        mode: ``'wb'`` or ``'w'`` (UTF-8).
+    """
+    if mode not in ('wb', 'w'):
+        raise ValueError(f"atomic_open writes whole files: mode must be 'wb' or 'w', got {mode!r}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    try:
+        with os.fdopen(handle, mode, encoding='utf-8' if mode == 'w' else None) as file:
+            yield file
+            file.flush()
+            # A full disk may show only now; then the old file must survive.
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException as error:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            # A failing write does not say of which file.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def _umask() -> int:
+    """The process's umask: mkstemp makes private files, but results are for sharing like any other file."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write ``value`` as strict JSON (atomic, indented). Numbers that are not finite become ``null``."""
+    with atomic_open(path, 'w') as file:
+        json.dump(_plain(value), file, indent=2, allow_nan=False)
+        file.write('\n')
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with numpy and torch scalars and arrays as lists and numbers, and without NaN or infinity."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, 'tolist'):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def remove_stale_temporaries(folder: str | os.PathLike, name_pattern: str = '*') -> int:
+    """Remove what killed writers of ``folder`` left behind; call it only where no other process is writing.
+
+    Args:
+        folder: looked at without its sub-folders; may be missing.
+        name_pattern: glob of the final names concerned, e.g. ``'*.pth'``.
+
+    Returns:
+        How many files were removed.
+    """
+    stale = sorted(Path(folder).glob(f'.{name_pattern}.*.tmp'))
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def inside(root: str | os.PathLike, name: str, source: str = 'the file list') -> Path:
+    """Join a name that came from a file to its root, refusing whatever would leave the root.
+
+    The check is lexical, so data folders may be symbolic links of the user's own making.
+
+    Args:
+        root: the folder.
+        name: a relative path with ``/`` between its parts.
+        source: where the name was found, for the error.
+
+    Raises:
+        ValueError: when the name is empty, absolute, names a drive, contains a NUL, or climbs out with ``..``.
+    """
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    climbs = '..' in posix.parts or '..' in windows.parts
+    if not posix.parts or '\0' in name or climbs or posix.is_absolute() or windows.drive or windows.root:
+        raise ValueError(f'{source}: {name!r} must be a relative path that stays inside {root}; '
+                         'absolute paths and ".." are refused')
+    return Path(root, *posix.parts)

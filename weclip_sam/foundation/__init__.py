@@ -1,0 +1,12 @@
+"""The frozen models: CLIP (what, roughly where) and SAM (exact outlines)."""
+from weclip_sam.foundation.clip import FrozenClip
+from weclip_sam.foundation.mask_generator import MaskGenerator
+from weclip_sam.foundation.sam import FrozenSam
+from weclip_sam.foundation.text import text_features
+
+__all__ = [
+    'FrozenClip',
+    'FrozenSam',
+    'MaskGenerator',
+    'text_features',
+]

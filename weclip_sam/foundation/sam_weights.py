@@ -1,0 +1,140 @@
+"""Reading SAM checkpoints: which file, is it whole, is it the right architecture; errors that say what to do."""
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .sam_card import CARDS, WEIGHTS_DIR, SamCard, build_sam
+
+_SITE = 'https://dl.fbaipublicfiles.com/segment_anything'
+# File name and size in bytes of the published checkpoints.
+PUBLISHED = {
+    'vit_b': ('sam_vit_b_01ec64.pth', 375_042_383),
+    'vit_l': ('sam_vit_l_0b3195.pth', 1_249_524_607),
+    'vit_h': ('sam_vit_h_4b8939.pth', 2_564_550_879),
+}
+
+
+def how_to_get(arch: Any) -> str:
+    """One sentence that says where the weights of ``arch`` come from."""
+    if isinstance(arch, str) and arch in PUBLISHED:
+        name, size = PUBLISHED[arch]
+        return f'Get {name} ({size / 1e6:,.0f} MB) with: curl -LO {_SITE}/{name}'
+    if arch == 'tiny':
+        return 'The tiny weights belong to the package: reinstall it, or make them with tools/train_tiny_sam.py'
+    return "Give the path of a .pth or .safetensors state dict, or checkpoint='random'"
+
+
+def read_sam_weights(checkpoint: str | Path, arch: Any, card: SamCard) -> dict[str, Tensor]:
+    """The state dict of a SAM, fitted to ``card``.
+
+    Args:
+        checkpoint: path, or ``tiny`` for the bundled weights.
+        arch: as the user gave it; for messages.
+        card: the architecture to fit; its image size may differ from the checkpoint's.
+
+    Returns:
+        name -> tensor, exactly the names and shapes of ``build_sam(card).state_dict()``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, unsafe, or of another architecture.
+    """
+    path = WEIGHTS_DIR / 'tiny_sam.safetensors' if checkpoint == 'tiny' else Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'SAM checkpoint {path} does not exist. {how_to_get(arch)}')
+    state = _unwrap(_read(path, arch))
+    _check_architecture(state, path, arch, card)
+    return _fit_positions(state, card)
+
+
+def _read(path: Path, arch: Any) -> Any:
+    size = path.stat().st_size
+    try:
+        if path.suffix == '.safetensors':
+            from safetensors.torch import load_file
+            return load_file(str(path))
+        # Mapping the file finds a wrong architecture without reading gigabytes.
+        return torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    except pickle.UnpicklingError as error:
+        # torch words both "not a checkpoint" and "would run code" as unpickling errors; neither is ever executed.
+        raise ValueError(f'SAM checkpoint {path} ({size:,} bytes) is not a plain state dict: it is damaged, or holds '
+                         f'objects that loading would have to execute, which is refused. {how_to_get(arch)}') from error
+    except Exception as error:  # torch, zipfile and safetensors raise many types for a damaged file
+        expected = ''
+        if isinstance(arch, str) and arch in PUBLISHED:
+            expected = f', expected {PUBLISHED[arch][1]:,}'
+        raise ValueError(f'SAM checkpoint {path} cannot be read: it is truncated or damaged ({size:,} '
+                         f'bytes{expected}). {how_to_get(arch)}') from error
+
+
+def _unwrap(state: Any) -> Any:
+    """Undo the usual wrappings: ``state_dict``/``model`` entries and ``module.``/``sam.`` prefixes."""
+    for key in ('state_dict', 'model'):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if isinstance(state, Mapping):
+        for prefix in ('module.', 'sam.'):
+            if state and all(isinstance(k, str) and k.startswith(prefix) for k in state):
+                state = {k[len(prefix):]: v for k, v in state.items()}
+    return state
+
+
+def _expected_shapes(card: SamCard) -> dict[str, torch.Size]:
+    with torch.device('meta'):
+        return {name: tensor.shape for name, tensor in build_sam(card).state_dict().items()}
+
+
+def _describe(state: Mapping[str, Tensor]) -> str:
+    """Name the architecture of a state dict, as far as its encoder tells."""
+    width = state['image_encoder.pos_embed'].shape[-1]
+    depth = len({k.split('.')[2] for k in state if k.startswith('image_encoder.blocks.')})
+    for name, card in CARDS.items():
+        if (width, depth) == (card.embed_dim, card.depth):
+            return f'{name} (width {width}, {depth} blocks)'
+    return f'an encoder of width {width} with {depth} blocks'
+
+
+def _check_architecture(state: Any, path: Path, arch: Any, card: SamCard) -> None:
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or getattr(
+            state.get('image_encoder.pos_embed'), 'ndim', 0) != 4:
+        keys = sorted(map(str, state))[:4] if isinstance(state, Mapping) else type(state).__name__
+        raise ValueError(f'SAM checkpoint {path} holds no SAM state dict (found {keys}). {how_to_get(arch)}')
+    wanted = _expected_shapes(card)
+    name = arch if isinstance(arch, str) else 'the given card'
+    expected = f'{name} (width {card.embed_dim}, {card.depth} blocks)'
+    missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+    differing = [k for k in sorted(set(wanted) & set(state)) if not _same_but_position(k, state[k].shape, wanted[k])]
+    if missing or extra or differing:
+        first = (f'lacks {missing[0]}' if missing else f'has unknown {extra[0]}' if extra else
+                 f'{differing[0]} is {tuple(state[differing[0]].shape)}, not {tuple(wanted[differing[0]])}')
+        raise ValueError(f'SAM checkpoint {path} is {_describe(state)}, but arch is {expected}: {first}. '
+                         f'Set arch to match the file. {how_to_get(arch)}')
+
+
+def _same_but_position(name: str, found: torch.Size, wanted: torch.Size) -> bool:
+    if name == 'image_encoder.pos_embed':
+        return len(found) == 4 and found[-1] == wanted[-1]
+    if name.endswith(('attn.rel_pos_h', 'attn.rel_pos_w')):
+        return len(found) == 2 and found[1] == wanted[1]
+    return found == wanted
+
+
+def _fit_positions(state: Mapping[str, Tensor], card: SamCard) -> dict[str, Tensor]:
+    """Interpolate absolute (bilinear) and relative (linear) position embeddings to the card's grid."""
+    fitted = {}
+    for name, wanted in _expected_shapes(card).items():
+        value = state[name].float()
+        if value.shape != wanted and value.ndim == 4:
+            value = F.interpolate(value.permute(0, 3, 1, 2), wanted[1:3], mode='bilinear').permute(0, 2, 3, 1)
+        elif value.shape != wanted:
+            value = F.interpolate(value.T[None], wanted[0], mode='linear')[0].T
+        fitted[name] = value
+    return fitted

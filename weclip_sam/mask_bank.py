@@ -1,0 +1,336 @@
+"""SAM masks on disk: made once, kept for good, shared by everything that needs them.
+
+A bank is a folder:
+
+``bank.json``
+    which data set and which mask generator it belongs to.
+``shard-*.masks``
+    one record a line: CRC-32 of the text, a blank, JSON with the image's id, size, and per mask the COCO RLE, level,
+    predicted IoU and stability. Only ever appended to, and only by the process that created it, so any number of
+    processes and machines fill one bank without a lock.
+``shard-*.index``
+    where each record lies. A convenience: what it lacks is found by reading the shard.
+
+A record counts once its line is complete. Whatever a killed process left behind its last complete line is ignored by
+readers, and nobody appends after it.
+"""
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .rle import MAX_PIXELS, decode_masks, encode_masks
+from .structures import MaskSet
+
+FORMAT, VERSION = 'weclip_sam mask bank', 1
+HEADER = 'bank.json'
+
+
+class MaskBank:
+    """All masks of a data set, by image id.
+
+    Args:
+        root: folder of the bank.
+        fingerprint: of the mask generator (``MaskGenerator.fingerprint()``); None accepts any.
+        dataset: name or hash of the data set; None accepts any.
+        mode: ``r`` reads an existing bank, ``a`` also adds to it and creates it where there is none.
+
+    Raises:
+        FileNotFoundError: mode ``r`` and no bank in ``root``.
+        ValueError: the bank belongs to another data set or generator, or its header is damaged.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], fingerprint: str | None = None, dataset: str | None = None,
+                 mode: str = 'a') -> None:
+        if mode not in ('r', 'a'):
+            raise ValueError(f"mode must be 'r' (read) or 'a' (read and add), got {mode!r}")
+        self.root, self.mode = Path(root), mode
+        self.header = self._open_header(fingerprint, dataset)
+        self._places: dict[str, list[tuple[str, int, int]]] = {}  # id -> (shard, offset, length)
+        self._read_to: dict[str, int] = {}  # shard -> bytes known so far
+        self._writer: _ShardWriter | None = None
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._places
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy in another process writes a shard of its own.
+        return {**self.__dict__, '_writer': None}
+
+    def ids(self) -> list[str]:
+        """Image ids in the bank, sorted."""
+        return sorted(self._places)
+
+    def refresh(self) -> None:
+        """Take in what other processes have added since."""
+        for path in sorted(self.root.glob('shard-*.masks')):
+            known = self._read_to.get(path.name, 0)
+            if path.stat().st_size > known:
+                self._read_to[path.name] = self._read_shard(path, known)
+
+    def get(self, image_id: str, size: tuple[int, int] | None = None) -> MaskSet | None:
+        """The masks of an image on the CPU, or None where the bank has none (yet).
+
+        A record that is damaged on disk counts as missing: a warning names it, and the masks can be put again.
+
+        Args:
+            image_id: as it was put.
+            size: (H, W) of the image, to be sure the masks are its own.
+
+        Raises:
+            ValueError: the masks are of another size than ``size``.
+        """
+        if image_id not in self._places:
+            self.refresh()
+        for place in list(self._places.get(image_id, ())):
+            try:
+                found = _from_record(self._read(place), image_id)
+            except (ValueError, OSError) as error:
+                warnings.warn(f'mask bank {self.root / place[0]}: the record of {image_id!r} at byte {place[1]} is '
+                              f'damaged and counts as missing ({error})', stacklevel=2)
+                self._forget(image_id, place)
+                continue
+            if size is not None and found.size != tuple(size):
+                raise ValueError(f'mask bank {self.root / place[0]}: the masks of {image_id!r} are {found.size}, the '
+                                 f'image is {tuple(size)} (height, width). A bank belongs to one data set with images '
+                                 f'of unchanged size: use another folder or make the masks anew')
+            return found
+        return None
+
+    def put(self, image_id: str, mask_set: MaskSet) -> None:
+        """Add the masks of one image; on return they are on the disk. An image the bank already has is left alone.
+
+        Raises:
+            ValueError: a bank opened with mode ``r``, an id that is no string, or the masks of several images.
+            OSError: the disk is full or not writable; everything put before stays intact.
+        """
+        if self.mode != 'a':
+            raise ValueError(f"mask bank {self.root} was opened with mode 'r'; open it with mode 'a' to add masks")
+        if not isinstance(image_id, str) or not image_id:
+            raise ValueError(f'image_id must be a non-empty string, got {image_id!r}')
+        if image_id in self._places:
+            return
+        text = _to_record(image_id, mask_set)
+        if self._writer is None or self._writer.pid != os.getpid():
+            # First use, or a forked worker: a shard is written by one process only.
+            self._writer = _ShardWriter(self.root)
+        place = self._writer.append(image_id, text)
+        self._places[image_id] = [place]
+        self._read_to[place[0]] = place[1] + place[2]
+
+    def close(self) -> None:
+        """Close the shard this process writes. Reading goes on; a later put starts a new shard."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> MaskBank:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Header ----------------------------------------------------------------------------------------------------------
+
+    def _open_header(self, fingerprint: str | None, dataset: str | None) -> dict[str, Any]:
+        path = self.root / HEADER
+        if not path.is_file():
+            if self.mode == 'r':
+                raise FileNotFoundError(f'no mask bank in {self.root} ({HEADER} is missing). Make one with '
+                                        f'tools/make_masks.py')
+            self._create_header(path, fingerprint, dataset)
+        header = _read_header(path)
+        for what, asked in (('generator', fingerprint), ('dataset', dataset)):
+            if asked is not None and asked != header[what]:
+                raise ValueError(f'{path}: this bank was made for {what} {header[what]!r}, but {asked!r} was asked '
+                                 f'for. A bank belongs to one data set and one generator (settings and weights): '
+                                 f'use another folder, or delete this one to make the masks anew')
+        return header
+
+    def _create_header(self, path: Path, fingerprint: str | None, dataset: str | None) -> None:
+        if any(self.root.glob('shard-*.masks')):
+            raise ValueError(f'{path} is missing, but {self.root} holds mask shards. The header says whose masks they '
+                             f'are: restore it, or empty the folder')
+        self.root.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(dict(format=FORMAT, version=VERSION, dataset=dataset, generator=fingerprint), indent=2)
+        temporary = self.root / f'.{HEADER}.{uuid.uuid4().hex}.tmp'
+        with open(temporary, 'w', encoding='utf-8') as file:
+            file.write(text + '\n')
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            # A link never overwrites: of several processes that start together, one creates and all read.
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(temporary, path)
+        temporary.unlink(missing_ok=True)
+
+    # Records ---------------------------------------------------------------------------------------------------------
+
+    def _read_shard(self, path: Path, begin: int) -> int:
+        """Take in a shard from byte ``begin``; returns the byte up to which it is known."""
+        if begin == 0:
+            begin = self._read_index(path)
+        with open(path, 'rb') as file:
+            file.seek(begin)
+            for line in file:
+                if not line.endswith(b'\n'):
+                    break  # still being written, or torn by a kill
+                try:
+                    self._learn(_parse(line)['id'], (path.name, begin, len(line)))
+                except (ValueError, KeyError, TypeError) as error:
+                    warnings.warn(f'mask bank {path}: the record at byte {begin} is damaged and is skipped ({error})',
+                                  stacklevel=3)
+                begin += len(line)
+        return begin
+
+    def _read_index(self, path: Path) -> int:
+        """Take in a shard's index as far as it makes sense; returns the byte of the shard up to which it reaches."""
+        reached, size = 0, path.stat().st_size
+        try:
+            lines = path.with_suffix('.index').read_bytes().split(b'\n')[:-1]
+        except OSError:
+            return 0
+        for line in lines:
+            try:
+                image_id, offset, length = json.loads(line)
+            except (ValueError, TypeError, RecursionError):
+                break
+            sound = isinstance(image_id, str) and isinstance(length, int) and length > 0 and offset == reached
+            if not sound or offset + length > size:
+                break
+            self._learn(image_id, (path.name, offset, length))
+            reached += length
+        return reached
+
+    def _learn(self, image_id: str, place: tuple[str, int, int]) -> None:
+        places = self._places.setdefault(image_id, [])
+        if place not in places:
+            places.append(place)
+
+    def _forget(self, image_id: str, place: tuple[str, int, int]) -> None:
+        self._places[image_id].remove(place)
+        if not self._places[image_id]:
+            del self._places[image_id]
+
+    def _read(self, place: tuple[str, int, int]) -> bytes:
+        name, offset, length = place
+        with open(self.root / name, 'rb') as file:
+            file.seek(offset)
+            return file.read(length)
+
+
+class _ShardWriter:
+    """The one process that appends to a new shard."""
+
+    def __init__(self, root: Path) -> None:
+        self.pid = os.getpid()
+        host = ''.join(c if c.isalnum() else '-' for c in socket.gethostname())[:32]
+        self.path = root / f'shard-{host}-{self.pid}-{uuid.uuid4().hex[:12]}.masks'
+        self._shard = open(self.path, 'xb', buffering=0)
+        self._index = open(self.path.with_suffix('.index'), 'xb', buffering=0)
+        self._end = 0
+
+    def append(self, image_id: str, text: bytes) -> tuple[str, int, int]:
+        line = b'%08x %s\n' % (zlib.crc32(text), text)
+        try:
+            written = 0
+            while written < len(line):
+                written += self._shard.write(line[written:])
+            os.fsync(self._shard.fileno())
+        except OSError as error:
+            # Take the half line back, so that the next record does not start inside it.
+            self._shard.truncate(self._end)
+            self._shard.seek(self._end)
+            raise OSError(error.errno, f'cannot add {image_id!r} to mask bank {self.path}: {error.strerror}. What was '
+                                       f'stored before is intact') from error
+        place = (self.path.name, self._end, len(line))
+        self._end += len(line)
+        try:
+            self._index.write(json.dumps([image_id, place[1], place[2]]).encode() + b'\n')
+        except OSError:
+            pass  # the record itself is safe, and readers find it without the index
+        return place
+
+    def close(self) -> None:
+        self._shard.close()
+        self._index.close()
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path}: the header of the mask bank is damaged ({error}); restore it or empty the folder') \
+            from error
+    if not isinstance(header, dict) or header.get('format') != FORMAT or not {'dataset', 'generator'} <= set(header):
+        raise ValueError(f'{path}: not the header of a mask bank')
+    if header.get('version') != VERSION:
+        raise ValueError(f'{path}: mask bank version {header.get("version")!r}, this program reads version {VERSION}; '
+                         f'make the masks anew')
+    return header
+
+
+def _short(values: torch.Tensor) -> list[float]:
+    """float32 values as the shortest decimals that read back to the same float32."""
+    return [float(str(v)) for v in values.detach().cpu().numpy().astype(np.float32)]
+
+
+def _to_record(image_id: str, masks: MaskSet) -> bytes:
+    if len(masks) and int(masks.sample_index.min()) != int(masks.sample_index.max()):
+        raise ValueError(f'masks of {image_id!r} belong to several images; put them one image at a time')
+    if masks.masks.numel() > MAX_PIXELS:
+        raise ValueError(f'masks of {image_id!r} have {masks.masks.numel()} pixels together, at most {MAX_PIXELS}')
+    record = dict(id=image_id, size=list(masks.size), level=masks.level.tolist(),
+                  predicted_iou=_short(masks.predicted_iou), stability=_short(masks.stability),
+                  counts=encode_masks(masks.masks))
+    return json.dumps(record, separators=(',', ':')).encode('ascii')
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """The JSON of a complete line whose checksum is right."""
+    if len(line) < 10 or line[8:9] != b' ' or not line.endswith(b'\n'):
+        raise ValueError('not a record')
+    text = line[9:-1]
+    if line[:8] != b'%08x' % zlib.crc32(text):
+        raise ValueError('the checksum is wrong')
+    try:
+        record = json.loads(text)
+    except RecursionError as error:
+        raise ValueError('JSON nested too deeply') from error
+    if not isinstance(record, dict) or not isinstance(record.get('id'), str):
+        raise ValueError('no image id')
+    return record
+
+
+def _from_record(line: bytes, image_id: str) -> MaskSet:
+    record = _parse(line)
+    if record['id'] != image_id:
+        raise ValueError(f'it belongs to {record["id"]!r}')
+    try:
+        height, width = (int(n) for n in record['size'])
+        level = torch.tensor(record['level'], dtype=torch.long)
+        iou, stability = (torch.tensor(record[k], dtype=torch.float) for k in ('predicted_iou', 'stability'))
+        masks = decode_masks(record['counts'], height, width)
+    except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        raise ValueError(f'its content is no mask record: {error!r}') from error
+    if not len(masks) == level.numel() == iou.numel() == stability.numel() or level.ndim != 1:
+        raise ValueError('its lists differ in length')
+    if len(level) and not 0 <= int(level.min()) <= int(level.max()) <= 2:
+        raise ValueError('a level is none of 0, 1, 2')
+    return MaskSet(masks, level, iou, stability, torch.zeros_like(level))

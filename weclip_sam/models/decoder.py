@@ -1,0 +1,145 @@
+"""WeCLIP's light decoder on frozen CLIP tokens (WeCLIP section 3.2): fuse the blocks, mix, classify.
+
+Fusion: tokens of each block go through Linear-ReLU-Linear, are concatenated and fused by a 1x1 convolution (features F,
+with channel dropout in training). Head: pre-norm transformer layers without position embedding and a 1x1 convolution.
+The decoder's own affinity is sigmoid(F^T F).
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from weclip_sam.checks import select_layers
+from weclip_sam.registry import MODELS
+from weclip_sam.structures import ClipFeatures
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """What the decoder says about a batch.
+
+    Attributes:
+        seg_logits: B C+1 h w, background first.
+        fused: B D h w, the fused features F.
+        affinity_logits: B P P, F^T F, symmetric; :meth:`affinity` makes probabilities of them.
+        attentions: depth B P P, attention of each decoder layer averaged over heads; None unless asked for.
+    """
+
+    seg_logits: Tensor
+    fused: Tensor
+    affinity_logits: Tensor
+    attentions: Tensor | None = None
+
+    @property
+    def affinity(self) -> Tensor:
+        """A_f, B P P in (0, 1)."""
+        return self.affinity_logits.sigmoid()
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x), CLIP's activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class DecoderLayer(nn.Module):
+    """A pre-norm transformer layer.
+
+    Args:
+        dim: channels.
+        heads: attention heads; must divide ``dim``.
+        mlp_ratio: hidden channels of the MLP over ``dim``.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.norm2 = nn.LayerNorm(dim)
+        hidden = int(dim * mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), QuickGELU(), nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor, need_attention: bool = False) -> tuple[Tensor, Tensor | None]:
+        """N P D -> N P D and, if asked for, the head-mean attention N P P."""
+        normed = self.norm1(x)
+        mixed, attention = self.attention(normed, normed, normed, need_weights=need_attention)
+        x = x + mixed
+        return x + self.mlp(self.norm2(x)), attention
+
+
+@MODELS.register_module()
+class WeClipDecoder(nn.Module):
+    """Segmentation logits and an affinity from the tokens of a frozen encoder.
+
+    Args:
+        encoder_width: D channels of the encoder's tokens.
+        encoder_layers: L blocks of the encoder.
+        num_classes: C foreground classes; C+1 logits come out.
+        token_layers: whose tokens are read: block indices, the last n blocks *before* the last one, or None for all but
+            the last (published: the last block is trained towards the class token alone).
+        dim: channels of the decoder; published: 256.
+        depth: transformer layers; published: 3.
+        heads: attention heads; published: 8.
+        mlp_ratio: published: 4.
+        dropout: probability that a fused channel is dropped in training; published: 0.1.
+
+    Raises:
+        ValueError: blocks that do not exist, or heads that do not divide the channels.
+    """
+
+    def __init__(self, encoder_width: int, encoder_layers: int, num_classes: int,
+                 token_layers: int | Sequence[int] | None = None, dim: int = 256, depth: int = 3, heads: int = 8,
+                 mlp_ratio: float = 4.0, dropout: float = 0.1) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f'decoder: dim {dim} must be divisible by heads {heads}')
+        if num_classes < 1:
+            raise ValueError(f'decoder: expected at least 1 foreground class, got {num_classes}')
+        inner = max(1, encoder_layers - 1)
+        if token_layers is None or isinstance(token_layers, int):
+            self.token_layers = select_layers(inner if token_layers is None else token_layers, inner, 'token_layers')
+        else:
+            self.token_layers = select_layers(token_layers, encoder_layers, 'token_layers')
+        self.encoder_layers = encoder_layers
+        self.projections = nn.ModuleList(
+            nn.Sequential(nn.Linear(encoder_width, dim), nn.ReLU(), nn.Linear(dim, dim)) for _ in self.token_layers)
+        self.fuse = nn.Conv2d(dim * len(self.token_layers), dim, 1)
+        self.dropout = nn.Dropout2d(dropout)
+        self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
+        self.classify = nn.Conv2d(dim, num_classes + 1, 1)
+
+    def forward(self, features: ClipFeatures, need_attention: bool = False) -> DecoderOutput:
+        """Decode the frozen features of B images.
+
+        Args:
+            features: from an encoder of the size this decoder was built for.
+            need_attention: also return the attention of the decoder's layers.
+
+        Raises:
+            ValueError: features of an encoder with another number of blocks.
+        """
+        fused = self.dropout(self.fuse_tokens(features))
+        flat = fused.flatten(2)
+        x, attentions = flat.transpose(1, 2), []
+        for layer in self.layers:
+            x, attention = layer(x, need_attention)
+            attentions.append(attention)
+        seg_logits = self.classify(x.transpose(1, 2).unflatten(2, features.grid))
+        return DecoderOutput(seg_logits, fused, flat.transpose(1, 2) @ flat,
+                             torch.stack(attentions) if need_attention else None)
+
+    def fuse_tokens(self, features: ClipFeatures) -> Tensor:
+        """B D h w fused features, before dropout."""
+        if len(features.tokens) != self.encoder_layers:
+            raise ValueError(f'features: expected the tokens of {self.encoder_layers} blocks, got '
+                             f'{len(features.tokens)}; build the decoder with encoder_layers={len(features.tokens)}')
+        tokens = features.tokens[:, :, 1:]
+        projected = [project(tokens[index]) for project, index in zip(self.projections, self.token_layers, strict=True)]
+        # A 1x1 convolution on tokens is a linear layer: no need to bring every block into image layout first.
+        fused = F.linear(torch.cat(projected, -1), self.fuse.weight.flatten(1), self.fuse.bias)
+        return fused.transpose(1, 2).unflatten(2, features.grid)

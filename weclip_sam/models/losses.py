@@ -1,0 +1,104 @@
+"""Losses of the online decoder (WeCLIP section 3.5; METHODS section 4). Labels: 0 background, 1..C, 255 ignore."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from weclip_sam.checks import check_shape
+from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
+
+NEGATIVE, POSITIVE = 0, 1
+
+
+def segmentation_loss(seg_logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Balanced cross-entropy: half the mean over background pixels plus half the mean over foreground pixels.
+
+    Deliberate difference from the public code: a side without pixels counts zero; there it makes the loss NaN.
+
+    Args:
+        seg_logits: B C+1 h w; upsampled (bilinear, align_corners=False) to the labels' size if it differs.
+        labels: B H W int64; 255 is ignored.
+        weights: B H W, not negative, how much each pixel counts; None counts all alike.
+
+    Returns:
+        Scalar.
+    """
+    check_shape('seg_logits: B N h w; labels: B H W', seg_logits=seg_logits, labels=labels)
+    if seg_logits.shape[-2:] != labels.shape[-2:]:
+        seg_logits = F.interpolate(seg_logits, size=labels.shape[-2:], mode='bilinear', align_corners=False)
+    each = F.cross_entropy(seg_logits.float(), labels, ignore_index=IGNORE_LABEL, reduction='none')
+    weight = torch.ones_like(each) if weights is None else weights.to(each)
+    background = weight * (labels == BACKGROUND_LABEL)
+    foreground = weight * ((labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL))
+    return 0.5 * (_mean(each, background) + _mean(each, foreground))
+
+
+def pixel_cross_entropy(seg_logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over all pixels with a label; zero, not NaN, where there is none.
+
+    Args:
+        seg_logits: B C+1 h w; upsampled (bilinear, align_corners=False) to the labels' size if it differs.
+        labels: B H W int64; 255 is ignored.
+
+    Returns:
+        Scalar.
+    """
+    check_shape('seg_logits: B N h w; labels: B H W', seg_logits=seg_logits, labels=labels)
+    if seg_logits.shape[-2:] != labels.shape[-2:]:
+        seg_logits = F.interpolate(seg_logits, size=labels.shape[-2:], mode='bilinear', align_corners=False)
+    each = F.cross_entropy(seg_logits.float(), labels, ignore_index=IGNORE_LABEL, reduction='none')
+    return _mean(each, (labels != IGNORE_LABEL).to(each))
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    total = weight.sum()
+    # where() rather than an epsilon: exact for any positive total, zero (with zero gradient) for none.
+    return (values * weight).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def radius_mask(grid: tuple[int, int], radius: int, device: torch.device | str = 'cpu') -> Tensor:
+    """P P bool: pairs of patches at most ``radius`` rows and at most ``radius`` columns apart."""
+    rows, columns = (torch.arange(size, device=device) for size in grid)
+    near = ((place[:, None] - place[None]).abs() <= radius for place in (rows, columns))
+    near_rows, near_columns = near
+    return (near_rows[:, None, :, None] & near_columns[None, :, None, :]).flatten(2).flatten(0, 1)
+
+
+def affinity_labels(labels: Tensor, grid: tuple[int, int], radius: int | None = 8) -> Tensor:
+    """Which pairs of patches belong together according to pixel labels.
+
+    Args:
+        labels: B H W int64; the pixel nearest to each patch's top-left corner stands for the patch.
+        grid: (h, w).
+        radius: pairs farther apart than this many rows or columns are ignored; None ignores none.
+
+    Returns:
+        B P P int64: 1 same label, 0 different, 255 ignored (one of the two is ignored, or too far apart).
+    """
+    check_shape('labels: B H W', labels=labels)
+    patches = F.interpolate(labels[:, None].float(), size=grid, mode='nearest').flatten(1)
+    known = patches != IGNORE_LABEL
+    counts = known[:, :, None] & known[:, None]
+    if radius is not None:
+        counts = counts & radius_mask(grid, radius, labels.device)
+    same = torch.where(patches[:, :, None] == patches[:, None], POSITIVE, NEGATIVE)
+    return same.masked_fill(~counts, IGNORE_LABEL)
+
+
+def affinity_loss(affinity: Tensor, labels: Tensor) -> Tensor:
+    """1/2 sum_pos (1 - A) / (n_pos + 1) + 1/2 sum_neg A / (n_neg + 1).
+
+    Args:
+        affinity: B P P in [0, 1].
+        labels: B P P from :func:`affinity_labels`.
+
+    Returns:
+        Scalar; defined when either kind of pair is absent.
+    """
+    check_shape('affinity: B P P; labels: B P P', affinity=affinity, labels=labels)
+    affinity = affinity.float()
+    positive, negative = labels == POSITIVE, labels == NEGATIVE
+    pull = ((1 - affinity) * positive).sum() / (positive.sum() + 1)
+    push = (affinity * negative).sum() / (negative.sum() + 1)
+    return 0.5 * (pull + push)

@@ -1,0 +1,117 @@
+"""The two-stage systems' first stage: a seed pipeline without anything that is trained."""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from weclip_sam.models.seeding import WithSeeds
+from weclip_sam.registry import MODELS
+from weclip_sam.seeds.pipeline import Watch
+from weclip_sam.structures import SeedState, SegSample
+
+NEEDS_CLIP = ('GradCam', 'AttentionAffinity', 'RfmAffinity', 'FmaAffinity')
+NEEDS_MASKS = ('SamVote', 'SeplMerge', 'RockSandWater')
+
+
+@MODELS.register_module()
+class SeedMaker(WithSeeds):
+    """Images and names, or somebody's labels, to pseudo labels at the size of the image files.
+
+    CLIP-ES and FMA-WSSS are pipelines that start from frozen CLIP. SEPL starts from the labels of another method: the
+    samples bring ``pixel_labels``, and without a step that looks at CLIP, ``clip`` is None.
+
+    CLIP sees the image stretched (bicubic) to whole patches, as CLIP-ES does; everything that makes labels (CRF, SAM
+    votes, merging) works at the size of the file.
+
+    Args:
+        seeds: steps of the :class:`SeedPipeline`; they must end in labels.
+        clip, vocabulary, templates, prompts, mask_generator: see :class:`WithSeeds`.
+
+    Raises:
+        ValueError: no vocabulary, or steps that need CLIP where there is none.
+    """
+
+    def __init__(self, seeds: Sequence[dict], clip: dict | None = None, vocabulary: dict | None = None,
+                 templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
+                 mask_generator: dict | None = None) -> None:
+        self._card = json.dumps([seeds, clip, vocabulary, list(templates), mask_generator], sort_keys=True, default=str)
+        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, dict(type='SegDataPreprocessor'))
+        self.prompts = prompts
+        names = [type(step).__name__ for step in self.seeds.steps]
+        blind = [name for name in names if name in NEEDS_CLIP]
+        if clip is None and blind:
+            raise ValueError(f"SeedMaker: the step {blind[0]} looks at CLIP's features; give "
+                             "clip=dict(type='FrozenClip', ...)")
+        self.needs_masks = mask_generator is None and any(name in NEEDS_MASKS for name in names)
+        self.starts_from_labels = not any(name in NEEDS_CLIP for name in names)
+
+    def forward(self, inputs: Tensor, data_samples: list[SegSample] | None = None, mode: str = 'predict') -> Any:
+        """``predict`` adds ``prediction``, the pseudo labels, to every sample; there is nothing to train."""
+        if mode != 'predict' or data_samples is None:
+            raise ValueError(f"SeedMaker makes labels from images and their names and trains nothing: mode 'predict' "
+                             f'with samples, got mode {mode!r}')
+        for sample, labels in zip(data_samples, self.make(inputs, data_samples).pixel_labels, strict=True):
+            sample.prediction = labels
+        return data_samples
+
+    @torch.no_grad()
+    def make(self, inputs: Tensor, data_samples: Sequence[SegSample], watch: Watch = nullcontext) -> SeedState:
+        """Run the pipeline on images of one size.
+
+        Args:
+            inputs: B 3 H W, RGB in 0..255 (any dtype).
+            data_samples: with ``image_labels``; ``original`` (3 H0 W0, from ``PackSample(original=True)``; without it
+                ``inputs`` count as the original), ``mask_set`` and ``pixel_labels`` at H0 W0 where steps need them.
+            watch: see :class:`SeedPipeline`; CLIP's part is called ``encode``.
+
+        Returns:
+            The last state; ``pixel_labels`` is B H0 W0.
+
+        Raises:
+            ValueError: what a step needs is missing, or the steps end without labels of that size.
+        """
+        data = self.data_preprocessor.cast_data(dict(inputs=inputs, data_samples=list(data_samples)))
+        inputs, samples = data['inputs'].float(), data['data_samples']
+        rgb = torch.stack([s.get('original', image) for s, image in zip(samples, inputs, strict=True)]).float()
+        features = None
+        if self.clip is not None:
+            inputs = stretch_to_multiple(inputs, self.clip.patch_size)
+            with watch('encode'):
+                features = self.clip.encode(self.clip.normalize(inputs))
+        labels = [s.get('pixel_labels') for s in samples]
+        state = self.seed_state(inputs, samples, features, rgb, pixel_labels=(
+            None if any(each is None for each in labels) else torch.stack(labels).long()))
+        state = self.seeds(state, watch)
+        if state.pixel_labels is None or state.pixel_labels.shape[1:] != rgb.shape[2:]:
+            came = 'none' if state.pixel_labels is None else tuple(state.pixel_labels.shape[1:])
+            raise ValueError(f'SeedMaker: the pipeline {self.seeds!r} must end in labels at the size of the image '
+                             f'{tuple(rgb.shape[2:])}, got {came}; end it with PixelLabels, Crf, SamVote or SeplMerge')
+        return state
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the labels besides the images: steps, names, CLIP's weights, learnt prompts."""
+        digest = hashlib.blake2b(self._card.encode(), digest_size=16)
+        if self.prompts is not None:
+            digest.update(Path(self.prompts).read_bytes())
+        if self.clip is not None:
+            for name, value in sorted(self.clip.state_dict().items()):
+                digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        if self.mask_generator is not None:
+            digest.update(self.mask_generator.fingerprint().encode())
+        return digest.hexdigest()
+
+
+def stretch_to_multiple(images: Tensor, divisor: int) -> Tensor:
+    """Resize B 3 H W (0..255) up to the next multiple of ``divisor`` each side, bicubic; unchanged if it fits."""
+    size = tuple(-(-side // divisor) * divisor for side in images.shape[-2:])
+    if size == tuple(images.shape[-2:]):
+        return images
+    return F.interpolate(images, size, mode='bicubic', align_corners=False).round().clamp(0, 255)

@@ -1,0 +1,86 @@
+"""What every model that makes pseudo labels holds: frozen CLIP, names, SAM masks, and the seed pipeline."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weclip_sam.foundation.text import text_features
+from weclip_sam.models.frozen import WithFrozen
+from weclip_sam.models.offline import pad_to
+from weclip_sam.models.prompts import load_prompts
+from weclip_sam.registry import MODELS
+from weclip_sam.seeds.pipeline import SeedPipeline
+from weclip_sam.structures import ClipFeatures, MaskSet, SeedState, SegSample
+
+
+class WithSeeds(WithFrozen):
+    """A model with a frozen CLIP, the data set's names as text features, and (unless ``seeds`` is None) a pipeline.
+
+    Args:
+        clip: config of a :class:`FrozenClip`; None for pipelines that only read labels and masks.
+        seeds: steps of the :class:`SeedPipeline`; None for a model that makes no labels.
+        vocabulary: ``classes``, ``prompt_names`` and ``background_nouns``. The tools take it from the data set when it
+            is not given.
+        templates: prompt templates; their text features are averaged.
+        prompts: file of learnt prompts, as training a :class:`PromptTuner` leaves it; used instead of templates.
+        mask_generator: config of a :class:`MaskGenerator` that makes masks live for samples that bring none.
+        data_preprocessor: see :class:`SegDataPreprocessor`; by default it pads to CLIP's patch size.
+
+    Raises:
+        ValueError: no vocabulary.
+    """
+
+    def __init__(self, clip: dict | None, seeds: Sequence[dict] | None, vocabulary: dict | None,
+                 templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
+                 mask_generator: dict | None = None, data_preprocessor: dict | None = None) -> None:
+        frozen = None if clip is None else MODELS.build(clip)
+        divisor = 1 if frozen is None else frozen.patch_size
+        super().__init__(data_preprocessor=data_preprocessor or dict(type='SegDataPreprocessor', divisor=divisor))
+        if not vocabulary:
+            raise ValueError(f'{type(self).__name__}: vocabulary is missing; give dict(classes=..., prompt_names=..., '
+                             'background_nouns=...) or start through the tools, which take it from the data set')
+        self.classes = tuple(vocabulary['classes'])
+        self.clip = None
+        features = None
+        if frozen is not None:
+            self.hold('clip', frozen)
+            names = [*vocabulary['prompt_names'], *vocabulary['background_nouns']]
+            features = text_features(frozen, names, templates) if prompts is None else \
+                load_prompts(prompts, frozen, vocabulary['prompt_names'])
+        self.register_buffer('text_features', features, persistent=False)
+        self.mask_generator = None
+        if mask_generator is not None:
+            self.mask_generator = MODELS.build(mask_generator)
+            self.hold('sam', self.mask_generator.sam)
+        self.seeds = None if seeds is None else SeedPipeline(seeds)
+
+    def seed_state(self, inputs: Tensor, data_samples: Sequence[SegSample], features: ClipFeatures | None,
+                   rgb: Tensor | None = None, **more: Any) -> SeedState:
+        """The state that a pipeline starts from; reads images, image labels and SAM masks, never a pixel mask.
+
+        Args:
+            inputs: B 3 H W float, RGB in 0..255; what ``features`` were made of.
+            data_samples: with ``image_labels`` and perhaps ``mask_set``.
+            features: of ``inputs``; None without CLIP.
+            rgb: B 3 H' W', the images at the size that labels shall have and masks come in; ``inputs`` if None.
+            more: other fields of :class:`SeedState`.
+        """
+        rgb = inputs if rgb is None else rgb
+        return SeedState(
+            images=inputs if self.clip is None else self.clip.normalize(inputs),
+            image_labels=torch.stack([s.image_labels for s in data_samples]), features=features,
+            text_features=self.text_features, clip=self.clip, masks=self._masks(rgb, data_samples), rgb=rgb, **more)
+
+    def _masks(self, rgb: Tensor, data_samples: Sequence[SegSample]) -> MaskSet | None:
+        """The samples' masks, padded to the images; live ones where a sample has none and there is a generator."""
+        sets = [s.get('mask_set') for s in data_samples]
+        if self.mask_generator is not None and any(s is None for s in sets):
+            made = self.mask_generator.generate_batch([i.byte().permute(1, 2, 0) for i in rgb])
+            sets = [m if s is None else s for s, m in zip(sets, made, strict=True)]
+        if any(s is None for s in sets):
+            return None
+        size = rgb.shape[-2:]
+        return MaskSet.stack([s.with_masks(pad_to(s.masks, size, False)) for s in sets]).to(rgb.device)

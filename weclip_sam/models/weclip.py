@@ -1,0 +1,150 @@
+"""WeCLIP and WeCLIP-SAM: one light decoder on frozen CLIP tokens, taught by labels made on the fly."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weclip_sam.checks import suggest_name
+from weclip_sam.models.inference import TEST_DEFAULTS, labels_to_original, predict_samples, to_original
+from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
+from weclip_sam.models.offline import offline_labels, pad_to
+from weclip_sam.models.seeding import WithSeeds
+from weclip_sam.registry import MODELS
+from weclip_sam.seeds.labels import background_of_maps, label_pixels
+from weclip_sam.seeds.scores import resize_maps
+from weclip_sam.structures import IGNORE_LABEL, SeedState, SegSample
+
+LABELS = ('online', 'offline')
+
+
+@MODELS.register_module()
+class WeClip(WithSeeds):
+    """The single-stage model (WeCLIP, section 3; METHODS section 4).
+
+    Which system it is depends on ``seeds`` alone: with SAM votes in the pipeline it is WeCLIP-SAM, with RFM and PAR it
+    is WeCLIP as published.
+
+    Args:
+        clip: config of a :class:`FrozenClip`.
+        decoder: config of a :class:`WeClipDecoder`; sizes that follow from encoder and vocabulary are filled in.
+        seeds: steps of the :class:`SeedPipeline` that makes the training labels.
+        vocabulary, templates, prompts, mask_generator, data_preprocessor: see :class:`WithSeeds`.
+        rfm_start: iteration from which RFM may use the decoder's own affinity. Published: 15,000 (VOC), 40,000 (COCO).
+        affinity_weight: weight of the affinity loss. Published: 0.1.
+        affinity_radius: pairs of patches farther apart than this teach nothing. Published: 8.
+        test: ``scales`` and ``flip`` of multi-scale inference, ``crf`` (None, or arguments of ``dense_crf``).
+        labels: ``online`` makes the training labels with ``seeds``; ``offline`` reads each sample's ``pixel_labels``
+            (the data set's ``pixel_labels=folder``): the same decoder as a second stage, which shows what labels made
+            on the fly bring.
+
+    Raises:
+        ValueError: no vocabulary, unknown ``labels``, or ``seeds`` that do not go with them.
+    """
+
+    def __init__(self, clip: dict, decoder: dict, seeds: Sequence[dict] | None = None, vocabulary: dict | None = None,
+                 templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
+                 rfm_start: int = 15_000, affinity_weight: float = 0.1, affinity_radius: int = 8,
+                 mask_generator: dict | None = None, test: dict | None = None, labels: str = 'online',
+                 data_preprocessor: dict | None = None) -> None:
+        if labels not in LABELS:
+            raise ValueError(f'WeClip labels: expected one of {LABELS}, got {labels!r}.{suggest_name(labels, LABELS)}')
+        if (labels == 'online') != (seeds is not None):
+            raise ValueError("WeClip: labels='online' needs seeds (the steps that make labels), labels='offline' none")
+        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor)
+        self.decoder = MODELS.build(dict(encoder_width=self.clip.width, encoder_layers=self.clip.layers,
+                                         num_classes=len(self.classes)) | dict(decoder))
+        self.rfm_start = rfm_start
+        self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
+        self.test_cfg = TEST_DEFAULTS | dict(test or {})
+        self.register_buffer('progress', torch.zeros((), dtype=torch.long))
+        self._rfm_active = False
+
+    def set_progress(self, iteration: int) -> None:
+        """Called before every training iteration (0-based); decides whether RFM reads the decoder's affinity."""
+        self.progress.fill_(iteration)
+        self._rfm_active = iteration >= self.rfm_start
+
+    # ---- mmengine's interface -----------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, data_samples: list[SegSample] | None = None, mode: str = 'tensor') -> Any:
+        """``loss`` returns a dict of losses, ``predict`` the samples with predictions, ``tensor`` logits B C+1 h w."""
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'tensor':
+            return self.seg_logits(self.clip.normalize(inputs))
+        raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
+
+    def seg_logits(self, images: Tensor) -> Tensor:
+        """B 3 H W normalised -> B C+1 h w."""
+        return self.decoder(self.clip.encode(images)).seg_logits
+
+    def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
+        """Losses of one batch (WeCLIP eq. 11-13).
+
+        Args:
+            inputs: B 3 H W float, RGB in 0..255.
+            data_samples: image labels, padding masks and, where the pipeline votes with them, SAM masks.
+        """
+        features = self.clip.encode(self.clip.normalize(inputs))
+        decoded = self.decoder(features)
+        if self.seeds is None:
+            labels = offline_labels(data_samples, inputs)
+        else:
+            labels = self.make_seeds(inputs, data_samples, features, decoded.affinity.detach(),
+                                     self._rfm_active).pixel_labels
+        padding = torch.stack([s.padding_mask for s in data_samples])
+        labels = labels.masked_fill(pad_to(padding, labels.shape[-2:], True), IGNORE_LABEL)
+        pairs = affinity_labels(labels, features.grid, self.affinity_radius)
+        return dict(loss_seg=segmentation_loss(decoded.seg_logits, labels),
+                    loss_affinity=self.affinity_weight * affinity_loss(decoded.affinity, pairs))
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[SegSample]) -> list[SegSample]:
+        """Add ``prediction`` (H W int64, original size) to every sample."""
+        return predict_samples(lambda rgb: self.seg_logits(self.clip.normalize(rgb)), inputs, data_samples,
+                               self.test_cfg, self.clip.patch_size)
+
+    # ---- seeds -----------------------------------------------------------------------------------------------------
+
+    def make_seeds(self, inputs: Tensor, data_samples: list[SegSample], features: Any, seg_affinity: Tensor | None,
+                   use_seg_affinity: bool) -> SeedState:
+        """Run the seed pipeline on a batch; reads images, image labels and SAM masks, never a pixel mask."""
+        return self.seeds(self.seed_state(inputs, data_samples, features, seg_affinity=seg_affinity,
+                                          use_seg_affinity=use_seg_affinity))
+
+    @torch.no_grad()
+    def explain(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the model sees in the first image of a collated batch, at its original size.
+
+        Returns:
+            ``cam`` (K H W class maps in [0, 1]) and ``cam_classes`` (K int64, 0-based), ``seed`` and ``prediction``
+            (H W int64), and ``stages``: labels H W after every step of the pipeline that changes the maps. A model
+            that learns from offline labels has its ``prediction`` alone.
+        """
+        data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
+        inputs, (sample,) = data['inputs'], data['data_samples']
+        features = self.clip.encode(self.clip.normalize(inputs))
+        decoded = self.decoder(features)
+        size = inputs.shape[-2:]
+        prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
+        if self.seeds is None:
+            return dict(prediction=prediction)
+        state = self.make_seeds(inputs, [sample], features, decoded.affinity, True)
+        stages = {}
+        for name, maps in state.history.items():
+            maps = maps.with_scores(resize_maps(maps.scores, size))
+            background = background_of_maps(_forget_background(state, maps), maps.scores)
+            stages[name] = labels_to_original(label_pixels(maps, background)[0][0], sample)
+        first = next(iter(state.history.values()))
+        return dict(cam=to_original(first.scores, size, sample), cam_classes=first.class_index,
+                    seed=labels_to_original(state.pixel_labels[0], sample), stages=stages, prediction=prediction)
+
+
+def _forget_background(state: SeedState, maps: Any) -> SeedState:
+    from dataclasses import replace
+    return replace(state, maps=maps, background=None)

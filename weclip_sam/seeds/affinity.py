@@ -1,0 +1,212 @@
+"""Affinity from attention: maps spread along what CLIP, or the decoder, holds for the same thing.
+
+CAA (class-aware attention-based affinity, CLIP-ES section 3.2) averages the attention of the last blocks. RFM
+(refinement module, WeCLIP section 3.4) chooses among them by the decoder's own affinity and multiplies by it. Both then
+make the attention doubly stochastic (Sinkhorn), symmetric, square it, and let scores flow out of each class's boxes.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from weclip_sam.checks import check_shape, select_layers, suggest_name
+from weclip_sam.registry import SEED_STEPS
+from weclip_sam.seeds.boxes import above_threshold, box_masks
+from weclip_sam.seeds.gradcam import stretch
+from weclip_sam.structures import SeedState
+
+SELECTIONS = ('published', 'row_normalised')
+SOURCES = ('inside', 'outside', 'all')
+COUNT_EPS = 1e-5
+
+
+def mean_attention(attentions: Tensor, layers: int | Sequence[int] = 8) -> Tensor:
+    """B P P mean over blocks of L B P P patch-to-patch attentions (class token dropped, rows not renormalised).
+
+    Args:
+        attentions: L B P P, from :meth:`ClipFeatures.patch_attentions`.
+        layers: the last n blocks, or block indices.
+    """
+    check_shape('attentions: L B P P', attentions=attentions)
+    return attentions[select_layers(layers, len(attentions), 'attention layers')].float().mean(0)
+
+
+def attention_distance(attentions: Tensor, seg_affinity: Tensor, selection: str = 'published') -> Tensor:
+    """L B: how far each block's attention is from the decoder's affinity A_f (WeCLIP eq. 8), by one of two measures.
+
+    ``published``: d_l = sum(A_f - A_l), signed. As attention rows sum to one, A_f cancels when blocks are compared:
+    what decides is how much attention patches give the class token. ``row_normalised``: d_l = sum |A_f - A_l| on maps
+    whose rows are made to sum to one, which does compare.
+
+    Args:
+        attentions: L B P P patch-to-patch attentions of the candidate blocks.
+        seg_affinity: B P P in [0, 1].
+        selection: one of the two names above.
+    """
+    check_shape('attentions: L B P P; seg_affinity: B P P', attentions=attentions, seg_affinity=seg_affinity)
+    attentions, seg_affinity = attentions.float(), seg_affinity.detach().float()
+    if selection == 'published':
+        return (seg_affinity - attentions).sum((-2, -1))
+    if selection == 'row_normalised':
+        return (_rows_to_one(seg_affinity) - _rows_to_one(attentions)).abs().sum((-2, -1))
+    raise ValueError(f'selection: expected one of {SELECTIONS}, got {selection!r}.'
+                     f'{suggest_name(selection, SELECTIONS)}')
+
+
+def choose_attention(attentions: Tensor, seg_affinity: Tensor, selection: str = 'published') -> tuple[Tensor, Tensor]:
+    """RFM's choice (WeCLIP eq. 8-10): per image, average the blocks with d_l <= mean(d), times the decoder's affinity.
+
+    Args:
+        attentions, seg_affinity, selection: see :func:`attention_distance`.
+
+    Returns:
+        attention B P P, the mean of the kept blocks times ``seg_affinity``, and kept L B bool (at least one block per
+        image, whatever rounding does).
+    """
+    distance = attention_distance(attentions, seg_affinity, selection)
+    kept = (distance <= distance.mean(0)) | (distance == distance.amin(0))
+    total = (attentions.float() * kept[..., None, None]).sum(0)
+    return total / (kept.sum(0)[:, None, None] + COUNT_EPS) * seg_affinity.detach().float(), kept
+
+
+def _rows_to_one(matrix: Tensor) -> Tensor:
+    return matrix / matrix.sum(-1, keepdim=True).clamp(min=1e-12)
+
+
+def sinkhorn(attention: Tensor, rounds: int = 3) -> Tensor:
+    """Divide ... P P by its column sums, then by its row sums, ``rounds`` times."""
+    for _ in range(rounds):
+        attention = attention / attention.sum(-2, keepdim=True)
+        attention = attention / attention.sum(-1, keepdim=True)
+    return attention
+
+
+def transition_matrix(attention: Tensor, rounds: int = 3, power: int = 2) -> Tensor:
+    """... P P: Sinkhorn, symmetrise, raise to a matrix power (CLIP-ES, WeCLIP: 3 rounds, squared; FMA-WSSS: 1 round).
+
+    Raises:
+        ValueError: fewer than no rounds or steps.
+    """
+    if rounds < 0 or power < 0:
+        raise ValueError(f'transition matrix: expected rounds >= 0 and power >= 0, got {rounds} and {power}')
+    with torch.autocast(attention.device.type, enabled=False):
+        balanced = sinkhorn(attention.float(), rounds)
+        balanced = (balanced + balanced.transpose(-2, -1)) / 2
+        return torch.linalg.matrix_power(balanced, power)
+
+
+def propagate(transition: Tensor, maps: Tensor, sample_index: Tensor, boxes: Tensor | None = None,
+              inside: str = 'inside', outside: str = 'inside') -> Tensor:
+    """Let scores flow: M'_c = (T with a mask on what each patch may read) . M_c.
+
+    Args:
+        transition: B P P.
+        maps: K h w, also signed ones.
+        sample_index: K, the image of each map.
+        boxes: K h w bool, or None for no mask at all.
+        inside, outside: what patches inside (outside) the boxes read: patches ``'inside'``, ``'outside'`` or ``'all'``.
+            Published by CLIP-ES: everybody reads inside the boxes, so a mask on the columns.
+
+    Returns:
+        K h w, not normalised.
+    """
+    check_shape('transition: B P P; maps: K h w; sample_index: K', transition=transition, maps=maps,
+                sample_index=sample_index)
+    for name, value in (('inside', inside), ('outside', outside)):
+        if value not in SOURCES:
+            raise ValueError(f'{name}: expected one of {SOURCES}, got {value!r}.{suggest_name(value, SOURCES)}')
+    values = maps.float().flatten(1)[..., None]
+    transition = transition[sample_index]
+    with torch.autocast(maps.device.type, enabled=False):
+        if boxes is None:
+            return (transition @ values).view(maps.shape)
+        in_box = boxes.flatten(1)[..., None]
+        if inside == outside == 'inside':
+            return (transition @ (values * in_box)).view(maps.shape)
+        read = transition @ torch.cat([values * in_box, values * ~in_box], -1)
+    read = {'inside': read[..., :1], 'outside': read[..., 1:], 'all': read.sum(-1, keepdim=True)}
+    return torch.where(in_box, read[inside], read[outside]).view(maps.shape)
+
+
+class _AffinityStep:
+    """What CAA and RFM share: from an attention to propagated maps."""
+
+    name: str
+
+    def __init__(self, threshold: float = 0.4, rounds: int = 3, power: int = 2, use_boxes: bool = True) -> None:
+        above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
+        self.threshold, self.rounds, self.power, self.use_boxes = threshold, rounds, power, use_boxes
+
+    def spread(self, state: SeedState, attention: Tensor) -> SeedState:
+        maps = state.maps
+        if maps is None:
+            raise ValueError(f'{type(self).__name__} needs class maps: put GradCam before it')
+        if tuple(maps.scores.shape[1:]) != tuple(state.features.grid):
+            raise ValueError(f'{type(self).__name__} works on patches: maps are {tuple(maps.scores.shape[1:])}, the '
+                             f'grid is {tuple(state.features.grid)}; put it before steps that upsample')
+        transition = transition_matrix(attention, self.rounds, self.power)
+        boxes = box_masks(maps.scores, self.threshold) if self.use_boxes else None
+        refined = propagate(transition, maps.scores, maps.sample_index, boxes)
+        return state.with_maps(self.name, maps.with_scores(stretch(refined)), affinity=transition)
+
+
+@SEED_STEPS.register_module()
+class AttentionAffinity(_AffinityStep):
+    """Seed step CAA: spread the maps along the mean attention of some blocks, out of each class's boxes.
+
+    Writes ``maps`` scaled to [0, 1) (CLIP-ES scales before it upsamples) and ``affinity``.
+
+    Args:
+        layers: the last n blocks, or block indices. Published: 8.
+        threshold: of the boxes; 0.4 on VOC, 0.7 on COCO.
+        rounds: of Sinkhorn.
+        power: of the transition matrix.
+        use_boxes: False lets scores flow from everywhere.
+    """
+
+    name = 'affinity'
+
+    def __init__(self, layers: int | Sequence[int] = 8, threshold: float = 0.4, rounds: int = 3, power: int = 2,
+                 use_boxes: bool = True) -> None:
+        super().__init__(threshold, rounds, power, use_boxes)
+        self.layers = layers
+
+    def __call__(self, state: SeedState) -> SeedState:
+        return self.spread(state, mean_attention(state.features.patch_attentions(), self.layers))
+
+
+@SEED_STEPS.register_module()
+class RfmAffinity(_AffinityStep):
+    """Seed step RFM: as CAA, but once the curriculum allows, on attention chosen and weighed by the decoder's affinity.
+
+    Deliberate difference from the public code: the switch is ``state.use_seg_affinity``, set by a hook from training
+    iterations, not a counter that also counts validation passes.
+
+    Args:
+        layers: candidate blocks; published: the last 6 on VOC, 10 on COCO.
+        warmup_layers: blocks averaged before the switch; published: 8.
+        selection: see :func:`choose_attention`.
+        threshold, rounds, power, use_boxes: see :class:`AttentionAffinity`.
+    """
+
+    name = 'affinity'
+
+    def __init__(self, layers: int | Sequence[int] = 6, warmup_layers: int | Sequence[int] = 8,
+                 selection: str = 'published', threshold: float = 0.4, rounds: int = 3, power: int = 2,
+                 use_boxes: bool = True) -> None:
+        super().__init__(threshold, rounds, power, use_boxes)
+        if selection not in SELECTIONS:
+            raise ValueError(f'RfmAffinity selection: expected one of {SELECTIONS}, got {selection!r}.'
+                             f'{suggest_name(selection, SELECTIONS)}')
+        self.layers, self.warmup_layers, self.selection = layers, warmup_layers, selection
+
+    def __call__(self, state: SeedState) -> SeedState:
+        attentions = state.features.patch_attentions()
+        if state.use_seg_affinity and state.seg_affinity is not None:
+            candidates = attentions[select_layers(self.layers, len(attentions), 'RFM layers')]
+            attention, _ = choose_attention(candidates, state.seg_affinity, self.selection)
+        else:
+            attention = mean_attention(attentions, self.warmup_layers)
+        return self.spread(state, attention)

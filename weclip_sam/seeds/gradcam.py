@@ -1,0 +1,160 @@
+"""Softmax-GradCAM (CLIP-ES, section 3.1; METHODS section 1): where in the image CLIP sees each named class.
+
+For a present class c, y_c is its softmax probability among the image's own classes and the background nouns, A (P D)
+the first layer norm's output in the last block, w_c = mean over patches of dy_c/dA, and M_c = relu(sum_d w_cd A_d).
+All (image, class) pairs of a batch go through one forward and one backward pass of the last block.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weclip_sam.checks import check_shape, suggest_name
+from weclip_sam.registry import SEED_STEPS
+from weclip_sam.seeds.scores import SOFTMAXES, masked_softmax
+from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState
+
+SCALE_EPS = 1e-7
+COMPETITORS = ('present', 'all', 'present_foreground')
+
+
+def present_pairs(image_labels: Tensor, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
+    """Flatten the named classes of a batch.
+
+    Args:
+        image_labels: B C bool. On the CPU (where data loaders leave them) no device has to be waited for.
+        device: where the result goes; that of ``image_labels`` if None.
+
+    Returns:
+        sample_index K and class_index K, int64, by image and then by class.
+    """
+    check_shape('image_labels: B C', image_labels=image_labels)
+    pairs = image_labels.nonzero().to(device or image_labels.device, non_blocking=True)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def stretch(maps: Tensor, rounds: int = 1) -> Tensor:
+    """Scale every K h w map by ``(x - min) / (max(x - min) + 1e-7)``, ``rounds`` times.
+
+    The published GradCAM does it twice, which leaves the maximum just below one (254 of 255 in ``uint8``), and that
+    decides which pixels pass the box threshold. Unlike :func:`weclip_sam.seeds.scores.min_max` nothing is clipped.
+    """
+    for _ in range(rounds):
+        maps = maps - maps.amin((-2, -1), keepdim=True)
+        maps = maps / (maps.amax((-2, -1), keepdim=True) + SCALE_EPS)
+    return maps
+
+
+def class_probabilities(logits: Tensor, image_labels: Tensor, competitors: str = 'present',
+                        softmax: str = 'exact') -> Tensor:
+    """Softmax among the classes that compete.
+
+    Args:
+        logits: K C+G, scaled cosines of each pair's image with all classes, then all background nouns.
+        image_labels: K C bool, the classes named for each pair's image.
+        competitors: ``present``: the image's own classes and all background nouns (published). ``all``: absent classes
+            too. ``present_foreground``: the image's own classes alone.
+        softmax: variant of :func:`weclip_sam.seeds.scores.masked_softmax`.
+
+    Returns:
+        K C+G, 0 for those who do not compete.
+    """
+    if competitors not in COMPETITORS:
+        raise ValueError(f'competitors: expected one of {COMPETITORS}, got {competitors!r}.'
+                         f'{suggest_name(competitors, COMPETITORS)}')
+    nouns = image_labels.new_full((len(image_labels), logits.shape[1] - image_labels.shape[1]),
+                                  competitors != 'present_foreground')
+    allowed = torch.cat([image_labels | (competitors == 'all'), nouns], 1)
+    return masked_softmax(logits, allowed, softmax)
+
+
+def class_scores(logits: Tensor, image_labels: Tensor, class_index: Tensor, competitors: str = 'present',
+                 softmax: str = 'exact') -> Tensor:
+    """K: the score y_c of each pair, whose gradient makes the map: its probability (:func:`class_probabilities`).
+
+    With ``present_foreground`` an image with a single class has a constant probability; its logit is taken instead, as
+    FMA-WSSS does.
+    """
+    scores = class_probabilities(logits, image_labels, competitors, softmax).gather(1, class_index[:, None])[:, 0]
+    if competitors == 'present_foreground':
+        alone = image_labels.sum(1) == 1
+        scores = torch.where(alone, logits.gather(1, class_index[:, None])[:, 0], scores)
+    return scores
+
+
+def localisation_logits(clip: Any, tokens: Tensor, text_features: Tensor, activations: Tensor | None = None,
+                        padding: Tensor | None = None) -> Tensor:
+    """N C+G: ``exp(logit_scale) * v . t`` with v the normalised mean patch embedding (METHODS section 0).
+
+    Args:
+        clip: the frozen encoder.
+        tokens, activations, padding: see ``FrozenClip.finish``.
+        text_features: C+G E unit rows.
+    """
+    embedding, _ = clip.finish(tokens, activations) if padding is None else clip.finish(tokens, activations, padding)
+    return clip.logit_scale * embedding @ text_features.float().T
+
+
+def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labels: Tensor, *, signed: bool = False,
+            create_graph: bool = False, competitors: str = 'present', softmax: str = 'exact') -> ClassMaps:
+    """Softmax-GradCAM of every present (image, class) pair of a batch.
+
+    Runs in float32 whatever autocast says: gradients of probabilities underflow in half precision.
+
+    Args:
+        clip: the frozen encoder (``last_ln1``, ``finish``, ``logit_scale``).
+        features: of B images.
+        text_features: C+G E unit rows, classes first, background nouns after.
+        image_labels: B C bool, any device (CPU avoids a wait).
+        signed: return the raw map without relu and scaling (FMA-WSSS learns on it).
+        create_graph: keep the graph, so that the maps can be differentiated with respect to ``text_features`` (the
+            activations themselves are constants). Second order.
+        competitors, softmax: see :func:`class_probabilities` and :func:`class_scores`.
+
+    Returns:
+        :class:`ClassMaps` with K h w scores: in [0, 1) and scaled twice as published, or signed.
+
+    Raises:
+        ValueError: labels of other images or more classes than text features.
+    """
+    tokens = features.last_block_input
+    check_shape('tokens: B T D; image_labels: B C', tokens=tokens, image_labels=image_labels)
+    if text_features.shape[0] < image_labels.shape[1]:
+        raise ValueError(f'text_features: expected at least {image_labels.shape[1]} rows (one per class), '
+                         f'got shape {tuple(text_features.shape)}')
+    sample_index, class_index = present_pairs(image_labels, tokens.device)
+    labels = image_labels.to(tokens.device, non_blocking=True)[sample_index]
+    with torch.enable_grad(), torch.autocast(tokens.device.type, enabled=False):
+        pair_tokens = tokens.detach().float()[sample_index]
+        activations = clip.last_ln1(pair_tokens).detach().requires_grad_()
+        padding = None if features.padding is None else features.padding[sample_index]
+        logits = localisation_logits(clip, pair_tokens, text_features, activations, padding)
+        scores = class_scores(logits, labels, class_index, competitors, softmax)
+        (gradient,) = torch.autograd.grad(scores.sum(), activations, create_graph=create_graph)
+        weights = gradient[:, 1:].mean(1)
+        maps = torch.einsum('kd,kpd->kp', weights, activations.detach()[:, 1:]).unflatten(1, features.grid)
+        if not signed:
+            maps = stretch(maps.relu(), rounds=2)
+    return ClassMaps(maps if create_graph else maps.detach(), sample_index, class_index)
+
+
+@SEED_STEPS.register_module()
+class GradCam:
+    """Seed step: make ``maps`` from features, names and image labels.
+
+    Args:
+        competitors, softmax: see :func:`class_probabilities` and :func:`class_scores`.
+        signed: keep the raw map, without relu and scaling (FMA-WSSS; its other steps clip and scale themselves).
+    """
+
+    def __init__(self, competitors: str = 'present', softmax: str = 'exact', signed: bool = False) -> None:
+        for name, value, known in (('competitors', competitors, COMPETITORS), ('softmax', softmax, SOFTMAXES)):
+            if value not in known:
+                raise ValueError(f'GradCam {name}: expected one of {known}, got {value!r}.{suggest_name(value, known)}')
+        self.options = dict(competitors=competitors, softmax=softmax, signed=signed)
+
+    def __call__(self, state: SeedState) -> SeedState:
+        return state.with_maps('gradcam', gradcam(state.clip, state.features, state.text_features, state.image_labels,
+                                                  **self.options))

@@ -1,0 +1,202 @@
+"""The values that flow through the package.
+
+Shape legend, used by every docstring of the package:
+
+====  =================================================================
+B     images of a batch
+C     foreground classes of the data set (labels 1..C; 0 is background)
+G     background nouns
+K     present (image, class) pairs of the whole batch, flattened
+L     blocks of the CLIP image encoder
+P     patches, P = h * w; the class token comes first in ``1+P``
+D, E  width of the image encoder; size of the joint embedding
+M     SAM masks
+H, W  pixels; h, w patches
+====  =================================================================
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+IGNORE_LABEL = 255
+BACKGROUND_LABEL = 0
+
+
+def foreground_label(class_index: Tensor) -> Tensor:
+    """Pixel label of 0-based foreground classes: one more, because 0 is the background. The only place of this shift."""
+    return class_index + 1
+
+
+class SegSample(BaseDataElement):
+    """Everything known about one image besides its pixels.
+
+    Data fields:
+        image_labels: C bool, the classes named for the image.
+        mask_set: :class:`MaskSet` of the image, in the frame of the transformed image (training with SAM masks).
+        ground_truth: H W int64 at the original size; evaluation data sets only, never in training.
+        pixel_labels: H W int64, labels made offline (0 background, 1..C, 255 ignore), in the frame of the image;
+            only where a pipeline asks for them (second-stage training).
+        padding_mask: H W bool, True where the transformed image is padding.
+        seg_logits: C+1 H W float at the original size (after ``predict``).
+        prediction: H W int64 at the original size (after ``predict``).
+    Meta fields: ``image_id`` (str), ``image_path``, ``ori_shape`` (H, W) of the file, ``img_shape`` (H, W) of the inputs,
+    ``content_box`` (top, left, bottom, right) of the part of the inputs that is no padding, ``flip`` (bool).
+    """
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What the frozen image encoder saw.
+
+    Attributes:
+        tokens: L B 1+P D, the output of every block.
+        attentions: L B 1+P 1+P, softmax attention averaged over heads, rows sum to one.
+        grid: (h, w), so that P = h * w.
+        padding: B P bool, patches that nobody attended to because they are padding, or None.
+    """
+
+    tokens: Tensor
+    attentions: Tensor
+    grid: tuple[int, int]
+    padding: Tensor | None = None
+
+    @property
+    def last_block_input(self) -> Tensor:
+        """B 1+P D: what enters the last block."""
+        return self.tokens[-2]
+
+    def patch_attentions(self) -> Tensor:
+        """L B P P: attention between patches; the class token's row and column dropped, rows not renormalised."""
+        return self.attentions[:, :, 1:, 1:]
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """One score map for every present (image, class) pair of a batch, flat.
+
+    Attributes:
+        scores: K h w.
+        sample_index: K int64, the image of each pair, ascending.
+        class_index: K int64, the foreground class of each pair (0-based; label = class_index + 1).
+    """
+
+    scores: Tensor
+    sample_index: Tensor
+    class_index: Tensor
+
+    def with_scores(self, scores: Tensor) -> ClassMaps:
+        """The same pairs with other scores."""
+        return replace(self, scores=scores)
+
+
+@dataclass(frozen=True)
+class MaskSet:
+    """SAM masks of one image, or of a batch of equally sized images when ``sample_index`` tells them apart.
+
+    Attributes:
+        masks: M H W bool.
+        level: M int64, SAM's output the mask came from: 0 sub-part, 1 part, 2 whole.
+        predicted_iou: M float.
+        stability: M float.
+        sample_index: M int64, the image of each mask, ascending.
+    """
+
+    masks: Tensor
+    level: Tensor
+    predicted_iou: Tensor
+    stability: Tensor
+    sample_index: Tensor
+
+    def __len__(self) -> int:
+        return self.masks.shape[0]
+
+    @property
+    def area(self) -> Tensor:
+        """M int64, in pixels of the current frame."""
+        return self.masks.flatten(1).sum(1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.masks.shape[1], self.masks.shape[2]
+
+    @classmethod
+    def empty(cls, height: int, width: int, device: torch.device | str = 'cpu') -> MaskSet:
+        none = torch.zeros(0, device=device)
+        return cls(torch.zeros(0, height, width, dtype=torch.bool, device=device), none.long(), none, none, none.long())
+
+    @classmethod
+    def stack(cls, sets: list[MaskSet]) -> MaskSet:
+        """One flat set for a batch; the i-th set's masks get ``sample_index`` i. All sets share H and W."""
+        sizes = {s.size for s in sets}
+        if len(sizes) != 1:
+            raise ValueError(f'masks of a batch must share one size, got {sorted(sizes)}')
+        index = torch.cat([torch.full((len(s),), i, dtype=torch.long, device=s.masks.device)
+                           for i, s in enumerate(sets)])
+        return cls(torch.cat([s.masks for s in sets]), torch.cat([s.level for s in sets]),
+                   torch.cat([s.predicted_iou for s in sets]), torch.cat([s.stability for s in sets]), index)
+
+    def select(self, index: Tensor) -> MaskSet:
+        """The masks at ``index`` (int64 positions or a bool of length M)."""
+        return MaskSet(self.masks[index], self.level[index], self.predicted_iou[index], self.stability[index],
+                       self.sample_index[index])
+
+    def with_masks(self, masks: Tensor) -> MaskSet:
+        """The same masks seen in another frame (M H' W' bool)."""
+        return replace(self, masks=masks)
+
+    def to(self, *args: Any, **kwargs: Any) -> MaskSet:
+        """Move every tensor (device only: dtypes are part of the contract)."""
+        kwargs.pop('dtype', None)
+        args = tuple(a for a in args if not isinstance(a, torch.dtype))
+        return MaskSet(*(getattr(self, f).to(*args, **kwargs) for f in
+                         ('masks', 'level', 'predicted_iou', 'stability', 'sample_index')))
+
+
+@dataclass
+class SeedState:
+    """What a seed pipeline reads and writes; every step returns an updated copy (``dataclasses.replace``).
+
+    Inputs, set by the caller:
+        images: B 3 H W float, normalised as the encoder wants them.
+        image_labels: B C bool.
+        features: :class:`ClipFeatures` of ``images``.
+        text_features: C+G E, unit norm: classes first, background nouns after.
+        clip: the frozen encoder (an object with ``finish`` and ``logit_scale``).
+        masks: flat :class:`MaskSet` of the batch at H W, or None.
+        seg_affinity: B P P in [0, 1], the decoder's own affinity (detached), or None before there is a decoder.
+        use_seg_affinity: whether RFM may use it already (the curriculum).
+        rgb: B 3 H W float in 0..255, for steps that look at colours as people see them (CRF), or None.
+    Made on the way:
+        maps: current :class:`ClassMaps`.
+        history: the maps after each named step, for pictures and tables.
+        background: B H W or B h w background score that belongs to ``maps`` (same size), or None while it is still the
+            plain ``(1 - max) ** q`` of the maps. A step that replaces ``maps`` resets it (see :meth:`with_maps`).
+        affinity: B P P, as propagated.
+        pixel_labels: B H W int64, 0 background, 1..C, 255 ignore.
+        confidence: B H W float in [0, 1], winning score of ``pixel_labels``.
+    """
+
+    images: Tensor
+    image_labels: Tensor
+    features: ClipFeatures
+    text_features: Tensor
+    clip: Any
+    masks: MaskSet | None = None
+    seg_affinity: Tensor | None = None
+    use_seg_affinity: bool = False
+    rgb: Tensor | None = None
+    maps: ClassMaps | None = None
+    background: Tensor | None = None
+    history: dict[str, Any] = field(default_factory=dict)
+    affinity: Tensor | None = None
+    pixel_labels: Tensor | None = None
+    confidence: Tensor | None = None
+
+    def with_maps(self, step: str, maps: ClassMaps, background: Tensor | None = None, **changes: Any) -> SeedState:
+        """A copy with new maps, remembered in ``history`` under the step's name, and other ``changes``."""
+        return replace(self, maps=maps, background=background, history={**self.history, step: maps}, **changes)

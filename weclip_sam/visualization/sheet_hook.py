@@ -1,0 +1,86 @@
+"""After every validation: a sheet of a few fixed images, in the work dir and in TensorBoard."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from PIL import Image
+from torch import Tensor
+
+from weclip_sam.files import atomic_open
+from weclip_sam.registry import HOOKS
+from weclip_sam.visualization.colors import class_colors
+from weclip_sam.visualization.sheet import Row, draw_sheet, explained_row
+
+
+@HOOKS.register_module()
+class SheetHook(Hook):
+    """Writes ``sheets/iter_000500.png``: per image a row of image, ground truth, CAM, seed and prediction.
+
+    The model shows them through ``model.explain(batch)``, where ``batch`` is a collated batch of one validation image;
+    it returns ``prediction`` (H W int64) and, from models that make seeds, ``cam`` (K h w in [0, 1]), ``cam_classes``
+    (K int64, 0-based) and ``seed`` (H W int64).
+    The images are the same at every validation, spread evenly over the set. A picture that fails is logged and does not
+    end the training.
+
+    Args:
+        images: how many.
+        height: of a picture in pixels.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, images: int = 6, height: int = 200) -> None:
+        if images < 1 or height < 16:
+            raise ValueError(f'SheetHook: at least one image of 16 pixels, got images={images}, height={height}')
+        self.images, self.height = images, height
+
+    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
+        """Draw and write the sheet of this iteration (main process)."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not is_main_process() or not hasattr(model, 'explain'):
+            return
+        dataset = runner.val_dataloader.dataset
+        count = min(self.images, len(dataset))
+        names = ('background', *dataset.metainfo['classes'])
+        colors = class_colors(len(names))
+        rows = []
+        for index in (position * len(dataset) // count for position in range(count)):
+            try:
+                rows.append(draw_image(model, dataset, index, colors, self.height))
+            except Exception as error:  # a picture is not worth a training
+                runner.logger.warning(f'SheetHook: image {index} could not be drawn: {type(error).__name__}: {error}')
+        if not rows:
+            return
+        score = f'   mIoU {metrics["mIoU"]:.2f}' if metrics and 'mIoU' in metrics else ''
+        sheet = draw_sheet(rows, colors, names, f'iteration {runner.iter}{score}')
+        with atomic_open(Path(runner.work_dir) / 'sheets' / f'iter_{runner.iter:06}.png') as file:
+            Image.fromarray(sheet).save(file, format='PNG')
+        # Only TensorBoard: the local backend would write the same picture a second time.
+        board = runner.visualizer._vis_backends.get('TensorboardVisBackend')
+        if board is not None:
+            board.add_image('sheet', sheet, step=runner.iter)
+
+
+@torch.no_grad()
+def draw_image(model: Any, dataset: Any, index: int, colors: np.ndarray, height: int) -> Row:
+    """The row of one image of a labelled data set, explained by ``model`` (which stays in its mode)."""
+    item = dataset[index]
+    sample = item['data_samples']
+    truth = sample.get('ground_truth')
+    if hasattr(dataset, 'load_image'):
+        rgb = np.asarray(dataset.load_image(index))
+    else:
+        rgb = item['inputs'].permute(1, 2, 0).byte().cpu().numpy()
+    shown = model.explain(pseudo_collate([item]))
+    arrays = {key: value.float().cpu().numpy() if key == 'cam' else value.cpu().numpy()
+              for key, value in shown.items() if isinstance(value, Tensor)}
+    classes = arrays['cam_classes'].tolist() if 'cam' in arrays else []
+    return explained_row(rgb, None if truth is None else truth.cpu().numpy(), arrays.get('cam'), classes,
+                         arrays.get('seed'), arrays['prediction'], colors, str(sample.image_id), height)
