@@ -32,17 +32,19 @@ def test_it_needs_no_data_set_and_gives_the_models_own_predictions(checkpoint, s
     config = load_config(next(trained_run.glob('*.py')))
     dataset = DATASETS.build(config.test_dataloader.dataset)
     model, _, meta = restore_model(checkpoint)
+    model.test_cfg = dict(model.test_cfg or {}, probabilities=True)
     expected = []
     for item in (dataset[index] for index in range(3)):
         data = model.data_preprocessor(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))
         with torch.no_grad():
-            expected.append(model(data['inputs'], data['data_samples'], mode='predict')[0].prediction.numpy())
+            expected.append(model(data['inputs'], data['data_samples'], mode='predict')[0])
     pictures = [dataset.load_image(index) for index in range(3)]
     monkeypatch.setattr('weclip_sam.datasets.image_label.ImageLabelDataset.__init__', None)
-    labels = [segmenter(picture).labels for picture in pictures]
+    results = [segmenter(picture, probabilities=True) for picture in pictures]
     assert meta['classes'] == CLASSES and segmenter.classes == ('background', *CLASSES)
-    assert labels[0].dtype == np.uint8 and np.array_equal(labels, expected)
-    assert len(np.unique(labels)) > 1  # random weights, but not one colour everywhere
+    for result, sample in zip(results, expected, strict=True):
+        assert result.labels.dtype == np.uint8 and np.array_equal(result.labels, sample.prediction.numpy())
+        assert np.allclose(result.probabilities, sample.probabilities.numpy(), atol=2e-3)  # kept as float16
 
 
 def test_images_of_any_kind_and_size(segmenter, photo, tmp_path):

@@ -7,10 +7,10 @@ On a CPU, keeping freed memory saves a third of the time: MALLOC_MMAP_THRESHOLD_
 MALLOC_TRIM_THRESHOLD_=8000000000.
 
 The model sees images and sentences only, never a mask. Every caption of a batch that is true of an image counts as a
-match (pairwise sigmoid loss as in SigLIP). The class token learns from the captions; the patches learn which of the names
-that are true of the image fits them (multiple instance learning), so that a word is found where its thing is. Scenes are
-rendered in chunks by a background process; a step always takes the same chunk, so a run does not depend on who was
-faster. Resuming goes on from the last checkpoint with the same numbers.
+match (pairwise sigmoid loss as in SigLIP). The class token learns from the captions; the patches learn which of the
+names that are true of the image fits them (multiple instance learning), so that a word is found where its thing is.
+Scenes are rendered in chunks by a background process; a step always takes the same chunk, so a run does not depend on
+who was faster. Resuming goes on from the last checkpoint with the same numbers.
 """
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def check_shape(spec: str, **tensors: Tensor) -> dict[str, int]:
         shape = tuple(tensors[name].shape)
         if len(shape) != len(dims):
             raise ValueError(f'{name}: expected {len(dims)} dimensions ({dims_text}), got shape {shape}')
-        for dim, size in zip(dims, shape):
+        for dim, size in zip(dims, shape, strict=True):
             expected = int(dim) if dim.isdigit() else bound.setdefault(dim, size)
             if expected != size:
                 raise ValueError(f'{name}: expected {dims_text} with {dim}={expected}, got shape {shape}')
@@ -66,7 +66,7 @@ def select_layers(layers: int | Sequence[int], count: int, what: str = 'layers')
             raise ValueError(f'{what}: expected at least 1 block or a list of block indices, got {layers}')
         return list(range(max(0, count - layers), count))
     chosen = [index + count if index < 0 else index for index in layers]
-    wrong = [index for index, resolved in zip(layers, chosen) if not 0 <= resolved < count]
+    wrong = [index for index, resolved in zip(layers, chosen, strict=True) if not 0 <= resolved < count]
     if wrong or not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f'{what}: expected distinct block indices in 0..{count - 1} (or -{count}..-1), '
                          f'got {list(layers)}')

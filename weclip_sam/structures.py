@@ -28,7 +28,7 @@ BACKGROUND_LABEL = 0
 
 
 def foreground_label(class_index: Tensor) -> Tensor:
-    """Pixel label of 0-based foreground classes: one more, because 0 is the background. The only place of this shift."""
+    """Pixel label of 0-based foreground classes: one more, as 0 is the background. The only place of this shift."""
     return class_index + 1
 
 
@@ -44,8 +44,8 @@ class SegSample(BaseDataElement):
         padding_mask: H W bool, True where the transformed image is padding.
         seg_logits: C+1 H W float at the original size (after ``predict``).
         prediction: H W int64 at the original size (after ``predict``).
-    Meta fields: ``image_id`` (str), ``image_path``, ``ori_shape`` (H, W) of the file, ``img_shape`` (H, W) of the inputs,
-    ``content_box`` (top, left, bottom, right) of the part of the inputs that is no padding, ``flip`` (bool).
+    Meta fields: ``image_id`` (str), ``image_path``, ``ori_shape`` (H, W) of the file, ``img_shape`` (H, W) of the
+    inputs, ``content_box`` (top, left, bottom, right) of the part of the inputs that is no padding, ``flip`` (bool).
     """
 
 

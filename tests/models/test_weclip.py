@@ -7,7 +7,8 @@ from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet
 
 SIZE = 56
-VOCABULARY = dict(classes=['cat', 'dog', 'boat'], prompt_names=['cat', 'dog', 'boat'], background_nouns=['grass', 'sky'])
+VOCABULARY = dict(classes=['cat', 'dog', 'boat'], prompt_names=['cat', 'dog', 'boat'],
+                  background_nouns=['grass', 'sky'])
 RFM = [dict(type='GradCam'), dict(type='RfmAffinity', layers=3, warmup_layers=2)]
 SEEDS = {'par': [*RFM, dict(type='Par', iterations=2), dict(type='PixelLabels')], 'sam': [*RFM, dict(type='SamVote')]}
 
@@ -31,7 +32,8 @@ def batch(labels=((0,), (1, 2)), size=SIZE, masks=False):
         if masks:
             squares = torch.zeros(2, size, size, dtype=torch.bool)
             squares[0, :size // 2] = squares[1, size // 2:, :size // 2] = True
-            sample.mask_set = MaskSet(squares, torch.tensor([2, 1]), torch.ones(2), torch.ones(2), torch.zeros(2).long())
+            one = torch.ones(2)
+            sample.mask_set = MaskSet(squares, torch.tensor([2, 1]), one, one, torch.zeros(2).long())
     return pseudo_collate(items)
 
 

@@ -74,7 +74,8 @@ class Scene:
 
 def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[str] | None = None,
                  background: str | None = None, scale: tuple[float, float] = (0.42, 0.8), max_objects: int = 3,
-                 counts: Sequence[float] = (0.5, 0.35, 0.15), cooccurrence: bool = False, min_visible: float = 0.012) -> Scene:
+                 counts: Sequence[float] = (0.5, 0.35, 0.15), cooccurrence: bool = False,
+                 min_visible: float = 0.012) -> Scene:
     """Draw one scene.
 
     Args:
@@ -114,7 +115,7 @@ def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[s
         part += 1
     shrink = (1.0, 0.82, 0.72)[len(names) - 1] if len(names) <= 3 else 0.6
     drawn: list[tuple[str, str, dict[int, str], int]] = []
-    for centre, name in zip(_places(rng, len(names), size), names):
+    for centre, name in zip(_places(rng, len(names), size), names, strict=True):
         # A scale is the geometric mean of height and width, so that no family is systematically larger.
         height = rng.uniform(*scale) * size * shrink / np.sqrt(_ASPECT[name])
         pen = Pen(canvas, centre, height, rng.normal(0, 0.12), bool(rng.random() < 0.5), part)
@@ -136,7 +137,7 @@ def _places(rng: np.random.Generator, count: int, size: int) -> list[tuple[float
     slots = (np.arange(count) + 0.5) / count
     x = slots[rng.permutation(count)] + rng.normal(0, 0.07, count)
     y = np.sort(rng.uniform(0.38, 0.68, count))
-    return [(float(a) * size, float(b) * size) for a, b in zip(x, y)]
+    return [(float(a) * size, float(b) * size) for a, b in zip(x, y, strict=True)]
 
 
 def _visible(parts: NDArray[np.int32], name: str, colour: str, names: dict[int, str], telling_area: int,

@@ -76,8 +76,8 @@ def truth(facts: list[tuple[int, ...]], states: list[tuple[int, ...]]) -> np.nda
     """N M bool: caption j states nothing that image i does not have."""
     have = np.zeros((len(facts), len(FACTS)), np.float32)
     said = np.zeros((len(states), len(FACTS)), np.float32)
-    for row, items in zip(have, facts):
+    for row, items in zip(have, facts, strict=True):
         row[list(items)] = 1
-    for row, items in zip(said, states):
+    for row, items in zip(said, states, strict=True):
         row[list(items)] = 1
     return have @ said.T == said.sum(1)

@@ -246,7 +246,8 @@ def draw_boat(pen: Pen, kind: str, rng: np.random.Generator) -> str:
     name = sorted(PAINT)[rng.integers(len(PAINT))]
     paint = _vary(PAINT[name], rng)
     body, length = pen.part('body'), rng.uniform(0.55, 0.72)
-    pen.draw(np.array([[-length, 0.12], [length, 0.12], [length * 0.66, 0.46], [-length * 0.7, 0.46]]), paint, body, 0.012)
+    hull = np.array([[-length, 0.12], [length, 0.12], [length * 0.66, 0.46], [-length * 0.7, 0.46]])
+    pen.draw(hull, paint, body, 0.012)
     pen.draw(box(-length * 0.9, 0.12, length * 0.9, 0.19), shade(paint, 1.35), body, 0.0)
     sail = pen.part('sail')
     pen.draw(limb(0, 0.14, 0, -0.54, 0.05), (96, 62, 34), sail, 0.0)

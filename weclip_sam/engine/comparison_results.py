@@ -100,7 +100,8 @@ def _memory(summary: Mapping[str, Any], record: Mapping[str, Any]) -> float | No
     peak = summary.get('peak_memory_gb') or {}
     if peak.get('cuda'):
         return float(peak['cuda'])
-    known = [value for value in (*peak.values(), record.get('peak_memory_gb')) if isinstance(value, (int, float))]
+    # The tool's own figure first: what was measured from outside counts this process's memory too.
+    known = [value for value in (peak.values() or [record.get('peak_memory_gb')]) if isinstance(value, (int, float))]
     return float(max(known)) if known else None
 
 

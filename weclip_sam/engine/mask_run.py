@@ -9,9 +9,9 @@ from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
 from weclip_sam.engine.masks import FillReport, fill_bank
+from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
 from weclip_sam.engine.splits import mask_settings, split_images
-from weclip_sam.engine.summary import peak_memory
 from weclip_sam.files import write_json
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS, MODELS

@@ -11,11 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
+from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
 from weclip_sam.engine.seed_folder import claim_folder, clear_folder, count_pixels, score_report
 from weclip_sam.engine.seed_making import SeedReport, make_seeds
 from weclip_sam.engine.splits import mask_settings, scored_images, seed_images
-from weclip_sam.engine.summary import peak_memory
 from weclip_sam.files import remove_stale_temporaries, write_json
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.models.seed_maker import NEEDS_MASKS

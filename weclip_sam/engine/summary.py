@@ -1,7 +1,6 @@
 """The end of a run: what it reached, what it cost, and where everything is."""
 from __future__ import annotations
 
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,11 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop
 
+from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
 from weclip_sam.evaluation import IoUMetric
 from weclip_sam.files import write_json
 from weclip_sam.registry import HOOKS
-
-
-def peak_memory(workers: bool = False) -> dict[str, float]:
-    """Peak memory in GB (10^9 bytes): of the ``process``, of its ``largest_worker`` that has ended, and on ``cuda``."""
-    unit = 1024 / 1e9  # Linux counts kilobytes
-    peak = dict(process=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-    if workers:
-        peak['largest_worker'] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    if torch.cuda.is_available():
-        peak['cuda'] = torch.cuda.max_memory_allocated() / 1e9
-    return peak
 
 
 @HOOKS.register_module()

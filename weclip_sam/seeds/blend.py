@@ -10,8 +10,9 @@ from weclip_sam.structures import SeedState
 class BlendMaps:
     """Seed step: a weighted mean of the current maps and those of an earlier step.
 
-    Affinity carries a class from its telling part to the rest of the object, and with it some of the class to whatever looks
-    alike; the maps before it know better what is *not* the class. WeCLIP-SAM lets SAM's masks vote on the mean of the two.
+    Affinity carries a class from its telling part to the rest of the object, and with it some of the class to whatever
+    looks alike; the maps before it know better what is *not* the class. WeCLIP-SAM lets SAM's masks vote on the mean of
+    the two.
 
     Args:
         earlier: name of the earlier step in the state's history, such as ``'gradcam'``.
@@ -29,7 +30,7 @@ class BlendMaps:
                              f'{sorted(state.history)}.{suggest_name(self.earlier, state.history)}')
         earlier = state.history[self.earlier].scores
         if earlier.shape != state.maps.scores.shape:
-            raise ValueError(f'BlendMaps: the maps of {self.earlier!r} are {tuple(earlier.shape[1:])}, the current ones '
-                             f'{tuple(state.maps.scores.shape[1:])}; put BlendMaps before steps that upsample')
+            raise ValueError(f'BlendMaps: the maps of {self.earlier!r} are {tuple(earlier.shape[1:])}, the current '
+                             f'ones {tuple(state.maps.scores.shape[1:])}; put BlendMaps before steps that upsample')
         mean = self.weight * state.maps.scores + (1 - self.weight) * earlier
         return state.with_maps('blend', state.maps.with_scores(mean))
