@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Write the embedded data set to disk in VOC's layout: ``python tools/prepare_shapes.py OUT``.
 
-``JPEGImages/*.jpg``, ``SegmentationClass/*.png`` (palette; 0 background, 1..10),
-``ImageSets/Segmentation/{train,val,tune}.txt``, ``image_labels.csv`` (what is in each image) and ``classes.txt``
-(in label order). The labels are the renderer's list of what can be seen, not read off the masks. Running it again writes
+``JPEGImages/*.jpg``, ``SegmentationClass/*.png`` (palette; 0 background, 1..10), the lists of splits
+``ImageSets/Segmentation/{train,val,tune}.txt``, ``image_labels.csv`` (what is in each image) and ``classes.txt`` (in
+label order). The labels are the renderer's list of what can be seen, not read off the masks. Running it again writes
 the same files.
 """
 from __future__ import annotations

@@ -169,7 +169,8 @@ class SeedState:
         clip: the frozen encoder (an object with ``finish`` and ``logit_scale``).
         masks: flat :class:`MaskSet` of the batch at H W, or None.
         seg_affinity: B P P in [0, 1], the decoder's own affinity (detached), or None before there is a decoder.
-        use_seg_affinity: whether RFM may use it already (the curriculum).
+        seg_logits: B C+1 h w, what the decoder predicts itself (detached), or None.
+        use_seg_affinity: whether the decoder may be listened to already (the curriculum).
         rgb: B 3 H W float in 0..255, for steps that look at colours as people see them (CRF), or None.
     Made on the way:
         maps: current :class:`ClassMaps`.
@@ -188,6 +189,7 @@ class SeedState:
     clip: Any
     masks: MaskSet | None = None
     seg_affinity: Tensor | None = None
+    seg_logits: Tensor | None = None
     use_seg_affinity: bool = False
     rgb: Tensor | None = None
     maps: ClassMaps | None = None

@@ -12,7 +12,6 @@ _labels = 'train_dataloader.dataset.pixel_labels'
 _clip_es, _sepl = 'configs/clip_es/clip-es_tiny_free_shapes.py', 'configs/sepl/sepl_tiny_free_shapes.py'
 _coarse, _fine = 'configs/fma/fma-coarse_tiny_free_shapes.py', 'configs/fma/fma-fine_tiny_free_shapes.py'
 _decoder = 'configs/two_stage/offline-decoder_tiny_400_shapes.py'
-_deeplab = 'configs/two_stage/deeplab-v3_resnet18_800_shapes.py'
 # Made once and used by several methods, whose wall time counts them all the same.
 shared = [
     dict(name='masks', tool='make_masks', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py'),
@@ -42,14 +41,8 @@ methods = [
         dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{sepl}'})]),
     dict(name='FMA-WSSS', note='labels offline, same decoder', uses=['masks'], stages=[
         *_fma_chain, dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{fine}'})]),
-    dict(name='CLIP-ES, DeepLabV3', note='ResNet-18 from random weights', uses=['clip-es'], stages=[
-        dict(name='second-stage', tool='train', config=_deeplab, options={_labels: '{clip-es}'})]),
-    dict(name='SEPL on CLIP-ES, DeepLabV3', note='ResNet-18 from random weights', uses=['masks', 'clip-es', 'sepl'],
-         stages=[dict(name='second-stage', tool='train', config=_deeplab, options={_labels: '{sepl}'})]),
     dict(name='Supervised', note='upper bound: true masks, same decoder', reference=True, stages=[
-        dict(name='train', tool='train', config='configs/two_stage/offline-decoder-supervised_tiny_400_shapes.py')]),
-    dict(name='Supervised DeepLabV3', note='upper bound: true masks', reference=True, stages=[
-        dict(name='train', tool='train', config='configs/two_stage/deeplab-v3-supervised_resnet18_800_shapes.py')])]
+        dict(name='train', tool='train', config='configs/two_stage/offline-decoder-supervised_tiny_400_shapes.py')])]
 pictures = dict(config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py', count=6, extremes=3, focus='WeCLIP-SAM')
 terms = [
     'Image labels only: no method but the upper bounds opens a mask of a training image.',

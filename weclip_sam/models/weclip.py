@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.models.decoder import DecoderOutput
 from weclip_sam.models.inference import TEST_DEFAULTS, labels_to_original, predict_samples, to_original
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
@@ -95,8 +97,7 @@ class WeClip(WithSeeds):
         if self.seeds is None:
             labels = offline_labels(data_samples, inputs)
         else:
-            labels = self.make_seeds(inputs, data_samples, features, decoded.affinity.detach(),
-                                     self._rfm_active).pixel_labels
+            labels = self.make_seeds(inputs, data_samples, features, decoded, self._rfm_active).pixel_labels
         padding = torch.stack([s.padding_mask for s in data_samples])
         labels = labels.masked_fill(pad_to(padding, labels.shape[-2:], True), IGNORE_LABEL)
         pairs = affinity_labels(labels, features.grid, self.affinity_radius)
@@ -111,11 +112,18 @@ class WeClip(WithSeeds):
 
     # ---- seeds -----------------------------------------------------------------------------------------------------
 
-    def make_seeds(self, inputs: Tensor, data_samples: list[SegSample], features: Any, seg_affinity: Tensor | None,
-                   use_seg_affinity: bool) -> SeedState:
-        """Run the seed pipeline on a batch; reads images, image labels and SAM masks, never a pixel mask."""
-        return self.seeds(self.seed_state(inputs, data_samples, features, seg_affinity=seg_affinity,
-                                          use_seg_affinity=use_seg_affinity))
+    def make_seeds(self, inputs: Tensor, data_samples: list[SegSample], features: Any, decoded: DecoderOutput,
+                   use_decoder: bool) -> SeedState:
+        """Run the seed pipeline on a batch; reads images, image labels and SAM masks, never a pixel mask.
+
+        Args:
+            inputs, data_samples, features: see :meth:`seed_state`.
+            decoded: the decoder's affinity and predictions; labels have no gradient towards them.
+            use_decoder: whether the steps may listen to the decoder already.
+        """
+        return self.seeds(self.seed_state(
+            inputs, data_samples, features, seg_affinity=decoded.affinity.detach(),
+            seg_logits=decoded.seg_logits.detach(), use_seg_affinity=use_decoder))
 
     @torch.no_grad()
     def explain(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -134,17 +142,12 @@ class WeClip(WithSeeds):
         prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
         if self.seeds is None:
             return dict(prediction=prediction)
-        state = self.make_seeds(inputs, [sample], features, decoded.affinity, True)
+        state = self.make_seeds(inputs, [sample], features, decoded, True)
         stages = {}
         for name, maps in state.history.items():
             maps = maps.with_scores(resize_maps(maps.scores, size))
-            background = background_of_maps(_forget_background(state, maps), maps.scores)
+            background = background_of_maps(replace(state, maps=maps, background=None), maps.scores)
             stages[name] = labels_to_original(label_pixels(maps, background)[0][0], sample)
         first = next(iter(state.history.values()))
         return dict(cam=to_original(first.scores, size, sample), cam_classes=first.class_index,
                     seed=labels_to_original(state.pixel_labels[0], sample), stages=stages, prediction=prediction)
-
-
-def _forget_background(state: SeedState, maps: Any) -> SeedState:
-    from dataclasses import replace
-    return replace(state, maps=maps, background=None)

@@ -1,6 +1,6 @@
 """Seeds: from frozen features to pixel labels, as a list of pure steps."""
 from weclip_sam.seeds.affinity import AttentionAffinity, RfmAffinity
-from weclip_sam.seeds.blend import BlendMaps
+from weclip_sam.seeds.blend import BlendMaps, BlendPrediction
 from weclip_sam.seeds.crf import Crf
 from weclip_sam.seeds.fma_affinity import FmaAffinity
 from weclip_sam.seeds.gradcam import GradCam
@@ -11,5 +11,5 @@ from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.seeds.sams import SamVote
 from weclip_sam.seeds.sepl import SeplMerge
 
-__all__ = ['AttentionAffinity', 'BlendMaps', 'Crf', 'FmaAffinity', 'GradCam', 'Par', 'PixelLabels', 'RfmAffinity',
-           'RockSandWater', 'SamVote', 'SeedPipeline', 'SeplMerge']
+__all__ = ['AttentionAffinity', 'BlendMaps', 'BlendPrediction', 'Crf', 'FmaAffinity', 'GradCam', 'Par', 'PixelLabels',
+           'RfmAffinity', 'RockSandWater', 'SamVote', 'SeedPipeline', 'SeplMerge']

@@ -1,9 +1,12 @@
-"""Joining the maps of two steps: what one adds to the other stays, what only one of them says is halved."""
+"""Joining maps of two sources: what both say stays, what only one of them says is halved."""
 from __future__ import annotations
+
+import torch
+from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.structures import SeedState
+from weclip_sam.structures import SeedState, foreground_label
 
 
 @SEED_STEPS.register_module()
@@ -34,3 +37,46 @@ class BlendMaps:
                              f'ones {tuple(state.maps.scores.shape[1:])}; put BlendMaps before steps that upsample')
         mean = self.weight * state.maps.scores + (1 - self.weight) * earlier
         return state.with_maps('blend', state.maps.with_scores(mean))
+
+
+@SEED_STEPS.register_module()
+class BlendPrediction:
+    """Seed step: a weighted mean of the current maps and what the decoder itself predicts by now.
+
+    The decoder has seen every image; what it learnt of a class in one corrects the CAM of another. Its probabilities
+    are taken among the background and the classes that the image is known to have. SAM's masks, which vote next, keep
+    it from merely repeating itself. Before the curriculum's switch, and where there is no decoder (offline seeds), the
+    maps pass as they are.
+
+    Args:
+        weight: of the prediction, in [0, 1].
+    """
+
+    def __init__(self, weight: float = 0.5) -> None:
+        if not 0 <= weight <= 1:
+            raise ValueError(f'BlendPrediction weight: expected a number in [0, 1], got {weight}')
+        self.weight = weight
+
+    def __call__(self, state: SeedState) -> SeedState:
+        if state.maps is None:
+            raise ValueError('BlendPrediction needs class maps: put a step that makes them (GradCam) before it')
+        if state.seg_logits is None or not state.use_seg_affinity:
+            return state
+        scores = present_probabilities(state.seg_logits, state.image_labels)
+        predicted = scores[state.maps.sample_index, foreground_label(state.maps.class_index)]
+        if predicted.shape != state.maps.scores.shape:
+            raise ValueError(f'BlendPrediction: the decoder predicts {tuple(predicted.shape[1:])}, the current maps '
+                             f'are {tuple(state.maps.scores.shape[1:])}; put it before steps that upsample')
+        mean = self.weight * predicted + (1 - self.weight) * state.maps.scores
+        return state.with_maps('prediction', state.maps.with_scores(mean))
+
+
+def present_probabilities(seg_logits: Tensor, image_labels: Tensor) -> Tensor:
+    """Softmax over the background and the classes an image has; the other classes get zero.
+
+    Args:
+        seg_logits: B C+1 h w.
+        image_labels: B C bool.
+    """
+    present = torch.cat([image_labels.new_ones(len(image_labels), 1), image_labels], 1)
+    return seg_logits.float().masked_fill(~present[:, :, None, None], -torch.inf).softmax(1)
