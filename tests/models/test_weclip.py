@@ -69,7 +69,7 @@ def test_an_image_without_labels_teaches_background_only():
     data = model.data_preprocessor(batch(labels=((), ())), True)
     with torch.no_grad():
         features = model.clip.encode(model.clip.normalize(data['inputs']))
-        state = model.make_seeds(data['inputs'], data['data_samples'], features, None, False)
+        state = model.make_seeds(data['inputs'], data['data_samples'], features, model.decoder(features), False)
     assert (state.pixel_labels == 0).all()
     assert torch.isfinite(losses(model, batch(labels=((), ())))['loss_seg'])
 
@@ -78,7 +78,8 @@ def test_seeds_hold_only_the_classes_named_for_the_image():
     model = build('sam').eval()
     data = model.data_preprocessor(batch(labels=((1,), (0, 2)), masks=True), True)
     features = model.clip.encode(model.clip.normalize(data['inputs']))
-    labels = model.make_seeds(data['inputs'], data['data_samples'], features, None, False).pixel_labels
+    state = model.make_seeds(data['inputs'], data['data_samples'], features, model.decoder(features), False)
+    labels = state.pixel_labels
     assert set(labels[0].unique().tolist()) == {0, 2}
     assert set(labels[1].unique().tolist()) <= {0, 1, 3} and (labels[1] > 0).any()
 

@@ -4,16 +4,17 @@ import pytest
 import torch
 
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds import BlendMaps
+from weclip_sam.seeds import BlendMaps, BlendPrediction
+from weclip_sam.seeds.blend import present_probabilities
 from weclip_sam.structures import ClassMaps, SeedState
 
 
-def state(**history):
+def state(seg_logits=None, use=False, **history):
     first = torch.zeros(1).long()
     maps = {name: ClassMaps(torch.as_tensor(scores)[None], first, first) for name, scores in history.items()}
     return SeedState(images=torch.zeros(1, 3, 4, 4), image_labels=torch.ones(1, 1, dtype=torch.bool),
                      features=SimpleNamespace(), text_features=torch.zeros(1, 2), clip=None,
-                     maps=list(maps.values())[-1], history=maps)
+                     maps=list(maps.values())[-1], history=maps, seg_logits=seg_logits, use_seg_affinity=use)
 
 
 def test_weighted_mean_of_two_steps():
@@ -30,3 +31,25 @@ def test_errors_name_the_step():
         BlendMaps()(state(gradcam=[[1.]], par=[[1., 1.]]))
     with pytest.raises(ValueError, match='weight'):
         BlendMaps(weight=1.5)
+
+
+def test_the_decoder_is_heard_from_the_switch_on():
+    logits = torch.tensor([[[[0., 0.]], [[0., 2.]]]])
+    early, offline = state(gradcam=[[1., 0.]], seg_logits=logits), state(gradcam=[[1., 0.]], use=True)
+    assert BlendPrediction()(early) is early and BlendPrediction()(offline) is offline
+    late = BlendPrediction(weight=0.25)(state(gradcam=[[1., 0.]], seg_logits=logits, use=True))
+    expected = torch.tensor([[[0.75 + 0.25 * 0.5, 0.25 * torch.tensor(2.).sigmoid()]]])
+    assert torch.allclose(late.maps.scores, expected) and list(late.history) == ['gradcam', 'prediction']
+
+
+def test_the_decoder_has_no_say_in_which_classes_there_are():
+    logits = torch.zeros(2, 3, 1, 1)
+    labels = torch.tensor([[True, False], [False, False]])
+    shares = present_probabilities(logits, labels)
+    assert shares[..., 0, 0].tolist() == [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]
+
+
+def test_a_prediction_of_another_size_is_refused():
+    wrong = state(gradcam=[[1., 0.]], seg_logits=torch.zeros(1, 2, 4, 4), use=True)
+    with pytest.raises(ValueError, match='before steps that upsample'):
+        BlendPrediction()(wrong)

@@ -12,14 +12,14 @@ from .progress import ProgressHook, ProgressReporter
 from .prompts import SavePromptsHook
 from .resume import ResumeDataHook
 from .schedulers import PolyWarmupLR, PolyWarmupParamScheduler
-from .summary import SeedEvalHook, SummaryHook
+from .summary import ProtocolValHook, SeedEvalHook, SummaryHook
 
 install_safe_loading()
 
 __all__ = [
     'AtomicCheckpointHook', 'Bf16OptimWrapper', 'CheckpointGuardHook', 'CurriculumHook', 'MaskBankHook', 'PolyWarmupLR',
-    'PolyWarmupParamScheduler', 'ProgressHook',
-    'ProgressReporter', 'ResumeDataHook', 'RngStateHook', 'SavePredictionsHook', 'SavePromptsHook', 'SeedEvalHook',
+    'PolyWarmupParamScheduler', 'ProgressHook', 'ProgressReporter', 'ProtocolValHook',
+    'ResumeDataHook', 'RngStateHook', 'SavePredictionsHook', 'SavePromptsHook', 'SeedEvalHook',
     'SummaryHook',
     'build_runner', 'check_covers', 'explain', 'find_resumable', 'friendly_errors', 'install_safe_loading',
     'load_config', 'prepare_work_dir', 'rng_state', 'safe_load', 'set_rng_state',

@@ -92,7 +92,8 @@ def _seconds(stage: Stage, summary: Mapping[str, Any], record: Mapping[str, Any]
     seconds = summary.get('wall_seconds_of_all_runs', summary.get('wall_seconds', record.get('seconds')))
     if not isinstance(seconds, (int, float)):
         return None
-    return max(float(seconds) - float((summary.get('train_seeds') or {}).get('seconds', 0.0)), 0.0)
+    scoring = [float((summary.get(key) or {}).get('seconds', 0.0)) for key in ('train_seeds', 'val_protocol')]
+    return max(float(seconds) - sum(scoring), 0.0)
 
 
 def _memory(summary: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:

@@ -151,14 +151,19 @@ def use_test_options(config: Config, tta: bool = False, crf: bool = False) -> No
     Their settings are the config's top-level ``tta`` and ``crf``, or else those published for WeCLIP: scales 1 and
     0.75 with flip; 10 iterations, Gaussian sxy 3 compat 3, bilateral sxy 64 srgb 5 compat 4.
     """
-    settings = ConfigDict(config.model.get('test') or {})
+    if tta or crf:
+        config.model.test = ConfigDict({**(config.model.get('test') or {}), **protocol_settings(config, tta, crf)})
+
+
+def protocol_settings(config: Config, tta: bool, crf: bool) -> dict[str, Any]:
+    """The entries of a model's ``test`` that :func:`use_test_options` sets."""
+    settings: dict[str, Any] = {}
     if tta:
         settings.update(config.get('tta') or dict(scales=(1.0, 0.75), flip=True))
     if crf:
-        settings.crf = config.get('crf') or dict(iterations=10, gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=64,
-                                                 bilateral_srgb=5, bilateral_compat=4)
-    if tta or crf:
-        config.model.test = settings
+        settings['crf'] = dict(config.get('crf') or dict(
+            iterations=10, gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=64, bilateral_srgb=5, bilateral_compat=4))
+    return settings
 
 
 def use_randomness(config: Config, seed: int | None = None, deterministic: bool = False) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop
 
+from weclip_sam.engine.config import protocol_settings
+from weclip_sam.engine.hooks import unwrapped
 from weclip_sam.engine.memory import peak_memory
-from weclip_sam.engine.progress import format_seconds
+from weclip_sam.engine.progress import ProgressReporter, format_seconds
 from weclip_sam.evaluation import IoUMetric
 from weclip_sam.files import write_json
 from weclip_sam.registry import HOOKS
@@ -84,6 +87,11 @@ class SummaryHook(Hook):
             if key.startswith('train_seeds/'):
                 summary.setdefault('train_seeds', {})[key.removeprefix('train_seeds/')] = value
         info = runner.message_hub.runtime_info
+        for key, value in info.items():
+            if key.startswith('val_protocol/'):
+                summary.setdefault('val_protocol', {})[key.removeprefix('val_protocol/')] = value
+        lines += [f'mIoU of the prediction on val with {name}: {score:.2f}'
+                  for name, score in summary.get('val_protocol', {}).items() if name != 'seconds']
         if trained and 'best_ckpt' in info:
             summary['best'] = dict(score=float(info['best_score']), checkpoint=info['best_ckpt'])
             lines.append(f'best validation: {summary["best"]["score"]:.2f}')
@@ -111,7 +119,8 @@ class SummaryHook(Hook):
         info = runner.message_hub.runtime_info
         candidates = dict(work_dir=work_dir, log=log_dir, tensorboard=log_dir / 'vis_data',
                           checkpoint=info.get('last_ckpt'), best=info.get('best_ckpt'), sheets=work_dir / 'sheets',
-                          iou_val=work_dir / 'iou_val.json', iou_test=work_dir / 'iou_test.json')
+                          iou_val=work_dir / 'iou_val.json',
+                          iou_val_protocol=work_dir / 'iou_val_protocol.json', iou_test=work_dir / 'iou_test.json')
         return {what: str(where) for what, where in candidates.items() if where and Path(where).exists()}
 
 
@@ -154,3 +163,53 @@ class SeedEvalHook(Hook):
                                 self.json_path or str(Path(runner.work_dir) / 'iou_train_seeds.json'))
         for key, value in scores.items():
             runner.message_hub.update_info(f'train_seeds/{key}', value)
+
+
+@HOOKS.register_module()
+class ProtocolValHook(Hook):
+    """After training: score the finished model on the validation set once more, by the papers' whole test protocol.
+
+    The summary then tells both: what the network says by itself, and what it says after multi-scale fusion and CRF.
+
+    Args:
+        tta: with multi-scale and flip.
+        crf: with the dense CRF. Settings are those of ``tools/test.py --tta --crf``.
+
+    Raises:
+        ValueError: neither is asked for.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, tta: bool = False, crf: bool = True) -> None:
+        if not (tta or crf):
+            raise ValueError('ProtocolValHook: with neither tta nor crf it would repeat the validation')
+        self.tta, self.crf = tta, crf
+        self.name = ' and '.join(['multi-scale'] * tta + ['CRF'] * crf)
+
+    def after_train(self, runner: Any) -> None:
+        """Predict and score; every process its share."""
+        began = time.monotonic()
+        model, loader = unwrapped(runner.model), runner.val_dataloader
+        metric = IoUMetric(json_path=str(Path(runner.work_dir) / 'iou_val_protocol.json'), print_table=False)
+        evaluator = Evaluator(metric)
+        evaluator.dataset_meta = loader.dataset.metainfo
+        before, was_training = model.test_cfg, model.training
+        model.test_cfg = {**before, **protocol_settings(runner.cfg, self.tta, self.crf)}
+        model.eval()
+        progress = ProgressReporter()
+        if is_main_process():
+            progress.start(f'val with {self.name}', len(loader))
+        try:
+            with torch.no_grad():
+                for done, batch in enumerate(loader, start=1):
+                    evaluator.process(data_samples=runner.model.val_step(batch), data_batch=batch)
+                    if is_main_process():
+                        progress.update(done)
+        finally:
+            progress.stop()
+            model.test_cfg = before
+            model.train(was_training)
+        score = evaluator.evaluate(len(loader.dataset))['mIoU']
+        runner.message_hub.update_info(f'val_protocol/{self.name}', score)
+        runner.message_hub.update_info('val_protocol/seconds', time.monotonic() - began)

@@ -1,6 +1,7 @@
 """After every validation: a sheet of a few fixed images, in the work dir and in TensorBoard."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from weclip_sam.files import atomic_open
-from weclip_sam.registry import HOOKS
+from weclip_sam.registry import HOOKS, MODELS
+from weclip_sam.structures import MaskSet
 from weclip_sam.visualization.colors import class_colors
 from weclip_sam.visualization.sheet import Row, draw_sheet, explained_row
 
@@ -32,14 +34,17 @@ class SheetHook(Hook):
     Args:
         images: how many.
         height: of a picture in pixels.
+        mask_generator: config of a :class:`MaskGenerator` that segments these images once, for seeds that SAM's masks
+            vote on; validation itself needs no masks.
     """
 
     priority = 'LOW'
 
-    def __init__(self, images: int = 6, height: int = 200) -> None:
+    def __init__(self, images: int = 6, height: int = 200, mask_generator: dict | None = None) -> None:
         if images < 1 or height < 16:
             raise ValueError(f'SheetHook: at least one image of 16 pixels, got images={images}, height={height}')
-        self.images, self.height = images, height
+        self.images, self.height, self.mask_generator = images, height, mask_generator
+        self._masks: dict[str, MaskSet] = {}
 
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Draw and write the sheet of this iteration (main process)."""
@@ -51,9 +56,14 @@ class SheetHook(Hook):
         names = ('background', *dataset.metainfo['classes'])
         colors = class_colors(len(names))
         rows = []
-        for index in (position * len(dataset) // count for position in range(count)):
+        chosen = [position * len(dataset) // count for position in range(count)]
+        try:
+            self._segment(model, dataset, chosen)
+        except (ValueError, OSError, RuntimeError) as error:
+            runner.logger.warning(f'SheetHook: no SAM masks for the sheet: {error}')
+        for index in chosen:
             try:
-                rows.append(draw_image(model, dataset, index, colors, self.height))
+                rows.append(draw_image(model, dataset, index, colors, self.height, self._masks))
             except Exception as error:  # a picture is not worth a training
                 runner.logger.warning(f'SheetHook: image {index} could not be drawn: {type(error).__name__}: {error}')
         if not rows:
@@ -67,11 +77,35 @@ class SheetHook(Hook):
         if board is not None:
             board.add_image('sheet', sheet, step=runner.iter)
 
+    def _segment(self, model: Any, dataset: Any, chosen: list[int]) -> None:
+        if self.mask_generator is None or self._masks:
+            return
+        # Held for this moment only: the published SAM takes 2.6 GB. What its initial weights draw is drawn apart, so
+        # that training goes on with the same random numbers whether this happens or not.
+        with torch.random.fork_rng(devices=[]):
+            generator = MODELS.build(self.mask_generator).to(next(model.parameters()).device)
+        for index in chosen:
+            made, = generator.generate_batch([np.array(dataset.load_image(index))])
+            self._masks[dataset.image_ids[index]] = made.to('cpu')
+
 
 @torch.no_grad()
-def draw_image(model: Any, dataset: Any, index: int, colors: np.ndarray, height: int) -> Row:
-    """The row of one image of a labelled data set, explained by ``model`` (which stays in its mode)."""
-    item = dataset[index]
+def draw_image(model: Any, dataset: Any, index: int, colors: np.ndarray, height: int,
+               masks: Mapping[str, MaskSet] | None = None) -> Row:
+    """The row of one image of a labelled data set, explained by ``model`` (which stays in its mode).
+
+    Args:
+        model, dataset, colors, height: see :class:`SheetHook`.
+        index: of the image in the data set.
+        masks: SAM masks of images by id, at the original size, for models whose seeds need them.
+    """
+    if masks:
+        item = dataset.load(index)
+        item['masks'] = masks.get(item['image_id'])
+        for transform in dataset.pipeline:
+            item = transform(item)
+    else:
+        item = dataset[index]
     sample = item['data_samples']
     truth = sample.get('ground_truth')
     if hasattr(dataset, 'load_image'):
