@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from weclip_sam.seeds.labels import PixelLabels, ignore_unsure, label_pixels
+from weclip_sam.seeds.labels import IgnoreDisagreement, PixelLabels, ignore_unsure, label_pixels
 from weclip_sam.seeds.scores import background_score
 from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState, foreground_label
 
@@ -88,3 +88,16 @@ def test_the_shift_and_the_errors(state):
     state.maps = None
     with pytest.raises(ValueError, match='GradCam before'):
         PixelLabels()(state)
+
+
+def test_what_maps_and_labels_disagree_on_is_ignored(state):
+    own = PixelLabels()(state)
+    other = own.pixel_labels.clone()
+    other[0, :10] = 2
+    state = SeedState(**{**vars(own), 'pixel_labels': other})
+    after = IgnoreDisagreement()(state).pixel_labels
+    assert torch.equal(after, torch.where(other == own.pixel_labels, other, 255))
+    assert (after == 255).any() and (after[1:] == own.pixel_labels[1:]).all()
+    state.pixel_labels = None
+    with pytest.raises(ValueError, match='SamVote'):
+        IgnoreDisagreement()(state)

@@ -77,6 +77,29 @@ def ignore_unsure(labels: Tensor, confidence: Tensor, margin: Tensor, min_confid
 
 
 @SEED_STEPS.register_module()
+class IgnoreDisagreement:
+    """Seed step: ignore (255) the pixels to which the class maps by themselves give another label.
+
+    After votes of SAM's masks, what is left is what CAM and masks agree on.
+
+    Args:
+        background_power: q of the maps' background score ``(1 - max) ** q``.
+    """
+
+    def __init__(self, background_power: float = 1.0) -> None:
+        self.background_power = background_power
+
+    def __call__(self, state: SeedState) -> SeedState:
+        if state.maps is None or state.pixel_labels is None:
+            raise ValueError('IgnoreDisagreement compares labels with maps: put GradCam and a step that makes labels '
+                             '(SamVote) before it')
+        maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(state.pixel_labels.shape[-2:])))
+        labels, _, _ = label_pixels(maps, background_of_maps(state, maps.scores, self.background_power))
+        return dataclasses.replace(
+            state, pixel_labels=torch.where(labels == state.pixel_labels, state.pixel_labels, IGNORE_LABEL))
+
+
+@SEED_STEPS.register_module()
 class PixelLabels:
     """Seed step: write ``pixel_labels`` and ``confidence`` from the current maps, at the size of ``rgb``.
 

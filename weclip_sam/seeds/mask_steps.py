@@ -12,7 +12,7 @@ from weclip_sam.structures import SeedState
 class RockSandWater:
     """Seed step: thin the masks out so that they hardly overlap (FMA-WSSS), see :func:`rock_sand_water`.
 
-    Offline only: it asks the host which levels there are.
+    It asks the host which levels there are, so on a GPU every batch waits once for it.
 
     Args:
         threshold: a mask goes if one mask of a higher level covers at least this share of it. Published: 0.3.

@@ -1,0 +1,22 @@
+"""How WeCLIP-SAM joins CAM, RFM and SAM: the main job with its labels made in other ways, one seed.
+
+    python tools/compare.py configs/compare/shapes_joins.py --run
+
+All read the mask bank that the main job fills. Stages and placeholders are explained in
+weclip_sam/engine/comparison.py.
+"""
+title = 'shapes: how the labels of WeCLIP-SAM are joined'
+root = 'work_dirs/compare/shapes_joins'
+seeds = 1
+tests = ['single', 'crf']
+_name = 'configs/weclip_sam/weclip-sam{}_tiny_400_shapes.py'
+methods = [
+    dict(name=name, stages=[dict(name='train', tool='train', config=_name.format(suffix))])
+    for name, suffix in [
+        ('RFM and PAR, no votes', '-par'), ('votes on RFM maps', '-votes'),
+        ('votes on the mean of CAM and RFM maps', '-blend'),
+        ('the same, masks thinned (the main job)', ''), ('and ignored where CAM disagrees', '-agree'),
+        ('and the decoder heard from half-time on', '-prediction')]]
+pictures = dict(config=_name.format(''), count=4, extremes=2, focus='the same, masks thinned (the main job)')
+terms = ['One seed; data, masks, decoder and schedule are those of the main job.',
+         'Every figure is of the last checkpoint; none is chosen by its score on val.']

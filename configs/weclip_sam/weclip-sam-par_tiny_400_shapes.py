@@ -1,0 +1,10 @@
+"""Ablation of WeCLIP-SAM: labels by PAR, no votes of SAM.
+
+    python tools/train.py configs/weclip_sam/weclip-sam-par_tiny_400_shapes.py
+"""
+_base_ = './weclip-sam_tiny_400_shapes.py'
+model = dict(seeds=[
+    dict(type='GradCam'),
+    dict(type='RfmAffinity', layers=[2], warmup_layers=[2], threshold=0.4),
+    dict(type='Par'),
+    dict(type='PixelLabels')])
