@@ -62,8 +62,9 @@ class AtomicCheckpointHook(CheckpointHook):
         self.best_ckpt_path = runner.message_hub.runtime_info.get('best_ckpt')
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}')
         if is_main_process():
-            for pattern in ('*.pth', 'last_checkpoint'):
-                remove_stale_temporaries(self.out_dir, pattern)
+            remove_stale_temporaries(self.out_dir, '*.pth')
+            for pattern in ('last_checkpoint', '*.json', '*.txt'):
+                remove_stale_temporaries(runner.work_dir, pattern)
         barrier()
         if runner._resume and self._validation_is_due(runner):
             runner.logger.info(f'Validating iteration {runner.iter}, which was saved but not validated before')

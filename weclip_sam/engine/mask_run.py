@@ -12,8 +12,8 @@ from weclip_sam.engine.masks import FillReport, fill_bank
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
 from weclip_sam.engine.splits import mask_settings, split_images
-from weclip_sam.files import write_json
-from weclip_sam.mask_bank import MaskBank
+from weclip_sam.files import remove_stale_temporaries, write_json
+from weclip_sam.mask_bank import HEADER, MaskBank
 from weclip_sam.registry import DATASETS, MODELS
 
 SUMMARY = 'summary.json'
@@ -52,6 +52,9 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         masks = sum(name in bank for name in dataset.image_ids)
     if is_main_process():
         seconds = time.monotonic() - began
+        # What kills left. Only now: at the start another launcher may be just about to name its header.
+        for name in (HEADER, SUMMARY):
+            remove_stale_temporaries(out, name)
         write_json(Path(out) / SUMMARY, dict(
             split=split, dataset=settings['dataset'], generator=bank.header['generator'], images=len(dataset),
             in_bank=masks, made=report.made, found=report.found, failed=dict(sorted(report.failed.items())),

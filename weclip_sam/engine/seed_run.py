@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
 from weclip_sam.engine.memory import peak_memory
+from weclip_sam.engine.predictions import label_path
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
-from weclip_sam.engine.seed_folder import claim_folder, clear_folder, count_pixels, score_report
+from weclip_sam.engine.seed_folder import claim_folder, clear_folder, count_pixels, score_path, score_report
 from weclip_sam.engine.seed_making import SeedReport, make_seeds
 from weclip_sam.engine.splits import mask_settings, scored_images, seed_images
 from weclip_sam.files import remove_stale_temporaries, write_json
@@ -47,7 +49,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
         if overwrite:
             clear_folder(out, dataset.image_ids)
         claim_folder(out, card)
-        remove_stale_temporaries(out)
+        _remove_what_kills_left(out, dataset.image_ids)
     barrier()
     bar = ProgressReporter()
     report = _make(model, dataset, out, bar, scores=scores, workers=workers, device=device)
@@ -66,6 +68,13 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
         write_json(Path(out) / SUMMARY, summary)
         _print(summary, table)
     return len(report.failed)
+
+
+def _remove_what_kills_left(out: str, image_ids: Sequence[str]) -> None:
+    # Ids may hold folders, so files appear in more places than one.
+    written = {path(out, image_id).parent for path in (label_path, score_path) for image_id in image_ids}
+    for folder in written | {Path(out)}:
+        remove_stale_temporaries(folder)
 
 
 def _images(config: Config, split: str, labels: str | None) -> dict[str, Any]:

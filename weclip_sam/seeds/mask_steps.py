@@ -4,15 +4,16 @@ from __future__ import annotations
 import dataclasses
 
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds.sams import rock_sand_water
+from weclip_sam.seeds.sams import thin_masks
 from weclip_sam.structures import SeedState
 
 
 @SEED_STEPS.register_module()
 class RockSandWater:
-    """Seed step: thin the masks out so that they hardly overlap (FMA-WSSS), see :func:`rock_sand_water`.
+    """Seed step: thin the masks out so that they hardly overlap (FMA-WSSS), see :func:`thin_masks`.
 
-    It asks the host which levels there are, so on a GPU every batch waits once for it.
+    Masks that go are emptied rather than taken out, so that the step need not wait to know how many are left; a mask
+    without pixels neither votes nor is voted on.
 
     Args:
         threshold: a mask goes if one mask of a higher level covers at least this share of it. Published: 0.3.
@@ -26,4 +27,5 @@ class RockSandWater:
     def __call__(self, state: SeedState) -> SeedState:
         if state.masks is None:
             raise ValueError('RockSandWater needs SAM masks: give a mask bank or a mask generator')
-        return dataclasses.replace(state, masks=state.masks.select(rock_sand_water(state.masks, self.threshold)))
+        kept = thin_masks(state.masks, self.threshold)
+        return dataclasses.replace(state, masks=state.masks.with_masks(state.masks.masks & kept[:, None, None]))

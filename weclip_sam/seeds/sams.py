@@ -27,6 +27,7 @@ NORMALISATIONS = ('relu_mean', 'mean_relu', 'double', 'softmax', 'none')
 PRIORITIES = ('level_bigger', 'level_smaller', 'confidence_bigger', 'confidence_smaller', 'area_bigger',
               'area_smaller')
 UNCOVERED = ('background', 'ignore', 'keep')
+SAM_LEVELS = 3  # sub-part, part, whole
 MASK_BLOCK = 256  # masks turned to float at a time
 
 
@@ -205,31 +206,40 @@ def sam_vote(maps: ClassMaps, masks: MaskSet, batch_size: int, *, normalisation:
     return labels, confidence, top < len(masks), votes, order
 
 
-def rock_sand_water(masks: MaskSet, threshold: float = 0.3) -> Tensor:
+def thin_masks(masks: MaskSet, threshold: float = 0.3) -> Tensor:
     """Thin masks out so that they hardly overlap: wholes first, parts into the gaps, sub-parts last.
 
     From the highest level down, a mask stays if no kept mask of a higher level covers ``threshold`` of its area or
-    more (FMA-WSSS). Masks of one level are not compared. Runs once, when masks are made: host work is allowed here.
+    more (FMA-WSSS, rock-sand-water). Masks of one level are not compared. Nothing waits for the host.
 
     Args:
         masks: one image's masks or a batch's.
         threshold: in [0, 1].
 
     Returns:
-        Positions to give to ``masks.select``: by image, then from the highest level down, then in input order.
+        M bool, the masks that stay.
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f'threshold: expected a share of the area in [0, 1], got {threshold}')
+    if not len(masks):
+        return torch.zeros(0, dtype=torch.bool, device=masks.masks.device)
     flat = masks.masks.flatten(1).float()  # counts below 2**24 pixels stay exact
-    area = flat.sum(1).clamp(min=1)
-    kept = torch.zeros(0, dtype=torch.long, device=flat.device)
-    for level in sorted(set(masks.level.tolist()), reverse=True):
-        here = (masks.level == level).nonzero()[:, 0]
-        if len(kept):
-            covered = flat[here] @ flat[kept].T / area[here, None]
-            same = masks.sample_index[here, None] == masks.sample_index[kept][None]
-            here = here[(covered * same).amax(1) < threshold]
-        kept = torch.cat([kept, here])
+    share = flat @ flat.T / flat.sum(1).clamp(min=1)[:, None]
+    covers = (share >= threshold) & (masks.sample_index[:, None] == masks.sample_index[None])
+    kept = torch.zeros(len(masks), dtype=torch.bool, device=flat.device)
+    for level in reversed(range(SAM_LEVELS)):
+        kept = kept | (masks.level == level) & ~(covers & kept[None]).any(1)
+    return kept
+
+
+def rock_sand_water(masks: MaskSet, threshold: float = 0.3) -> Tensor:
+    """The masks that :func:`thin_masks` keeps, as positions for ``masks.select``.
+
+    Returns:
+        Int64: by image, then from the highest level down, then in input order.
+    """
+    kept = thin_masks(masks, threshold).nonzero()[:, 0]
+    kept = kept[torch.argsort(masks.level[kept], descending=True, stable=True)]
     return kept[torch.argsort(masks.sample_index[kept], stable=True)]
 
 

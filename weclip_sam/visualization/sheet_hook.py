@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from PIL import Image
 from torch import Tensor
 
-from weclip_sam.files import atomic_open
+from weclip_sam.files import atomic_open, remove_stale_temporaries
 from weclip_sam.registry import HOOKS, MODELS
 from weclip_sam.structures import MaskSet
 from weclip_sam.visualization.colors import class_colors
@@ -45,6 +45,11 @@ class SheetHook(Hook):
             raise ValueError(f'SheetHook: at least one image of 16 pixels, got images={images}, height={height}')
         self.images, self.height, self.mask_generator = images, height, mask_generator
         self._masks: dict[str, MaskSet] = {}
+
+    def before_train(self, runner: Any) -> None:
+        """Clear what a killed writer left."""
+        if is_main_process():
+            remove_stale_temporaries(Path(runner.work_dir) / 'sheets', '*.png')
 
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Draw and write the sheet of this iteration (main process)."""
