@@ -78,10 +78,27 @@ def test_missing_images(photos):
 
 
 @pytest.mark.parametrize(('gone', 'message'), [
-    ('labels.csv', 'label file is missing.*image,classes'), ('images', 'image folder is missing')])
+    ('labels.csv', 'label file is missing.*image,classes'), ('images', 'b.jpg')])
 def test_missing_parts(photos, gone, message):
     os.rename(photos / gone, photos / f'other_{gone}')
     with pytest.raises(FileNotFoundError, match=message):
+        FolderReader(str(photos))
+
+
+def test_images_may_lie_beside_the_table(photos):
+    for path in (photos / 'images').iterdir():
+        path.rename(photos / path.name)
+    (photos / 'images').rmdir()
+    assert [r.image_path for r in FolderReader(str(photos)).records][:2] == [photos / 'a.png', photos / 'b.jpg']
+    with pytest.raises(FileNotFoundError, match='image folder is missing'):
+        FolderReader(str(photos), image_dir='pictures')
+
+
+@pytest.mark.parametrize(('name', 'message'), [('Background', 'is no class of its own'), ('Cat', "'Cat' and 'cat'")])
+def test_names_that_would_make_a_second_class_of_one(photos, name, message):
+    table = (photos / 'labels.csv').read_text()
+    (photos / 'labels.csv').write_text(table.replace('dog', name, 1))
+    with pytest.raises(ValueError, match=message):
         FolderReader(str(photos))
 
 

@@ -147,6 +147,23 @@ def test_offline_labels_are_read(photos):
     assert '[9] name no class' in found[0][2] and '3.png: no such file' in found[1][2]
 
 
+def test_offline_labels_of_large_photographs_have_the_size_they_are_read_at(photos):
+    steps = [dict(type='LoadPixelLabels', folder=str(photos / 'seeds')), dict(type='PackSample')]
+    config = _config(photos, pipeline=steps)
+    config['train_dataloader']['dataset']['reader']['max_side'] = 25
+    for number in range(4):
+        write_labels(photos / 'seeds' / f'{number}.png', np.zeros((20, 25), int))
+    assert not _found(_check(config))
+    write_labels(photos / 'seeds' / '0.png', np.zeros((40, 50), int))
+    assert '40 x 50' in _found(_check(config))[0][2]
+
+
+def test_a_missing_folder_of_labels_is_one_finding(photos):
+    steps = [dict(type='LoadPixelLabels', folder=str(photos / 'seeds')), dict(type='PackSample')]
+    (check, where, message), = _found(_check(_config(photos, pipeline=steps)))
+    assert (check, where) == ('mask', 'train_dataloader') and 'make_seeds.py' in message
+
+
 def test_mask_bank(photos):
     bank = str(photos / 'bank')
     assert 'SAM masks of 4 of 4 images' in _found(_check(_config(photos, mask_bank=bank)), 'note')[0][2]

@@ -43,6 +43,16 @@ def test_voc_labels_are_written_and_used(voc):
     assert VocReader(str(voc), 'train').records[0].classes == (17,)
 
 
+def test_equal_lists_leave_nothing_to_train_on(voc):
+    (voc / 'SegmentationClassAug').mkdir()
+    lists = voc / 'ImageSets' / 'Segmentation'
+    (lists / 'val.txt').write_text((lists / 'train.txt').read_text())
+    for _ in range(2):
+        report = prepare_voc(voc, workers=1)
+        assert not report.ok and 'val lists them all' in report.text()
+    assert not (lists / 'train_aug.txt').exists()
+
+
 @pytest.mark.parametrize('source', ['sbd', 'masks'])
 def test_train_aug_leaves_out_validation_images(voc, tmp_path, source):
     sbd = None

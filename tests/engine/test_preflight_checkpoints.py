@@ -122,3 +122,22 @@ def test_data_root_option(name, tmp_path):
     one = load_config(tmp_path / 'leaf.py', ['train_dataloader.dataset.reader.data_root=/only/here'])
     assert one.train_dataloader.dataset.reader.data_root == '/only/here'
     assert name == 'folder' or one.val_dataloader.dataset.reader.data_root == one.data_root
+
+
+@pytest.mark.parametrize(('key', 'value', 'near'), [
+    ('model.type', 'WeClp', 'WeClip'), ('model.seeds.0.type', 'GradCm', 'GradCam')])
+def test_misspelt_parts_are_found_before_anything_is_read(key, value, near):
+    config = load_config(ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py', {key: value})
+    assert f"unknown type '{value}'. Did you mean '{near}'?" in quick_check(config).text()
+
+
+def test_options_reach_what_was_copied_from_a_variable():
+    config = load_config(ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py', {
+        'mask_bank': '/new/bank', 'mask_generator.points_per_side': 4, 'seeds.3.threshold': 0.5})
+    hook = config.custom_hooks[0]
+    assert config.train_dataloader.dataset.mask_bank == hook.bank == config.seed_dataset.mask_bank == '/new/bank'
+    assert config.custom_hooks[2].dataset.mask_bank == '/new/bank'
+    assert hook.generator.points_per_side == config.default_hooks.sheets.mask_generator.points_per_side == 4
+    assert config.model.seeds[3].threshold == 0.5
+    with pytest.raises(ValueError, match=r'image_size.*train_dataloader.dataset.reader.size=56'):
+        load_config(ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py', ['image_size=56'])

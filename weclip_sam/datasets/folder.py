@@ -27,7 +27,8 @@ class FolderReader(Reader):
     Args:
         data_root: the folder that everything else is relative to.
         labels: the label file.
-        image_dir: where the images of the table are.
+        image_dir: where the images of the table are; None: in ``images`` if there is such a folder, else beside the
+            table.
         mask_dir: ground-truth PNGs ``<id>.png`` (0 background, 1..C, 255 ignore), for evaluation only.
         split: ``'all'``; ``'train'`` or ``'val'`` of a division that depends on nothing but each image's id, so that
             new images never move old ones; or the path of a text file with one image a line.
@@ -46,8 +47,9 @@ class FolderReader(Reader):
         ValueError: naming file and line: an unknown class, an image listed twice, a path that leaves the folder.
     """
 
-    def __init__(self, data_root: str, labels: str = 'labels.csv', image_dir: str = 'images', mask_dir: str = 'masks',
-                 split: str = 'all', val_fraction: float = 0.2, classes: str | Sequence[str] | None = None,
+    def __init__(self, data_root: str, labels: str = 'labels.csv', image_dir: str | None = None,
+                 mask_dir: str = 'masks', split: str = 'all', val_fraction: float = 0.2,
+                 classes: str | Sequence[str] | None = None,
                  prompt_names: str | Mapping[str, str | Sequence[str]] | None = None,
                  background_nouns: Sequence[str] = COCO_BACKGROUND_NOUNS, missing: str = 'error',
                  max_pixels: int = MAX_PIXELS, max_side: int | None = 1024) -> None:
@@ -59,7 +61,9 @@ class FolderReader(Reader):
         table = read_label_table(table_path)
         vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), _prompts(root, prompt_names),
                                       background_nouns)
-        folder = find_file(root / image_dir, 'the image folder', 'Set image_dir to where the images are')
+        if image_dir is None:
+            image_dir = 'images' if (root / 'images').is_dir() else '.'
+        folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
         paths = {name: inside(folder, name, str(table_path)) for name in table}
         chosen = _choose(root, split, val_fraction, table)
         if missing == 'skip':
@@ -121,6 +125,14 @@ def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str
     found = sorted({name for names in table.values() for name in names})
     if not found:
         raise ValueError(f'{table_path}: names no class at all')
+    spellings: dict[str, str] = {}
+    for name in found:
+        if name.casefold() == 'background':
+            raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
+                             '(an image of nothing else has an empty classes field)')
+        if spellings.setdefault(name.casefold(), name) != name:
+            raise ValueError(f"{table_path}: '{spellings[name.casefold()]}' and '{name}' differ in capitals alone; "
+                             'write the class one way')
     return found
 
 

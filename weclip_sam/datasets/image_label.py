@@ -53,6 +53,7 @@ class ImageLabelDataset(Dataset):
 
     Attributes:
         metainfo: ``classes``, ``prompt_names``, ``background_nouns``, ``palette``.
+        image_folder: where the image files lie, links resolved, or None for images made in memory.
         image_ids: the ids, sorted.
         image_labels: N C bool.
 
@@ -76,6 +77,7 @@ class ImageLabelDataset(Dataset):
         if with_masks:
             self.reader.check_masks()
         self.metainfo = self.reader.vocabulary.metainfo()
+        self.image_folder = self.reader.image_folder
         self.image_ids = [records[i].image_id for i in self._positions]
         self.image_labels = torch.zeros(len(self), self.reader.vocabulary.num_classes, dtype=torch.bool)
         for row, position in enumerate(self._positions):
@@ -86,7 +88,7 @@ class ImageLabelDataset(Dataset):
             steps.insert(0, pixel_labels if isinstance(pixel_labels, dict) else folder)
         if mask_bank is not None:
             given = mask_bank if isinstance(mask_bank, dict) else dict(bank=mask_bank)
-            steps.insert(0, dict(given, type='LoadMasks'))
+            steps.insert(0, {'image_folder': self.image_folder, **given, 'type': 'LoadMasks'})
         self.pipeline: list[Transform] = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in steps]
 
     def __len__(self) -> int:

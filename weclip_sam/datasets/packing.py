@@ -29,26 +29,32 @@ class LoadMasks:
         fingerprint: the generator the masks must come from; None takes whatever the bank holds.
         missing: for an image the bank does not have (or where there is no bank yet), ``'error'``, or ``'none'`` to
             leave ``masks`` None.
+        image_folder: where the images lie that the masks must be of (:class:`ImageLabelDataset` fills it in); None
+            takes whatever the bank holds.
 
     Raises:
-        ValueError: naming bank and image, when masks are missing or have another size than the image.
+        ValueError: naming bank and image, when masks are missing or have another size than the image; naming the bank,
+            when it was made for another generator or other images.
     """
 
-    def __init__(self, bank: Any, fingerprint: str | None = None, missing: str = 'error') -> None:
+    def __init__(self, bank: Any, fingerprint: str | None = None, missing: str = 'error',
+                 image_folder: str | None = None) -> None:
         if missing not in ('error', 'none'):
             raise ValueError(f"LoadMasks.missing: expected 'error' or 'none', got {missing!r}")
-        self.bank, self.fingerprint, self.missing = bank, fingerprint, missing
+        self.bank, self.fingerprint, self.missing, self.image_folder = bank, fingerprint, missing, image_folder
         self._opened: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_opened': None}
 
-    def _open(self) -> Any:
+    def open(self) -> Any:
+        """The bank, or None where there is none and none is needed."""
         if not isinstance(self.bank, (str, os.PathLike)):
             return self.bank
         if self._opened is None or self._opened[0] != os.getpid():
             try:
-                self._opened = os.getpid(), MaskBank(self.bank, fingerprint=self.fingerprint, mode='r')
+                self._opened = os.getpid(), MaskBank(self.bank, fingerprint=self.fingerprint, mode='r',
+                                                     image_folder=self.image_folder)
             except FileNotFoundError:
                 if self.missing == 'error':
                     raise
@@ -56,7 +62,7 @@ class LoadMasks:
         return self._opened[1]
 
     def __call__(self, results: Results) -> Results:
-        bank = self._open()
+        bank = self.open()
         masks = None if bank is None else bank.get(results['image_id'])
         if masks is None and self.missing == 'error':
             raise ValueError(f'mask bank {self.bank}: no masks for image {results["image_id"]!r}; run '

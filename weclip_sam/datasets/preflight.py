@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from weclip_sam.datasets.image_io import image_size, read_image, read_labels
+from weclip_sam.datasets.image_io import fit_within, image_size, read_image, read_labels
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.parallel import Progress, no_progress, parallel_map
-from weclip_sam.datasets.reader import Record
 from weclip_sam.datasets.report import Report
 from weclip_sam.files import inside
 from weclip_sam.mask_bank import MaskBank
@@ -162,7 +161,8 @@ class _Job:
     max_pixels: int
     full: bool
     images: dict[str, str] = field(default_factory=dict)  # data set -> image id
-    labels: dict[Path, tuple[str, int]] = field(default_factory=dict)  # label file -> (data set, number of classes)
+    # label file -> (data set, number of classes, long side the image was shrunk to before they were made, or None)
+    labels: dict[Path, tuple[str, int, int | None]] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     digest: str = ''
 
@@ -181,21 +181,20 @@ def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool, report: Report)
         records = dataset.records
         if not full:
             records = [records[i] for i in sorted(set(np.linspace(0, len(records) - 1, QUICK_SAMPLES).astype(int)))]
-        folders = [step.folder for step in dataset.pipeline if isinstance(step, LoadPixelLabels)]
+        folders = [Path(step.folder) for step in dataset.pipeline if isinstance(step, LoadPixelLabels)]
+        for folder in [folder for folder in folders if not folder.is_dir()]:
+            report.add('error', 'mask', name, f'{folder} does not exist; make the labels first (tools/make_seeds.py)')
+            folders.remove(folder)
         for record in records:
             if record.image_path is not None:
                 job = jobs.setdefault(record.image_path, _Job(record.image_path, dataset.reader.max_pixels, full))
                 job.images[name] = record.image_id
-                for path in _label_files(record, dataset.with_masks, folders):
-                    job.labels[path] = name, len(dataset.metainfo['classes'])
+                num_classes, max_side = len(dataset.metainfo['classes']), dataset.reader.max_side
+                for folder in folders:
+                    job.labels[inside(folder, f'{record.image_id}.png', 'image ids')] = name, num_classes, max_side
+                if dataset.with_masks and record.mask_path is not None and record.mask_path.is_file():
+                    job.labels[record.mask_path] = name, num_classes, None
     return sorted(jobs.values(), key=lambda job: job.path)
-
-
-def _label_files(record: Record, with_masks: bool, folders: list[Path]) -> list[Path]:
-    paths = [inside(folder, f'{record.image_id}.png', 'image ids') for folder in folders]
-    if with_masks and record.mask_path is not None and record.mask_path.is_file():
-        paths.append(record.mask_path)
-    return paths
 
 
 def _inspect(job: _Job) -> _Result:
@@ -208,9 +207,9 @@ def _inspect(job: _Job) -> _Result:
     except (ValueError, OSError) as error:
         return _Result(None, '', str(error), {})
     wrong = {}
-    for path, (_, num_classes) in job.labels.items():
+    for path, (_, num_classes, max_side) in job.labels.items():
         try:
-            read_labels(path, num_classes, size, job.max_pixels)
+            read_labels(path, num_classes, fit_within(size, max_side), job.max_pixels)
         except (ValueError, OSError) as error:
             wrong[path] = str(error)
     return _Result(size, digest, '', wrong)

@@ -117,6 +117,10 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
                             f'with --sbd benchmark_RELEASE. {SBD_MASKS.format(root=root)}')
         return
     names = sorted((set(extra) | set(train)) - set(val))
+    if not names:
+        report.missing.append(f'{path}: no image would be left of {len(train)} of train and {len(extra)} more, '
+                              'because val lists them all; the lists of train and val must differ')
+        return
     _write_lines(path, names)
     report.done.append(f'{path}: {len(names)} images')
     if len(names) != TRAIN_AUG_SIZE:

@@ -5,7 +5,7 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -64,6 +64,19 @@ class Reader:
                                  f'{second.image_path}; rename one')
         if not self.records:
             raise ValueError(f'{type(self).__name__}: no image is listed')
+
+    @property
+    def image_folder(self) -> str | None:
+        """Where the image files lie, links resolved: what tells two sets with the same names apart.
+
+        None for images made in memory. The parts of an image's id are taken off its path, so that it does not matter
+        which images are listed.
+        """
+        record = self.records[0]
+        if record.image_path is None:
+            return None
+        folders = record.image_path.parents
+        return str(folders[min(len(PurePosixPath(record.image_id).parts), len(folders)) - 1].resolve())
 
     def load_image(self, index: int) -> Image.Image:
         """The image as PIL RGB.

@@ -1,11 +1,12 @@
 """Reading configs: missing files, misspelt keys and options are errors with the nearest match, not silence."""
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
     Args:
         path: a python config.
         options: dotted keys with values (``{'optim_wrapper.optimizer.lr': 1e-4}``), or ``key=value`` strings. A new
-            ``data_root`` holds for every reader that had the old one.
+            value of a variable (``data_root``, ``mask_bank``, ``mask_generator.…``) holds for every setting that was
+            copied from it.
 
     Raises:
         FileNotFoundError: no such file (names the nearest config).
@@ -47,20 +49,42 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
         raise ValueError(f'{path}: {type(error).__name__}{where}: {error}') from None
     _check_top_level(config, path)
     if options:
-        data_root = config.get('data_root')
-        apply_options(config, parse_options(options) if not isinstance(options, dict) else options)
-        _follow_data_root(config._cfg_dict, data_root, config.get('data_root'))
+        parsed = parse_options(options) if not isinstance(options, dict) else options
+        variables = {key.split('.')[0] for key in parsed} - _RUNNER_KEYS
+        before = {name: copy.deepcopy(config[name]) for name in variables if name in config}
+        apply_options(config, parsed)
+        for name, old in before.items():
+            if config[name] != old:
+                _carry(config, name, old)
     return config
 
 
-def _follow_data_root(node: Any, old: Any, new: Any) -> None:
-    """An option changes only the variable ``data_root`` itself; carry it on to the readers that had its old value."""
-    if new == old:
+def _carry(config: Config, name: str, old: Any) -> None:
+    """An option changes only a variable itself; carry it on to the settings that were copied from it.
+
+    Raises:
+        ValueError: for a number, which may stand elsewhere by chance.
+    """
+    places = [place for key, value in config._cfg_dict.items() if key != name
+              for place in _places_of(value, old, (key,))]
+    if places and not isinstance(old, (str, dict, list)):
+        keys = ' '.join(f'{".".join(map(str, place))}={config[name]}' for place in places)
+        raise ValueError(f'--cfg-options {name}: this variable was copied when the config was read, and other settings '
+                         f'may be {old} by chance; name those you mean: {keys}')
+    for *path, last in places:
+        node: Any = config._cfg_dict
+        for part in path:
+            node = node[part]
+        node[last] = copy.deepcopy(config[name])
+
+
+def _places_of(node: Any, value: Any, path: tuple) -> Iterator[tuple]:
+    if type(node) is type(value) and node == value:
+        yield path
         return
-    if isinstance(node, dict) and node.get('data_root') == old:
-        node['data_root'] = new
-    for value in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
-        _follow_data_root(value, old, new)
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, below in items:
+        yield from _places_of(below, value, (*path, key))
 
 
 def _nearest_config(path: Path) -> str:

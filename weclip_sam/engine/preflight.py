@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.parallel import Progress, no_progress
 from weclip_sam.datasets.preflight import check_datasets, walk_config
 from weclip_sam.datasets.report import Report
@@ -13,7 +14,7 @@ from weclip_sam.engine.checkpoint import safe_load
 from weclip_sam.engine.errors import explain
 from weclip_sam.foundation.clip_weights import find_weights
 from weclip_sam.foundation.sam_weights import how_to_get
-from weclip_sam.registry import MODELS
+from weclip_sam.registry import MODELS, SEED_STEPS
 
 BUILT_IN = ('random', 'tiny')
 
@@ -28,6 +29,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
         The report; a run should not start unless it is ``ok``.
     """
     report = Report()
+    _check_names(config, report)
     for place, node in find_foundation(config):
         try:
             _find_checkpoint(node)
@@ -35,6 +37,17 @@ def quick_check(config: Mapping[str, Any]) -> Report:
             report.add('error', 'checkpoint', place, str(error))
     check_datasets(config, report, full=False)
     return report
+
+
+def _check_names(config: Mapping[str, Any], report: Report) -> None:
+    """The model and its seed steps must exist; building them would need every file."""
+    model = config.get('model') or {}
+    steps = [(f'model.seeds.{i}', SEED_STEPS, step) for i, step in enumerate(model.get('seeds') or ())]
+    for place, registry, node in [('model', MODELS, model), *steps]:
+        kind = node.get('type')
+        if isinstance(kind, str) and registry.get(kind) is None:
+            near = suggest_name(kind, sorted(registry.module_dict))
+            report.add('error', 'config', place, f"unknown type '{kind}'.{near}")
 
 
 def require_sound(config: Mapping[str, Any]) -> None:
@@ -57,6 +70,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
         progress: called with (what is being done, steps behind, steps in all).
     """
     report = Report()
+    _check_names(config, report)
     nodes = list(find_foundation(config))
     for number, (place, node) in enumerate(nodes):
         progress('checkpoints', number, len(nodes))
