@@ -78,6 +78,27 @@ def test_bank_of_others_is_refused(tmp_path, kind, kwargs):
         MaskBank(tmp_path, **kwargs)
 
 
+def test_bank_of_other_images_with_the_same_names_is_refused(tmp_path):
+    MaskBank(tmp_path / 'bank', 'g', 'folder', image_folder='/a/images')
+    MaskBank(tmp_path / 'bank', 'g', 'folder', image_folder='/a/images')
+    MaskBank(tmp_path / 'bank', mode='r')  # not asked, not checked
+    words = r"bank\.json: .*images in /a/images, but the images are in /b/images.*another folder.*mask_bank.*moved"
+    for mode in 'ra':
+        with pytest.raises(ValueError, match=words):
+            MaskBank(tmp_path / 'bank', 'g', 'folder', mode, image_folder='/b/images')
+    header = tmp_path / 'bank' / 'bank.json'
+    header.write_text(header.read_text().replace('/a/images', '/b/images'))  # as the error says
+    MaskBank(tmp_path / 'bank', 'g', 'folder', image_folder='/b/images')
+    MaskBank(tmp_path / 'any', 'g')
+    text = (tmp_path / 'any' / 'bank.json').read_text()
+    MaskBank(tmp_path / 'any', image_folder='/b/images')
+    (tmp_path / 'old').mkdir()
+    (tmp_path / 'old' / 'bank.json').write_text(text.replace(',\n  "image_folder": null', ''))  # of before it was kept
+    MaskBank(tmp_path / 'old', 'g')
+    with pytest.raises(ValueError, match='no known place'):
+        MaskBank(tmp_path / 'old', image_folder='/b/images')
+
+
 def test_other_size_is_refused(tmp_path):
     bank = MaskBank(tmp_path)
     bank.put('a', some_masks())

@@ -3,7 +3,7 @@
 A bank is a folder:
 
 ``bank.json``
-    which data set and which mask generator it belongs to.
+    which data set, which folder of images and which mask generator it belongs to.
 ``shard-*.masks``
     one record a line: CRC-32 of the text, a blank, JSON with the image's id, size, and per mask the COCO RLE, level,
     predicted IoU and stability. Only ever appended to, and only by the process that created it, so any number of
@@ -43,18 +43,20 @@ class MaskBank:
         fingerprint: of the mask generator (``MaskGenerator.fingerprint()``); None accepts any.
         dataset: name or hash of the data set; None accepts any.
         mode: ``r`` reads an existing bank, ``a`` also adds to it and creates it where there is none.
+        image_folder: where the image files lie, so that other images of the same names are not taken for them; None
+            (images made in memory, say) accepts any, and a bank created with None is for any.
 
     Raises:
         FileNotFoundError: mode ``r`` and no bank in ``root``.
-        ValueError: the bank belongs to another data set or generator, or its header is damaged.
+        ValueError: the bank belongs to other images or another generator, or its header is damaged.
     """
 
     def __init__(self, root: str | os.PathLike[str], fingerprint: str | None = None, dataset: str | None = None,
-                 mode: str = 'a') -> None:
+                 mode: str = 'a', image_folder: str | None = None) -> None:
         if mode not in ('r', 'a'):
             raise ValueError(f"mode must be 'r' (read) or 'a' (read and add), got {mode!r}")
         self.root, self.mode = Path(root), mode
-        self.header = self._open_header(fingerprint, dataset)
+        self.header = self._open_header(fingerprint, dataset, image_folder)
         self._places: dict[str, list[tuple[str, int, int]]] = {}  # id -> (shard, offset, length)
         self._read_to: dict[str, int] = {}  # shard -> bytes known so far
         self._writer: _ShardWriter | None = None
@@ -145,27 +147,34 @@ class MaskBank:
 
     # Header ----------------------------------------------------------------------------------------------------------
 
-    def _open_header(self, fingerprint: str | None, dataset: str | None) -> dict[str, Any]:
+    def _open_header(self, fingerprint: str | None, dataset: str | None, folder: str | None) -> dict[str, Any]:
         path = self.root / HEADER
         if not path.is_file():
             if self.mode == 'r':
                 raise FileNotFoundError(f'no mask bank in {self.root} ({HEADER} is missing). Make one with '
                                         f'tools/make_masks.py')
-            self._create_header(path, fingerprint, dataset)
+            self._create_header(path, fingerprint, dataset, folder)
         header = _read_header(path)
         for what, asked in (('generator', fingerprint), ('dataset', dataset)):
             if asked is not None and asked != header[what]:
                 raise ValueError(f'{path}: this bank was made for {what} {header[what]!r}, but {asked!r} was asked '
                                  f'for. A bank belongs to one data set and one generator (settings and weights): '
                                  f'use another folder, or delete this one to make the masks anew')
+        before = header.get('image_folder', 'no known place')
+        if folder is not None and before is not None and folder != before:
+            raise ValueError(f'{path}: this bank was made for images in {before}, but the images are in {folder}. A '
+                             'bank belongs to one data set, and other images may have the same names: use another '
+                             'folder (mask_bank of the config, --out of tools/make_masks.py). If they are the same '
+                             f'images, moved, write "image_folder": {json.dumps(folder)} into {path}')
         return header
 
-    def _create_header(self, path: Path, fingerprint: str | None, dataset: str | None) -> None:
+    def _create_header(self, path: Path, fingerprint: str | None, dataset: str | None, folder: str | None) -> None:
         if any(self.root.glob('shard-*.masks')):
             raise ValueError(f'{path} is missing, but {self.root} holds mask shards. The header says whose masks they '
                              f'are: restore it, or empty the folder')
         self.root.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(dict(format=FORMAT, version=VERSION, dataset=dataset, generator=fingerprint), indent=2)
+        header = dict(format=FORMAT, version=VERSION, dataset=dataset, generator=fingerprint, image_folder=folder)
+        text = json.dumps(header, indent=2)
         temporary = self.root / f'.{HEADER}.{uuid.uuid4().hex}.tmp'
         with open(temporary, 'w', encoding='utf-8') as file:
             file.write(text + '\n')

@@ -3,6 +3,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import time
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from weclip_sam.datasets.image_io import read_labels, write_labels
+from weclip_sam.engine.seed_folder import claim_folder
 
 ROOT = Path(__file__).parents[2]
 CARD = {'embed_dim': 16, 'quick_gelu': True,
@@ -221,6 +223,90 @@ def test_labels_of_two_settings_are_never_mixed(photos, tmp_path, capsys):
     assert 'nobody knows what made them' in capsys.readouterr().err
     (out / 'seeds.json').write_text('[]')
     assert run_tool('make_seeds', config, '--out', out, *other) == 2
+
+
+@pytest.fixture
+def twins(photos, tmp_path):
+    """Another folder with files, sizes and labels of the same names, but other pictures, and its options."""
+    root, config = photos
+    twin = tmp_path / 'twin'
+    shutil.copytree(root, twin)
+    for path in (twin / 'images').iterdir():
+        Image.fromarray(255 - np.array(Image.open(path))).save(path)
+    return twin, ['--cfg-options', *(f'{loader}_dataloader.dataset.reader.data_root={twin}' for loader in
+                                     ('train', 'val'))]
+
+
+def test_masks_of_other_images_with_the_same_names_are_not_reused(photos, twins, tmp_path, capsys):
+    root, config = photos
+    twin, options = twins
+    bank, start = tmp_path / 'bank', tmp_path / 'start'
+    assert run_tool('make_masks', config, '--out', bank) == 0
+    assert json.loads((bank / 'bank.json').read_text())['image_folder'] == str(root / 'images')
+    before = {path: path.read_bytes() for path in bank.iterdir()}
+    assert run_tool('make_masks', config, '--out', bank, *options) == 2
+    error = capsys.readouterr().err
+    assert f'{bank}/bank.json: ' in error and f'{root}/images, but the images are in {twin}/images' in error
+    assert before == {path: path.read_bytes() for path in bank.iterdir()}
+    text = config.read_text()
+    merging = tmp_path / 'sepl_config.py'
+    merging.write_text(text[:text.index('model = dict(')] + "model = dict(type='SeedMaker', seeds=["
+                       "dict(type='SeplMerge')])")
+    for i in range(8):
+        write_labels(start / f'p{i}.png', np.zeros((35 + i, 41 - i), int))
+    arguments = [merging, '--out', tmp_path / 'sepl', '--labels', start]
+    assert run_tool('make_seeds', *arguments, *options, f'mask_bank={bank}') == 2  # whoever reads masks is told, too
+    assert 'this bank was made for images in' in capsys.readouterr().err
+    assert run_tool('make_seeds', *arguments, '--cfg-options', f'mask_bank={bank}') == 0
+    link = tmp_path / 'link'
+    link.symlink_to(root)
+    other_way = f'train_dataloader.dataset.reader.data_root={link}'
+    assert run_tool('make_masks', config, '--out', bank, '--cfg-options', other_way) == 0
+    assert summary_of(bank)['found'] == 8
+
+
+def test_seeds_of_other_images_with_the_same_names_are_not_reused(photos, twins, tmp_path, capsys):
+    root, config = photos
+    twin, options = twins
+    out = tmp_path / 'out'
+    assert run_tool('make_seeds', config, '--out', out) == 0
+    before = files_of(out)
+    assert run_tool('make_seeds', config, '--out', out, *options) == 2
+    error = capsys.readouterr().err
+    assert f'{out}/seeds.json: ' in error and f'the images are in {twin}/images' in error and '--out' in error
+    assert files_of(out) == before
+    header = out / 'seeds.json'
+    header.write_text(header.read_text().replace(f'{root}/images', f'{twin}/images'))  # 'moved', as the error says
+    assert run_tool('make_seeds', config, '--out', out, *options) == 0 and summary_of(out)['found'] == 8
+    assert run_tool('make_seeds', config, '--out', out) == 2
+    assert run_tool('make_seeds', config, '--out', out, '--overwrite') == 0 and files_of(out) == before
+
+
+def test_a_corrected_label_makes_the_seed_of_that_image_anew(photos, tmp_path, capsys):
+    root, config = photos
+    out = tmp_path / 'out'
+    table = root / 'labels.csv'
+    lines = table.read_text()
+    table.write_text(lines.replace('p7.png,bus;cat\n', ''))
+    assert run_tool('make_seeds', config, '--out', out, '--scores') == 0
+    table.write_text(lines.replace('p1.png,cat', 'p1.png,dog'))
+    capsys.readouterr()
+    assert run_tool('make_seeds', config, '--out', out, '--scores') == 0
+    assert (summary_of(out)['made'], summary_of(out)['found']) == (2, 6)
+    assert 'the classes of 1 images, for example p1,' in capsys.readouterr().out
+    assert set(np.unique(read_labels(out / 'p1.png', 3))) <= {0, 2}
+    with np.load(out / 'scores' / 'p1.npz', allow_pickle=False) as scores:
+        assert scores['labels'].tolist() == [2]
+    assert run_tool('make_seeds', config, '--out', out, '--scores') == 0 and summary_of(out)['found'] == 8
+
+
+def test_images_made_in_memory_have_no_place(tmp_path):
+    from weclip_sam.registry import READERS
+    assert READERS.build(dict(type='ShapesReader', num_images=2)).image_folder is None
+    claim_folder(tmp_path, dict(fingerprint='f'))  # as before places were kept
+    assert claim_folder(tmp_path, dict(fingerprint='f', image_folder=None)) == []
+    with pytest.raises(ValueError, match='no known place'):
+        claim_folder(tmp_path, dict(fingerprint='f', image_folder='/a'))
 
 
 def test_evaluation_counts_what_is_written(photos, tmp_path, capsys):

@@ -33,8 +33,8 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         The report of all processes together.
 
     Raises:
-        ValueError: the config says neither where the bank is nor who makes masks, or the bank is of another data set
-            or generator.
+        ValueError: the config says neither where the bank is nor who makes masks, or the bank is of other images or
+            another generator.
     """
     began = time.monotonic()
     settings = mask_settings(config, split)
@@ -44,7 +44,8 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         raise ValueError(f'the config names no {what}: give {key} at its top level (see configs/_base_)')
     dataset = DATASETS.build(split_images(config, split))
     generator = MODELS.build(settings['generator']).to(device)
-    with MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a') as bank:
+    with MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
+                  image_folder=dataset.image_folder) as bank:
         report = fill_bank(bank, generator, dataset, batch_size, get_rank(), get_world_size())
         barrier()
         report = _joined(all_gather_object(report))

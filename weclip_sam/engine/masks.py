@@ -87,8 +87,8 @@ class MaskBankHook(Hook):
         batch_size: see :func:`fill_bank`.
 
     Raises:
-        ValueError: an image could not be segmented (all others are in the bank by then), or the bank belongs to another
-            data set or generator.
+        ValueError: an image could not be segmented (all others are in the bank by then), or the bank belongs to other
+            images or another generator.
     """
 
     priority = 'VERY_HIGH'
@@ -100,7 +100,8 @@ class MaskBankHook(Hook):
         """Fill; a full bank costs no more than reading its index."""
         data = runner.train_dataloader.dataset
         generator = MODELS.build(self.generator)
-        with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a') as bank:
+        with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',
+                      image_folder=data.image_folder) as bank:
             if all(name in bank for name in data.image_ids):
                 return
             device = next(runner.model.parameters()).device

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,69 @@ HEADER = 'seeds.json'
 FORMAT = 'weclip_sam seeds 1'
 
 
-def claim_folder(out: str | os.PathLike, card: dict[str, Any]) -> None:
+def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[str, str] | None = None) -> list[str]:
     """Write ``seeds.json``, which says what the labels of a folder were made of, or compare with the one that is there.
 
     Args:
         out: the folder; made if missing.
-        card: ``fingerprint`` decides whether labels may be added; the rest tells people.
+        card: ``fingerprint`` and ``image_folder`` (None or absent: images made in memory) decide whether labels may be
+            added; the rest tells people.
+        names: by image id, the classes named for it, as one text. They are kept, and where they are not those that a
+            label was made with, the label and its scores are removed.
+
+    Returns:
+        The images whose classes have changed, sorted.
 
     Raises:
-        ValueError: the folder holds labels of other settings, or label PNGs of unknown origin.
+        ValueError: the folder holds labels of other settings or other images, or label PNGs of unknown origin.
     """
     path = Path(out) / HEADER
     if path.is_file():
         try:
             there = json.loads(path.read_text(encoding='utf-8'))
             found = there['fingerprint'] if there['format'] == FORMAT else None
+            known = there.get('image_labels')
+            known = None if known is None else dict(known)
         except (ValueError, KeyError, TypeError, RecursionError):
             raise ValueError(f'{path}: not the header of a seed folder; choose another --out') from None
         if found != card['fingerprint']:
             made = f'config {there.get("config")!r}, split {there.get("split")!r}'
             raise ValueError(f'{path}: these labels were made by other settings ({made}); labels of two settings are '
                              'never mixed: choose another --out, or add --overwrite to make them all anew')
-        return
+        folder = card.get('image_folder')
+        if there.get('image_folder') != folder:
+            raise ValueError(f'{path}: these labels were made of images in '
+                             f'{there.get("image_folder") or "no known place"}, but the images are in {folder}; other '
+                             'images may have the same names: choose another --out, or add --overwrite to make them '
+                             'all anew. If they are the same images, moved, write '
+                             f'"image_folder": {json.dumps(folder)} into {path}')
+        return _forget_changed(path, there, known, names)
     if any(Path(out).glob('*.png')):
         raise ValueError(f'{out} holds label PNGs but no {HEADER}, so nobody knows what made them; choose another '
                          '--out, or add --overwrite to make them all anew')
-    write_json(path, dict(format=FORMAT, **card))
+    write_json(path, dict(format=FORMAT, **card, **({} if names is None else dict(image_labels=names))))
+    return []
+
+
+def _forget_changed(path: Path, header: dict[str, Any], known: dict[str, Any] | None,
+                    names: Mapping[str, str] | None) -> list[str]:
+    """Remove labels that were made with other classes than now named, and only then say so in the header."""
+    now = dict(names or {})
+    before = now if known is None else known  # a header of before they were kept: its labels are believed
+    stale = [image_id for image_id, classes in now.items() if before.get(image_id) != classes]
+    _remove_labels(path.parent, stale)
+    if names is not None and (stale or known is None):
+        write_json(path, dict(header, image_labels={**before, **now}))
+    return sorted(image_id for image_id in stale if image_id in before)
 
 
 def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
     """Remove labels and scores of the images, the header first: stopped halfway, the rest is of unknown origin."""
     (Path(out) / HEADER).unlink(missing_ok=True)
+    _remove_labels(out, image_ids)
+
+
+def _remove_labels(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
     for image_id in image_ids:
         label_path(out, image_id).unlink(missing_ok=True)
         score_path(out, image_id).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
+from weclip_sam.datasets.packing import LoadMasks
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.predictions import label_path
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
@@ -19,7 +20,6 @@ from weclip_sam.engine.seed_folder import claim_folder, clear_folder, count_pixe
 from weclip_sam.engine.seed_making import SeedReport, make_seeds
 from weclip_sam.engine.splits import mask_settings, scored_images, seed_images
 from weclip_sam.files import remove_stale_temporaries, write_json
-from weclip_sam.mask_bank import MaskBank
 from weclip_sam.models.seed_maker import NEEDS_MASKS
 from weclip_sam.registry import DATASETS, MODELS
 
@@ -41,14 +41,21 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
     """
     began = time.monotonic()
     dataset = DATASETS.build(_images(config, split, labels))
+    for step in dataset.pipeline:
+        if isinstance(step, LoadMasks):
+            step.open()  # says now, not once an image, that there is no bank, or one of other images
     model = _build_model(config, dataset).to(device).eval()
     settings = [model.fingerprint(), dataset_card(config, split, labels)]
     card = dict(config=name, split=split, classes=list(dataset.metainfo['classes']), images=len(dataset),
+                image_folder=dataset.image_folder,
                 fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32])
     if is_main_process():
         if overwrite:
             clear_folder(out, dataset.image_ids)
-        claim_folder(out, card)
+        changed = claim_folder(out, card, _names(dataset))
+        if changed:
+            print(f'{out}: the classes of {len(changed)} images, for example {changed[0]}, are others than when their '
+                  'labels were made; these are made anew')
         _remove_what_kills_left(out, dataset.image_ids)
     barrier()
     bar = ProgressReporter()
@@ -86,7 +93,6 @@ def _images(config: Config, split: str, labels: str | None) -> dict[str, Any]:
         if bank is None:
             raise ValueError('this pipeline reads SAM masks, but the config names no mask_bank; give '
                              "mask_bank='DIR' or model.mask_generator")
-        MaskBank(bank, mode='r').close()  # says now, not once an image, that there is none
     if labels is None and config.get('input_labels'):
         labels = config.input_labels.format(split=split)
     if labels is not None and not Path(labels).is_dir():
@@ -98,9 +104,17 @@ def _images(config: Config, split: str, labels: str | None) -> dict[str, Any]:
 def dataset_card(config: Config, split: str, labels: str | None) -> list[Any]:
     """What the data set contributes to the identity of its seeds."""
     dataset = seed_images(config, split)
-    # Where the files lie and how many there are changes no image's labels.
+    # How many images there are changes no label; where they lie and their classes stand beside the fingerprint.
     reader = {key: value for key, value in dataset['reader'].items() if key not in ('data_root', 'num_images')}
     return [split, reader, dataset['pipeline'], labels or config.get('input_labels')]
+
+
+def _names(dataset: Any) -> dict[str, str] | None:
+    """The classes of each image where they come from files that people correct."""
+    if dataset.image_folder is None:
+        return None
+    classes = dataset.metainfo['classes']
+    return {record.image_id: ';'.join(classes[i] for i in record.classes) for record in dataset.records}
 
 
 def _build_model(config: Config, dataset: Any) -> Any:
