@@ -271,8 +271,9 @@ def test_full_disk_leaves_earlier_masks_intact(tmp_path):
             raise OSError(28, 'No space left on device')
 
     bank._writer._shard = Full()
-    with pytest.raises(OSError, match="cannot add 'b'.*No space left.*intact"):
+    with pytest.raises(OSError, match="cannot add 'b'.*No space left.*intact") as caught:
         bank.put('b', some_masks(1))
+    assert caught.value.filename == str(bank._writer.path)
     bank._writer._shard = real
     bank.put('c', some_masks(2))
     again = MaskBank(tmp_path)

@@ -267,7 +267,7 @@ class _ShardWriter:
             self._shard.truncate(self._end)
             self._shard.seek(self._end)
             raise OSError(error.errno, f'cannot add {image_id!r} to mask bank {self.path}: {error.strerror}. What was '
-                                       f'stored before is intact') from error
+                                       f'stored before is intact', str(self.path)) from error
         place = (self.path.name, self._end, len(line))
         self._end += len(line)
         try:

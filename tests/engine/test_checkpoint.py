@@ -1,4 +1,5 @@
 """Checkpoints: only data is read from them, and a kill at any moment leaves a good one."""
+import errno
 import os
 import pickle
 import zipfile
@@ -6,11 +7,14 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from weclip_sam import files
 from weclip_sam.engine import check_covers, checkpoint_hook, find_resumable, safe_load
+from weclip_sam.engine.errors import explain
 
 
 class Evil:
@@ -76,6 +80,60 @@ def test_every_cut_of_a_checkpoint_is_an_error_that_names_it(tmp_path):
         (tmp_path / 'cut.pth').write_bytes(data[:length])
         with pytest.raises(ValueError, match='cut.pth'):
             safe_load(tmp_path / 'cut.pth')
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_bytes_give_a_checkpoint_or_an_error_that_names_it(tmp_path, legacy, data):
+    good, path = tmp_path / 'good.pth', tmp_path / 'damaged.pth'
+    if not good.exists():
+        torch.save(dict(state_dict=dict(w=torch.zeros(3)), meta=dict(iter=3), optimizer={}, message_hub={},
+                        log=HistoryBuffer([1.0], [1])), good, _use_new_zipfile_serialization=not legacy)
+    content = bytearray(good.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        found = safe_load(path, kind='training')
+    except ValueError as error:
+        assert 'damaged.pth' in str(error)
+    else:
+        assert 'state_dict' in found
+    assert np.arange(3.0).sum() == 3 and float(np.float64(2.5)) == 2.5  # the file spoilt nothing outside itself
+
+
+def test_a_checkpoint_cannot_change_numpys_own_types(tmp_path):
+    class Singleton:
+        def __reduce__(self):
+            return np.dtype, ('f8', False, False), (3, '>', None, None, None, -1, -1, 0)
+
+    torch.save(dict(kind=Singleton()), tmp_path / 'a.pth')
+    assert safe_load(tmp_path / 'a.pth')['kind'] is not np.dtype('f8')
+    assert np.dtype('f8').isnative and np.arange(2.0).tolist() == [0.0, 1.0]
+    torch.save(dict(kind=np.dtype('O')), tmp_path / 'objects.pth')
+    with pytest.raises(ValueError, match='objects.pth: refused'):
+        safe_load(tmp_path / 'objects.pth')
+
+
+@pytest.mark.parametrize('at, value', [('state_dict', 0x85), ('end', 1)])
+def test_text_and_archive_that_make_no_sense_are_named(tmp_path, at, value):
+    torch.save(dict(state_dict=dict(w=torch.zeros(3))), tmp_path / 'a.pth')
+    content = bytearray((tmp_path / 'a.pth').read_bytes())
+    # Of the archive's end record: the number of its disks.
+    content[content.index(b'state_dict') if at == 'state_dict' else content.rindex(b'PK\x06\x07') + 16] = value + 1
+    (tmp_path / 'a.pth').write_bytes(content)
+    with pytest.raises(ValueError, match='a.pth: not a readable checkpoint'):
+        safe_load(tmp_path / 'a.pth')
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.sampled_from([b'', b'PK\x03\x04', b'\x80\x02', b'\x80\x02}', b'\x80\x05\x95']),
+       rest=st.binary(max_size=60))
+def test_any_bytes_are_no_checkpoint(tmp_path, start, rest):
+    (tmp_path / 'fuzz.pth').write_bytes(start + rest)
+    with pytest.raises(ValueError, match='fuzz.pth'):
+        safe_load(tmp_path / 'fuzz.pth', kind='training')
 
 
 @pytest.mark.parametrize('content, message', [
@@ -190,6 +248,37 @@ def test_a_kill_at_any_moment_ends_with_the_same_numbers(run_toy, tmp_path, monk
     for name in ('whole', 'cut'):
         assert (tmp_path / name / 'last_checkpoint').read_text() == str(tmp_path / name / 'iter_12.pth')
     assert whole.message_hub.get_info('best_score') == resumed.message_hub.get_info('best_score')
+
+
+def test_a_disk_that_is_full_keeps_the_older_checkpoint(run_toy, tmp_path, monkeypatch):
+    whole, folder, fsync = run_toy(work_dir='whole'), tmp_path / 'cut', os.fsync
+
+    def full(handle):
+        if list(folder.glob('.iter_8.pth.*')):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        fsync(handle)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, 'fsync', full)
+        with pytest.raises(OSError) as caught:
+            run_toy(work_dir='cut')
+    told = explain(caught.value)
+    assert told.startswith(f'{folder}/iter_8.pth: cannot be written, the disk is full') and 'are intact' in told
+    assert not list(folder.glob('.*.tmp')) and not (folder / 'iter_8.pth').exists()
+    assert find_resumable(folder) == folder / 'iter_4.pth'
+    resumed = run_toy(work_dir='cut', resume=True, load_from=str(folder / 'iter_4.pth'))
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+def test_what_a_killed_writer_left_is_cleared_and_nothing_else(run_toy, tmp_path):
+    folder = tmp_path / 'run'
+    (folder / 'sheets').mkdir(parents=True)
+    left = ['.iter_4.pth.x.tmp', '.best_mIoU_iter_4.pth.x.tmp', '.last_checkpoint.x.tmp', '.iou_val.json.x.tmp',
+            '.summary.json.x.tmp', '.error.txt.x.tmp', 'sheets/.iter_000004.png.x.tmp']
+    for name in [*left, 'mine.tmp', '.mine.csv.x.tmp']:
+        (folder / name).write_bytes(b'half')
+    run_toy()
+    assert sorted(p.name for p in folder.rglob('*.tmp')) == ['.mine.csv.x.tmp', 'mine.tmp']
 
 
 def test_resuming_a_finished_run_scores_it_again(run_toy, tmp_path):

@@ -1,13 +1,18 @@
 """What a user can mend is one line with the nearest match."""
 import errno
+import importlib.util
 import os
 import signal
+from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader
 
 from weclip_sam.engine import build_runner, explain, friendly_errors, load_config, prepare_work_dir
 from weclip_sam.engine.config import parse_options, use_amp, use_randomness, use_test_options
 from weclip_sam.engine.launch import start_distributed, use_resume
+
+ROOT = Path(__file__).parents[2]
 
 
 def write_config(folder, text, name='leaf.py'):
@@ -119,6 +124,43 @@ def test_disk_faults_and_dead_workers_are_explained(tmp_path):
     remote = ValueError('Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call):\n'
                         '  File "x"\nValueError: img_7: not an image')
     assert explain(remote) == 'img_7: not an image'
+
+
+def test_a_data_worker_that_is_killed_is_named(run_toy, tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    original = DataLoader._get_iterator
+
+    def without_worker(self):
+        iterator = original(self)
+        if getattr(iterator, '_workers', None):
+            (tmp_path / 'pid').write_text(str(iterator._workers[0].pid))
+            os.kill(iterator._workers[0].pid, signal.SIGKILL)
+        return iterator
+    monkeypatch.setattr(DataLoader, '_get_iterator', without_worker)
+    with pytest.raises(SystemExit) as stopped, friendly_errors():
+        run_toy(train_dataloader__num_workers=1)
+    error = capfd.readouterr().err
+    assert stopped.value.code == 2 and 'error: a data worker died' in error and '--resume' in error
+    assert f'DataLoader worker (pid(s) {(tmp_path / "pid").read_text()})' in error
+
+
+@pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES])
+def test_a_work_dir_that_is_read_only_is_said_before_anything_starts(tmp_path, monkeypatch, capsys, number):
+    spec = importlib.util.spec_from_file_location('train_tool', ROOT / 'tools' / 'train.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    folder = tmp_path / 'run'
+
+    def refuse(*args, **kwargs):  # root may write where chmod forbids it, so the refusal is made up
+        raise OSError(number, os.strerror(number), str(folder / 'tmpabc'))
+    monkeypatch.setattr('weclip_sam.engine.launch.tempfile.TemporaryFile', refuse)
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([str(ROOT / 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'), '--work-dir', str(folder)])
+    error = capsys.readouterr().err
+    reason = {errno.EROFS: 'the file system is read-only', errno.EACCES: 'permission denied'}[number]
+    assert stopped.value.code == 2 and error.startswith(f'error: {folder}: cannot be written, {reason}')
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -74,6 +74,15 @@ def test_curriculum_is_told_every_iteration_and_saved(run_toy, tmp_path):
     assert safe_load(tmp_path / 'run' / 'iter_8.pth')['state_dict']['progress'] == 7
 
 
+def test_a_validation_made_up_for_sees_the_curriculum_as_it_was(run_toy, tmp_path):
+    whole = run_toy(work_dir='whole')
+    last = tmp_path / 'cut' / 'iter_12.pth'
+    last.parent.mkdir()
+    shutil.copy(tmp_path / 'whole' / 'iter_12.pth', last)
+    resumed = run_toy(work_dir='cut', resume=True, load_from=str(last))
+    assert resumed.model.progress == whole.model.progress == 11
+
+
 def test_curriculum_needs_a_model_with_one():
     runner = SimpleNamespace(model=torch.nn.Linear(1, 1), iter=0)
     with pytest.raises(ValueError, match=r'Linear has no set_progress'):

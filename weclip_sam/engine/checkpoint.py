@@ -32,9 +32,22 @@ def _history_method(owner: Any, name: str) -> Callable:
     raise pickle.UnpicklingError(f'getattr({getattr(owner, "__name__", owner)!s}, {name!r}) is refused')
 
 
+def _private_dtype(code: Any, *_: Any) -> np.dtype:
+    """What a checkpoint gets when it asks for ``numpy.dtype``: numbers alone, and a copy of its own.
+
+    A pickle goes on to set the state of what it got. With numpy's own object, a damaged byte there would spoil the type
+    for the whole process.
+    """
+    found = np.dtype(code, copy=True)
+    if found.kind not in 'bfiu':
+        raise pickle.UnpicklingError(f'numpy.dtype({code!r}) is refused')
+    return found
+
+
 def _allowed_globals() -> list[Any]:
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray  # numpy 2 / numpy 1
-    allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, (_history_method, 'builtins.getattr')]
+    allowed: list[Any] = [HistoryBuffer, np.ndarray, (_private_dtype, 'numpy.dtype'),
+                          (_history_method, 'builtins.getattr')]
     for name in ('_reconstruct', 'scalar'):
         # Files written under either numpy name the module differently.
         allowed += [(getattr(multiarray, name), f'numpy.{core}.multiarray.{name}') for core in ('core', '_core')]
@@ -66,9 +79,10 @@ def safe_load(path: str | os.PathLike, map_location: Any = 'cpu', kind: str = 'a
             content = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(_explain_refusal(path, error)) from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise ValueError(f'{path}: not a readable checkpoint ({str(error).splitlines()[0][:200]}); it may be damaged '
-                         'or of another format. Copy or download it again, or use an earlier one.') from None
+    except OSError:  # the disk's fault, not the file's
+        raise
+    except Exception as error:  # damaged bytes make the unpickler fail in nearly any way
+        raise _damaged(path, error) from None
     _check_kind(path, content, kind)
     return content
 
@@ -85,13 +99,17 @@ def _check_file(path: Path) -> None:
     if not start:
         raise ValueError(f'{path}: the file is empty; a checkpoint was expected. Copy or download it again.')
     if start.startswith(b'PK\x03\x04'):
-        if not zipfile.is_zipfile(path):
-            raise ValueError(f'{path}: truncated after {path.stat().st_size} bytes (the end of the archive is missing)'
-                             '. Copy or download it again, or use an earlier checkpoint.')
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith('/constants.pkl') for name in archive.namelist()):
-                raise ValueError(f'{path}: a TorchScript archive, not a checkpoint. CLIP weights in this form are '
-                                 'named in the model\'s `checkpoint` setting.')
+        try:
+            if not zipfile.is_zipfile(path):
+                raise ValueError(f'{path}: truncated after {path.stat().st_size} bytes (the end of the archive is '
+                                 'missing). Copy or download it again, or use an earlier checkpoint.')
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+            raise _damaged(path, error) from None
+        if any(name.endswith('/constants.pkl') for name in names):
+            raise ValueError(f'{path}: a TorchScript archive, not a checkpoint. CLIP weights in this form are '
+                             'named in the model\'s `checkpoint` setting.')
         return
     foreign = {b'\x89PNG': 'a PNG image', b'\xff\xd8\xff': 'a JPEG image', b'\x1f\x8b': 'a gzip archive',
                b'\x93NUMPY': 'a numpy array', b'<!DO': 'a web page', b'<htm': 'a web page',
@@ -101,6 +119,12 @@ def _check_file(path: Path) -> None:
             raise ValueError(f'{path}: {what}, not a checkpoint (expected a file written by torch.save).')
     if start[8:10] == b'{"':
         raise ValueError(f'{path}: a safetensors file, not a training checkpoint. It holds weights alone.')
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    what = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
+    return ValueError(f'{path}: not a readable checkpoint ({what}); it may be damaged or of another format. Copy or '
+                      'download it again, or use an earlier one.')
 
 
 def _explain_refusal(path: Path, error: pickle.UnpicklingError) -> str:

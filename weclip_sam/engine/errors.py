@@ -85,8 +85,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, FileNotFoundError) and error.errno is not None and error.filename:
         return f'{error.filename}: no such file or folder'
     if isinstance(error, RuntimeError) and 'DataLoader worker' in text and ('exited' in text or 'killed' in text):
-        return ('a data worker died (out of memory, perhaps: fewer train_dataloader.num_workers or a smaller '
-                f'batch_size help). Checkpoints are intact, --resume goes on. {text.splitlines()[0]}')
+        return ('a data worker died (out of memory, perhaps: fewer workers or a smaller batch_size help). What was '
+                f'written is intact; the same command goes on, train.py with --resume. {text.splitlines()[0]}')
     if isinstance(error, (ValueError, FileNotFoundError)):
         return text
     return None

@@ -137,12 +137,13 @@ class CurriculumHook(Hook):
     """
 
     def before_train(self, runner: Any) -> None:
-        """Check that the model has a curriculum and place it at the start (or at the resumed iteration)."""
+        """Check that the model has a curriculum and place it at the start (or at the last iteration that was made)."""
         model = unwrapped(runner.model)
         if not hasattr(model, 'set_progress'):
             raise ValueError(f'CurriculumHook: {type(model).__name__} has no set_progress(iteration); remove the hook '
                              'from the config or use a model with a curriculum (WeClip)')
-        model.set_progress(runner.iter)
+        # Not at the next one: a validation that is made up for now must see the model as it was then.
+        model.set_progress(max(runner.iter - 1, 0))
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Move the curriculum to the iteration about to run (0-based)."""

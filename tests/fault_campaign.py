@@ -1,0 +1,498 @@
+#!/usr/bin/env python
+"""``kill -9`` at random moments loses nothing: ``python tests/fault_campaign.py --kills 20``.
+
+Training, mask making and seed making run once without interruption. Then each is killed (its whole process group) and
+started again, until so many kills were made; what comes out at the end must equal the uninterrupted run bit by bit.
+A kind of work that ends before its kills are used up is compared, and begins again in an empty folder.
+
+The moments: half of the kills fall anywhere in the run's time, the start of the interpreter included; a quarter at a
+random time after the work itself has begun; a quarter at the very moment a file is being written. Runs whose start-up
+is of no interest are forked from this process, which has imported everything already.
+
+Exit code: 0 nothing was lost, 1 something was. pytest does not collect this file.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import random
+import runpy
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported; a forked child has one thread
+
+import torch  # noqa: E402
+
+from weclip_sam.engine import find_resumable, safe_load  # noqa: E402
+from weclip_sam.mask_bank import MaskBank  # noqa: E402
+
+MOMENTS = ('anywhere', 'at work', 'while writing')
+FAULTS = ('lost', 'doubled', 'torn', 'left over', 'different', 'failed starts')
+CONFIG = 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'
+SEED_CONFIG = 'configs/clip_es/clip-es_tiny_free_shapes.py'
+LIMIT = 1200  # seconds after which a single start counts as hanging
+FORK = multiprocessing.get_context('fork')
+
+
+class Work(ABC):
+    """One kind of work: how to start it, how to see it move, and what must hold.
+
+    Args:
+        home: folder of everything this kind writes.
+    """
+
+    name: str
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.reference, self.out = home, home / 'reference', home / 'out'
+        home.mkdir(parents=True, exist_ok=True)
+        self.faults: list[tuple[str, str]] = []
+
+    def fault(self, kind: str, what: str) -> None:
+        """Note that something was lost, doubled, ..."""
+        self.faults.append((kind, what))
+        print(f'  {self.name}: {kind}: {what}', flush=True)
+
+    @abstractmethod
+    def command(self, out: Path) -> list[str]:
+        """Arguments of python for a run into ``out``; the same for the first start and all later ones."""
+
+    @abstractmethod
+    def progress(self, out: Path) -> int:
+        """A number that grows while the work itself (not its start-up) goes on."""
+
+    def writing(self, out: Path) -> bool:
+        """Whether a file is being written at this moment."""
+        return any(name.endswith('.tmp') for folder in (out, out / 'sheets') for name in _names(folder))
+
+    @abstractmethod
+    def share_done(self) -> float:
+        """How much of the work is safe, from 0 to 1, as of the last check."""
+
+    @abstractmethod
+    def check_after_kill(self) -> None:
+        """What a kill may not have done to ``out``."""
+
+    @abstractmethod
+    def check_at_end(self) -> None:
+        """What a run that ended must have in ``out``."""
+
+    def check_leftovers(self) -> None:
+        """Temporary files that nothing will ever remove."""
+        for path in sorted(self.out.rglob('*.tmp')):
+            self.fault('left over', str(path.relative_to(self.out)))
+
+    def begin_again(self) -> None:
+        """The next run starts from nothing."""
+        shutil.rmtree(self.out, ignore_errors=True)
+
+
+class Training(Work):
+    """``tools/train.py --resume`` with a mask bank of its own, made before."""
+
+    name = 'training'
+    iterations = 40
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.images = 'train_dataloader.dataset.reader.num_images=12'
+        self.bank = home / 'bank'
+        log = home / 'bank.log'
+        _end(_start([str(ROOT / 'tools/make_masks.py'), CONFIG, '--out', str(self.bank), '--cfg-options', self.images],
+                    log), log, 'the mask bank')
+        self.reached = 0
+
+    def command(self, out: Path) -> list[str]:
+        return [str(ROOT / 'tools/train.py'), CONFIG, '--work-dir', str(out), '--resume', '--cfg-options',
+                f'train_cfg.max_iters={self.iterations}', 'train_cfg.val_interval=10', 'param_scheduler.0.end=40',
+                'param_scheduler.0.warmup_iters=5', 'model.rfm_start=20', 'train_dataloader.batch_size=2', self.images,
+                'val_dataloader.batch_size=2', 'val_dataloader.dataset.reader.num_images=6',
+                'default_hooks.checkpoint.interval=5', 'default_hooks.sheets.images=1',
+                'default_hooks.logger.interval=1', f'train_dataloader.dataset.mask_bank={self.bank}',
+                f'custom_hooks.0.bank={self.bank}', f'custom_hooks.2.dataset.mask_bank={self.bank}',
+                'custom_hooks.2.dataset.reader.num_images=2']
+
+    def progress(self, out: Path) -> int:
+        return sum(path.read_text(errors='replace').count('Iter(') for path in out.glob('*/*.log'))
+
+    def share_done(self) -> float:
+        return self.reached / self.iterations
+
+    def check_after_kill(self) -> None:
+        newest = find_resumable(self.out)
+        at = int(newest.stem.removeprefix('iter_')) if newest else 0
+        if at < self.reached:
+            self.fault('lost', f'resumable at {self.reached} before the kill, at {at} after it')
+        self.reached = at
+        for path in self.out.glob('*.pth'):
+            self._read(path)
+        pointer = self.out / 'last_checkpoint'
+        if pointer.is_file() and not Path(pointer.read_text()).is_file():
+            self.fault('lost', f'last_checkpoint names {pointer.read_text()!r}, which is not there')
+        for path in (*self.out.glob('*.json'), *self.out.glob('sheets/*.png')):
+            _check_whole(path, self.fault)
+
+    def _read(self, path: Path) -> Any:
+        try:
+            return safe_load(path)
+        except ValueError as error:
+            self.fault('torn', str(error))
+            return None
+
+    def check_at_end(self) -> None:
+        self.check_after_kill()
+        names = [sorted(p.name for p in (*folder.glob('*.pth'), *folder.glob('*.json'), *folder.glob('sheets/*.png'),
+                                         *folder.glob('last_checkpoint'))) for folder in (self.reference, self.out)]
+        for name in sorted(set(names[0]) - set(names[1])):
+            self.fault('lost', f'{name} is missing at the end')
+        for name in sorted(set(names[1]) - set(names[0])):
+            self.fault('doubled', f'{name} is there, and not in the uninterrupted run')
+        for name in sorted(set(names[0]) & set(names[1])):
+            pair = [folder / name for folder in (self.reference, self.out)]
+            if name.endswith('.pth'):
+                contents = [self._read(path) for path in pair]
+                keys = ('state_dict', 'optimizer', 'param_schedulers', 'rng_state', 'data_sampler')
+                for key in keys:
+                    if None not in contents and not same(*(content.get(key) for content in contents)):
+                        self.fault('different', f'{key} of {name}')
+            elif name.startswith('iou_') and pair[0].read_bytes() != pair[1].read_bytes():
+                self.fault('different', name)
+        for path in self.out.glob('sheets/*.png'):
+            if path.read_bytes() != (self.reference / 'sheets' / path.name).read_bytes():
+                self.fault('different', f'sheets/{path.name}')
+
+    def begin_again(self) -> None:
+        super().begin_again()
+        self.reached = 0
+
+
+class Masks(Work):
+    """``tools/make_masks.py``, four images at a time."""
+
+    name = 'masks'
+    images = 40
+
+    def command(self, out: Path) -> list[str]:
+        return [str(ROOT / 'tools/make_masks.py'), CONFIG, '--out', str(out), '--batch-size', '4', '--cfg-options',
+                f'train_dataloader.dataset.reader.num_images={self.images}']
+
+    def progress(self, out: Path) -> int:
+        return sum(path.stat().st_size for path in out.glob('shard-*.masks'))
+
+    def writing(self, out: Path) -> bool:
+        """Records are appended, so there is no temporary file: the moment a shard has grown."""
+        size, self._seen = getattr(self, '_seen', None), self.progress(out)
+        return super().writing(out) or (size is not None and self._seen > size)
+
+    def share_done(self) -> float:
+        return len(self.known) / self.images
+
+    def check_after_kill(self) -> None:
+        if not (self.out / 'bank.json').is_file():
+            if any(self.out.glob('shard-*')):
+                self.fault('lost', 'bank.json is missing beside shards')
+            return
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter('always')
+            with MaskBank(self.out, mode='r') as bank, MaskBank(self.reference, mode='r') as whole:
+                there = set(bank.ids())
+                if lost := self.known - there:
+                    self.fault('lost', f'records of {sorted(lost)}')
+                self.known = there
+                for image_id in there:
+                    if not same(_tensors(bank.get(image_id)), _tensors(whole.get(image_id))):
+                        self.fault('different', f'masks of {image_id}')
+        for warning in told:
+            self.fault('torn', str(warning.message))
+
+    known: set[str] = set()
+
+    def check_at_end(self) -> None:
+        self.check_after_kill()
+        records = [[json.loads(line[9:])['id'] for path in sorted(folder.glob('shard-*.masks'))
+                    for line in path.read_bytes().split(b'\n')[:-1]] for folder in (self.reference, self.out)]
+        for image_id in sorted(set(records[0]) - set(records[1])):
+            self.fault('lost', f'no record of {image_id}')
+        for image_id in sorted({each for each in records[1] if records[1].count(each) > 1}):
+            self.fault('doubled', f'{records[1].count(image_id)} records of {image_id}')
+        summary = _check_whole(self.out / 'summary.json', self.fault)
+        if summary and (summary['in_bank'], summary['failed']) != (self.images, {}):
+            self.fault('lost', f'summary.json counts {summary["in_bank"]} images, {len(summary["failed"])} failed')
+
+    def begin_again(self) -> None:
+        super().begin_again()
+        self.known = set()
+
+
+class Seeds(Work):
+    """``tools/make_seeds.py --scores``."""
+
+    name = 'seeds'
+    images = 40
+
+    def command(self, out: Path) -> list[str]:
+        return [str(ROOT / 'tools/make_seeds.py'), SEED_CONFIG, '--out', str(out), '--scores', '--cfg-options',
+                f'train_dataloader.dataset.reader.num_images={self.images}']
+
+    def progress(self, out: Path) -> int:
+        return sum(name.endswith('.png') for name in _names(out))
+
+    def writing(self, out: Path) -> bool:
+        return super().writing(out) or any(name.endswith('.tmp') for name in _names(out / 'scores'))
+
+    known: set[str] = set()
+
+    def share_done(self) -> float:
+        return len(self.known) / (2 * self.images)  # a PNG and the scores of each
+
+    def check_after_kill(self) -> None:
+        there = {str(p.relative_to(self.out)) for p in (*self.out.glob('*.png'), *self.out.glob('scores/*.npz'))}
+        if lost := self.known - there:
+            self.fault('lost', f'{sorted(lost)}')
+        self.known = there
+        for name in there:
+            if not (self.reference / name).is_file():
+                self.fault('doubled', f'{name} is there, and not in the uninterrupted run')
+            elif _digest(self.out / name) != _digest(self.reference / name):
+                whole = (self.reference / name).read_bytes().startswith((self.out / name).read_bytes())
+                self.fault('torn' if whole else 'different', name)
+        for path in self.out.glob('*.json'):
+            _check_whole(path, self.fault)
+
+    def check_at_end(self) -> None:
+        self.check_after_kill()
+        expected = {str(p.relative_to(self.reference))
+                    for p in (*self.reference.glob('*.png'), *self.reference.glob('scores/*.npz'))}
+        for name in sorted(expected - self.known):
+            self.fault('lost', f'{name} is missing at the end')
+        summary = _check_whole(self.out / 'summary.json', self.fault)
+        if summary and (summary['made'] + summary['found'], summary['failed']) != (self.images, {}):
+            self.fault('lost', f'summary.json counts {summary["made"]} made and {summary["found"]} found')
+
+    def begin_again(self) -> None:
+        super().begin_again()
+        self.known = set()
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two nested values are equal, tensors bit by bit."""
+    if isinstance(first, torch.Tensor):
+        return (isinstance(second, torch.Tensor) and first.dtype == second.dtype and first.shape == second.shape
+                and first.numpy().tobytes() == second.numpy().tobytes())
+    if isinstance(first, dict):
+        return isinstance(second, dict) and list(first) == list(second) and all(same(first[k], second[k])
+                                                                               for k in first)
+    if isinstance(first, (list, tuple)):
+        return type(first) is type(second) and len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)
+
+
+def _tensors(masks: Any) -> dict[str, torch.Tensor] | None:
+    return None if masks is None else {key: value.contiguous() for key, value in vars(masks).items()}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_whole(path: Path, fault: Callable[[str, str], None]) -> Any:
+    """The JSON of a file; pictures are only looked at for their end."""
+    if not path.is_file():
+        fault('lost', f'{path.name} is missing')
+    elif path.suffix == '.png':
+        if not path.read_bytes().endswith(b'IEND\xaeB`\x82'):
+            fault('torn', path.name)
+    else:
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            fault('torn', f'{path.name}: {error}')
+    return None
+
+
+def _run(command: list[str], log: Path, fresh: bool) -> None:
+    os.setsid()
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.chdir(ROOT)
+    if fresh:
+        os.environ['PYTHONPATH'] = str(ROOT)
+        os.execv(sys.executable, [sys.executable, *command])
+    torch.set_num_threads(1)
+    sys.argv = command
+    runpy.run_path(command[0], run_name='__main__')
+
+
+def _start(command: list[str], log: Path, fresh: bool = True) -> Any:
+    process = FORK.Process(target=_run, args=(command, log, fresh))
+    process.start()
+    return process
+
+
+def _end(process: Any, log: Path, what: str) -> None:
+    process.join(LIMIT)
+    if process.exitcode != 0:
+        raise SystemExit(f'{what} failed even without a kill:\n{log.read_text()[-3000:]}')
+
+
+def _kill(process: Any) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # before it had a group of its own
+        process.kill()
+    process.join()
+
+
+def _wait(process: Any, enough: Callable[[], bool], interval: float) -> bool:
+    """True once ``enough`` says so, False if the process ended before."""
+    deadline = time.monotonic() + LIMIT
+    while process.is_alive() and time.monotonic() < deadline:
+        if enough():
+            return process.is_alive()
+        time.sleep(interval)
+    return False
+
+
+def _wait_for_moment(process: Any, work: Work, moment: str, began: int, seconds: dict[str, float],
+                     rng: random.Random) -> bool:
+    """True when it is time to kill, False if the run ended before."""
+    # What is done already takes no time again; yet some runs should come to their end.
+    delay = seconds['work'] * max(0.3, 1 - work.share_done())
+    if moment == 'anywhere':
+        delay += seconds['all'] - seconds['work']
+    delay *= rng.random()
+    if moment != 'anywhere' and not _wait(process, lambda: work.progress(work.out) > began, 0.05):
+        return False
+    end = time.monotonic() + delay
+    if not _wait(process, lambda: time.monotonic() >= end, 0.005):
+        return False
+    return moment != 'while writing' or _wait(process, lambda: work.writing(work.out), 0.0005)
+
+
+def _run_reference(work: Work) -> dict[str, float]:
+    began = time.monotonic()
+    log = work.home / 'reference.log'
+    process = _start(work.command(work.reference), log)
+    _wait(process, lambda: work.progress(work.reference) > 0, 0.05)
+    first = time.monotonic()
+    _end(process, log, work.name)
+    end = time.monotonic()
+    return dict(all=end - began, work=end - first)
+
+
+def campaign(work: Work, kills: int, rng: random.Random) -> dict[str, Any]:
+    """Kill ``work`` so many times, and let it end; the report says what that did."""
+    began = time.monotonic()
+    seconds = _run_reference(work)
+    moments = [MOMENTS[0]] * (kills - kills // 2)
+    moments += [MOMENTS[1 + i % 2] for i in range(kills // 2)]
+    rng.shuffle(moments)
+    made, survived, runs, equal, starts = dict.fromkeys(MOMENTS, 0), 0, 0, 0, 0
+    log, clean = work.home / 'out.log', True
+    faults_before_run = pending = 0  # pending: kills whose next start has not shown yet that it can go on
+    while True:
+        left = len(moments)
+        process = _start(work.command(work.out), log, fresh=not moments or moments[-1] == 'anywhere')
+        starts += 1
+        seen = work.progress(work.out)
+        if left and _wait_for_moment(process, work, moments[-1], seen, seconds, rng):
+            moment = moments.pop()
+            _kill(process)
+            made[moment] += 1
+            before = len(work.faults)
+            work.check_after_kill()
+            survived += pending and clean
+            pending, clean = 1, len(work.faults) == before
+            print(f'  {work.name}: kill {kills - len(moments)} of {kills}, {moment}, {work.share_done():.0%} done',
+                  flush=True)
+            continue
+        process.join(LIMIT)
+        code = process.exitcode
+        if code is None:
+            _kill(process)
+            code = 'none, it hangs'
+        if code != 0:
+            work.fault('failed starts', f'exit code {code}: {log.read_text(errors="replace")[-1500:]}')
+            clean = False
+        else:
+            work.check_at_end()
+            work.check_leftovers()
+        survived += pending and clean
+        runs += 1
+        equal += code == 0 and not any(kind in ('different', 'lost', 'torn')
+                                       for kind, _ in work.faults[faults_before_run:])
+        pending, clean, faults_before_run = 0, True, len(work.faults)
+        if not moments:
+            break
+        work.begin_again()
+    counts = {kind: sum(each == kind for each, _ in work.faults) for kind in FAULTS}
+    return dict(kills=sum(made.values()), moments=made, survived=survived, starts=starts, runs_to_the_end=runs,
+                bit_equal_runs=equal, **counts, reference_seconds=seconds, seconds=time.monotonic() - began,
+                details=[f'{kind}: {what}' for kind, what in work.faults])
+
+
+def format_table(reports: dict[str, dict[str, Any]]) -> str:
+    """One line a kind of work."""
+    rows = [('work', 'kills', *MOMENTS, 'survived', *FAULTS, 'bit-equal runs')]
+    for name, report in reports.items():
+        rows.append((name, report['kills'], *(report['moments'][moment] for moment in MOMENTS), report['survived'],
+                     *(report[kind] for kind in FAULTS), f'{report["bit_equal_runs"]} of {report["runs_to_the_end"]}'))
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    return '\n'.join('  '.join(str(cell).rjust(width) if column else str(cell).ljust(width)
+                               for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    kinds = [kind.name for kind in (Training, Masks, Seeds)]
+    parser = argparse.ArgumentParser(description='Kill the tools at random moments and look for what is lost.')
+    parser.add_argument('--kills', type=int, default=20, help='of each kind of work (default: 20)')
+    parser.add_argument('--seed', type=int, default=0, help='of the random moments (default: 0)')
+    parser.add_argument('--out', type=Path, help='the report as JSON')
+    parser.add_argument('--only', choices=kinds, nargs='+', default=kinds, help='these kinds of work (default: all)')
+    parser.add_argument('--keep', type=Path, metavar='DIR', help='work in DIR and leave everything there')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    reports: dict[str, dict[str, Any]] = {}
+    for name in ('models', 'datasets', 'seeds', 'visualization', 'foundation', 'evaluation'):
+        importlib.import_module(f'weclip_sam.{name}')
+    with tempfile.TemporaryDirectory(prefix='fault_campaign_') as temporary:
+        for kind in (Training, Masks, Seeds):
+            if kind.name in args.only:
+                rng = random.Random(f'{args.seed} {kind.name}')
+                reports[kind.name] = campaign(kind((args.keep or Path(temporary)) / kind.name), args.kills, rng)
+                print(format_table({kind.name: reports[kind.name]}), flush=True)
+                if args.out:
+                    args.out.write_text(json.dumps(dict(seed=args.seed, work=reports), indent=2) + '\n')
+    print(f'\n{format_table(reports)}')
+    return int(any(report[kind] for report in reports.values() for kind in FAULTS)
+               or any(report['survived'] != report['kills'] for report in reports.values()))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
