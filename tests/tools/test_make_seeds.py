@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from weclip_sam.datasets.image_io import read_labels, write_labels
-from weclip_sam.mask_bank import MaskBank
 from weclip_sam.engine.seed_folder import claim_folder
+from weclip_sam.mask_bank import MaskBank
 
 ROOT = Path(__file__).parents[2]
 CARD = {'embed_dim': 16, 'quick_gelu': True,
@@ -175,109 +175,6 @@ def test_what_killed_writers_left_is_removed_wherever_they_wrote(photos, tmp_pat
         path.write_bytes(b'half')
     assert run_tool('make_seeds', config, '--out', out) == run_tool('make_masks', config, '--out', bank) == 0
     assert not [*out.rglob('*.tmp'), *bank.rglob('*.tmp')]
-
-
-def test_killed_anywhere_and_started_again(photos, tmp_path):
-    root, config = photos
-    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-    run_tool('make_seeds', config, '--out', whole)
-
-    def work():
-        torch.set_num_threads(1)  # a forked child has none of its parent's threads
-        load_tool('make_seeds').main([str(config), '--out', str(killed)])
-
-    for enough in (1, 4):
-        child = multiprocessing.get_context('fork').Process(target=work)
-        child.start()
-        deadline = time.monotonic() + 60
-        while len(list(killed.glob('*.png'))) < enough and child.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.002)
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        for path in killed.glob('*.png'):
-            assert path.read_bytes() == (whole / path.name).read_bytes()  # never a torn file under its final name
-    assert run_tool('make_seeds', config, '--out', killed) == 0
-    assert files_of(killed) == files_of(whole) and summary_of(killed)['found'] >= 4
-
-
-def test_two_processes_share_the_images(photos, tmp_path):
-    root, config = photos
-    whole, shared, bank = tmp_path / 'whole', tmp_path / 'shared', tmp_path / 'bank'
-    run_tool('make_seeds', config, '--out', whole)
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-
-    def work(rank):
-        torch.set_num_threads(1)
-        os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1',
-                          MASTER_PORT=str(port))
-        try:
-            load_tool('make_seeds').main([str(config), '--out', str(shared), '--launcher', 'pytorch', '--evaluate'])
-        except SystemExit as stop:
-            assert stop.code == 0
-        load_tool('make_masks').main([str(config), '--out', str(bank), '--launcher', 'pytorch'])
-
-    children = [multiprocessing.get_context('fork').Process(target=work, args=(rank,)) for rank in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(120)
-    assert [child.exitcode for child in children] == [0, 0]
-    assert files_of(shared) == files_of(whole)
-    summary = summary_of(shared)
-    assert summary['processes'] == 2 and summary['made'] == 8 and summary['evaluation']['images'] == 8
-    assert summary_of(bank)['made'] == 8 and len(list(bank.glob('shard-*.masks'))) == 2
-
-
-def test_bad_images_are_recorded_and_the_rest_goes_on(photos, tmp_path, capsys):
-    root, config = photos
-    out = tmp_path / 'out'
-    data = (root / 'images' / 'p2.png').read_bytes()
-    (root / 'images' / 'p2.png').write_bytes(data[:len(data) // 2])
-    assert run_tool('make_seeds', config, '--out', out, '--evaluate') == 1
-    summary = summary_of(out)
-    assert list(summary['failed']) == ['p2'] and 'p2.png: not a readable image' in summary['failed']['p2']
-    scores = summary['evaluation']
-    assert summary['made'] == 7 and (scores['images'], scores['images_without_seed']) == (7, 1)
-    assert 'failed: p2:' in capsys.readouterr().out
-    (root / 'images' / 'p2.png').write_bytes(data)
-    assert run_tool('make_seeds', config, '--out', out) == 0
-    assert (summary_of(out)['made'], summary_of(out)['found'], summary_of(out)['failed']) == (1, 7, {})
-
-
-def test_a_fault_of_the_config_is_not_blamed_on_every_image(photos, tmp_path, capsys, monkeypatch):
-    from weclip_sam.engine import seed_making
-    monkeypatch.setattr(seed_making, 'PATIENCE', 3)
-    root, config = photos
-    options = ['--cfg-options', 'model.seeds.2.type=Par']
-    assert run_tool('make_seeds', config, '--out', tmp_path / 'out', *options) == 2
-    error = capsys.readouterr().err
-    assert 'the first 3 images all failed' in error and 'must end in labels' in error
-    assert run_tool('make_seeds', config, '--split', 'tune', '--out', tmp_path / 'tune') == 2
-    assert 'has no tune_dataset (its splits: train, val)' in capsys.readouterr().err
-    assert run_tool('make_seeds', config, '--out', tmp_path / 'sepl', '--cfg-options', 'model.clip=None') == 2
-    assert "GradCam looks at CLIP's features" in capsys.readouterr().err
-
-
-def test_labels_of_two_settings_are_never_mixed(photos, tmp_path, capsys):
-    root, config = photos
-    out = tmp_path / 'out'
-    run_tool('make_seeds', config, '--out', out)
-    before = files_of(out)
-    other = ['--cfg-options', 'model.seeds.1.threshold=0.9']
-    assert run_tool('make_seeds', config, '--out', out, *other) == 2
-    error = capsys.readouterr().err
-    assert 'seeds.json' in error and '--overwrite' in error and files_of(out) == before
-    assert run_tool('make_seeds', config, '--out', out, '--split', 'val') == 2
-    assert run_tool('make_seeds', config, '--out', out, '--overwrite', *other) == 0
-    assert summary_of(out)['made'] == 8
-    foreign = tmp_path / 'foreign'
-    write_labels(foreign / 'p1.png', np.zeros((4, 4), int))
-    assert run_tool('make_seeds', config, '--out', foreign) == 2
-    assert 'nobody knows what made them' in capsys.readouterr().err
-    (out / 'seeds.json').write_text('[]')
-    assert run_tool('make_seeds', config, '--out', out, *other) == 2
 
 
 def test_killed_anywhere_and_started_again(photos, tmp_path):
