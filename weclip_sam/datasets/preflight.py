@@ -118,7 +118,7 @@ def _check_bank(name: str, dataset: ImageLabelDataset, report: Report) -> None:
     for step in dataset.pipeline:
         if isinstance(step, LoadMasks) and isinstance(step.bank, (str, Path)):
             try:
-                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r')
+                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder)
                 missing = sum(image_id not in bank for image_id in dataset.image_ids)
             except FileNotFoundError:
                 missing = len(dataset)
