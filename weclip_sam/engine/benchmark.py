@@ -4,6 +4,7 @@ Seconds of a busy machine mean little; that one way takes half as long as anothe
 """
 from __future__ import annotations
 
+import functools
 import gc
 import statistics
 import time
@@ -16,6 +17,7 @@ import torch
 from weclip_sam.engine.memory import process_status
 
 Work = Callable[[], Any]
+PROBE = 2 ** 26  # bytes
 
 
 @dataclass(frozen=True)
@@ -140,16 +142,30 @@ def _peak_memory(run: Work, device: torch.device) -> tuple[Any, float | None]:
         result = run()
         _wait(device)
         return result, (torch.cuda.max_memory_allocated(device) - before) / 1e6
-    try:
-        with open('/proc/self/clear_refs', 'w') as file:
-            file.write('5')  # resets the highest resident size; Linux only
-        before, highest = process_status('VmRSS'), process_status('VmHWM')
-    except OSError:
+    if not peaks_are_told():
         return run(), None
+    before = _reset_peak()
     result = run()
-    if highest > 1.02 * before:  # the reset did nothing: sandboxes accept it and go on counting
-        return result, None
     return result, max(process_status('VmHWM') - before, 0.0) / 1e3
+
+
+def _reset_peak() -> float:
+    """Make the present resident size (kB, returned) the highest so far; Linux only."""
+    with open('/proc/self/clear_refs', 'w') as file:
+        file.write('5')
+    return process_status('VmRSS')
+
+
+@functools.cache
+def peaks_are_told() -> bool:
+    """Whether the highest resident size can be reset and then follows a peak: sandboxes accept the reset idly."""
+    try:
+        before = _reset_peak()
+        block = b'1' * PROBE
+        del block
+        return 0.8 * PROBE < 1024 * (process_status('VmHWM') - before) < 2 * PROBE
+    except OSError:
+        return False
 
 
 def table(rows: Sequence[Measured]) -> str:
