@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from weclip_sam.datasets.shapes import CLASSES, Scene, render_scene
+from weclip_sam.datasets.shapes import DATA_SET_SCENES, Scene, render_scene
 from weclip_sam.foundation.mask_generator import MaskGenerator
 from weclip_sam.foundation.sam import FrozenSam, build_sam, load_card
 from weclip_sam.foundation.sam_training import DenseHead, PromptBatch, mask_iou, prompt_loss
@@ -90,8 +90,8 @@ def training_batch(seed: int, iteration: int, images: int, points: int, size: in
     for k in range(images):
         rng = np.random.default_rng([TRAIN_STREAM, seed, iteration, k])
         # More neighbours than the data set has: keeping them apart is what is learnt last.
-        names = [CLASSES[i] for i in rng.choice(len(CLASSES), rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3]), replace=False)]
-        scene = render_scene(rng, size, names=names, scale=(0.36, 0.95))
+        scene = render_scene(rng, size, scale=(0.4, 0.98), counts=(0.35, 0.42, 0.23), spread=rng.uniform(0.04, 0.08),
+                             shrink=(1.0, rng.uniform(0.6, 0.82), rng.uniform(0.48, 0.72)))
         rows.append((scene.image, *prompts_of(scene, points, rng), *dense_targets(scene)))
     pixels, where, wanted, kinds, offsets = zip(*rows, strict=True)
     return PromptBatch(
@@ -138,6 +138,8 @@ class Trainer:
         torch.manual_seed(args.seed)
         self.args, self.card = args, load_card(args.card)
         self.sam = build_sam(self.card).to(args.device).train()
+        if args.init is not None:
+            self.sam.load_state_dict({name: value.float() for name, value in load_file(args.init).items()})
         self.dense = DenseHead(self.card.prompt_dim).to(args.device)
         self.average = {name: value.detach().clone() for name, value in self.sam.state_dict().items()}
         self.parameters = [*self.sam.parameters(), *self.dense.parameters()]
@@ -239,7 +241,7 @@ def write_metadata(args: argparse.Namespace, run: dict, metrics: dict) -> None:
 
 @torch.no_grad()
 def evaluate(sam: FrozenSam, scenes: int, seed: int, generator: dict | None = None) -> dict[str, float]:
-    """Held-out scenes: points on objects (uniform over their pixels), and the automatic generator.
+    """Held-out scenes like those of ``shapes``: points on objects (uniform over their pixels), the automatic generator.
 
     Returns:
         ``best_of_3``: mean IoU of the best output with the object; ``whole``, ``part``, ``background``: of the level
@@ -251,7 +253,7 @@ def evaluate(sam: FrozenSam, scenes: int, seed: int, generator: dict | None = No
     rows: dict[str, list[float]] = {name: [] for name in names}
     for k in range(scenes):
         rng = np.random.default_rng([EVAL_STREAM, seed, k])
-        scene = render_scene(rng, sam.image_size)
+        scene = render_scene(rng, sam.image_size, **DATA_SET_SCENES)
         embedding = sam.embed(sam.preprocess(torch.from_numpy(scene.image).permute(2, 0, 1))[None])
         truth = [(whole, part) for whole, part in hierarchy(scene)]
         ask = [(i.mask, next(m for _, m in i.parts if m[y, x]), x, y) for i in scene.instances
@@ -286,6 +288,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                         help='weights file (.safetensors); metadata goes beside it as .json')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_sam'), help='checkpoint and log')
     parser.add_argument('--card', default=None, help='JSON card of another architecture (default: the tiny one)')
+    parser.add_argument('--init', type=Path, help='weights (.safetensors) to start from instead of random ones')
     parser.add_argument('--iterations', type=int, default=6000)
     parser.add_argument('--average', type=float, default=0.998, help='decay of the running average of the weights')
     parser.add_argument('--stop-at', type=int, help='end early, as a kill would, the schedule unchanged')

@@ -39,10 +39,10 @@ def check_shape(spec: str, **tensors: Tensor) -> dict[str, int]:
 def suggest_name(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest known name, or an empty string when nothing is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:
         lowered = {k.lower(): k for k in known}
-        near = [lowered[k] for k in difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)]
+        near = [lowered[k] for k in difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)]
     return f" Did you mean '{near[0]}'?" if near else ''
 
 

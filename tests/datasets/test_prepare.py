@@ -133,6 +133,18 @@ def test_coco_goes_on_where_it_stopped(coco):
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.name != 'image2.png'} == stamps
 
 
+def test_labels_that_say_something_else_than_the_json_are_not_trusted(coco):
+    assert prepare_coco(coco, ['train2014'], masks=False).ok and prepare_coco(coco, ['train2014'], masks=False).ok
+    path = coco / 'labels_train2014.csv'
+    written = path.read_text()
+    for other in (written.replace('bottle', 'chair'), 'no table at all'):
+        path.write_text(other)
+        report = prepare_coco(coco, ['train2014'], masks=False)
+        assert 'labels_train2014.csv says something else' in report.missing[0] and '--overwrite' in report.missing[0]
+        assert path.read_text() == other
+    assert prepare_coco(coco, ['train2014'], masks=False, overwrite=True).ok and path.read_text() == written
+
+
 def test_one_bad_segmentation_is_named_and_the_rest_goes_on(coco):
     path = coco / 'annotations' / 'instances_train2014.json'
     data = json.loads(path.read_text())

@@ -257,3 +257,12 @@ def test_bf16_trains_in_bfloat16_and_keeps_float32_parameters(run_toy, monkeypat
     runner = run_toy(optim_wrapper__type='Bf16OptimWrapper', train_cfg__max_iters=2)
     assert torch.bfloat16 in seen
     assert {p.dtype for p in runner.model.parameters()} == {torch.float32}
+
+
+def test_an_option_inside_a_copied_data_set_reaches_the_copies_with_the_variables_in_them():
+    root = Path(__file__).resolve().parents[2]
+    config = load_config(root / 'configs/weclip_sam/weclip-sam_vit-b16_80k_coco.py', {
+        'mask_bank': '/banks/mine', 'seed_dataset.reader.classes': 'json', 'data_root': '/data/mine'})
+    copy = config.custom_hooks[2].dataset
+    assert copy == config.seed_dataset
+    assert (copy.mask_bank, copy.reader.classes, copy.reader.data_root) == ('/banks/mine', 'json', '/data/mine')

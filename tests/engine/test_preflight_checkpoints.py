@@ -34,6 +34,19 @@ def test_missing_checkpoints_are_errors_with_a_remedy(check, tmp_path):
     assert 'curl -LO' in report.errors[1].message
 
 
+@pytest.mark.parametrize('check', [quick_check, full_check])
+@pytest.mark.parametrize(('weights', 'remedy'), [
+    ('timm', 'hf download timm/resnet18'), ('gone.pth', 'gone.pth are not')])
+def test_missing_backbone_weights_are_errors_with_a_remedy(check, weights, remedy, monkeypatch, tmp_path):
+    monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    backbone = dict(type='TimmBackbone', name='resnet18', weights=weights)
+    report = check(dict(model=dict(type='Segmentor', backbone=backbone)))
+    assert [(f.check, f.where) for f in report.errors] == [('checkpoint', 'model.backbone')]
+    assert remedy in report.errors[0].message
+    assert check(dict(model=dict(type='Segmentor', backbone=dict(backbone, weights=None)))).ok
+
+
 class _Trap:
     def __init__(self, path):
         self.path = path

@@ -155,6 +155,14 @@ def test_killed_and_resumed_run_ends_with_the_same_weights(tool, tmp_path, capsy
     assert not list(tmp_path.rglob('*.tmp'))
 
 
+def test_training_goes_on_from_given_weights(tool, tmp_path, capsys):
+    tool.main(arguments(tmp_path, 'one'))
+    start = tool.Trainer(tool.parse(arguments(tmp_path, 'two', '--init', str(tmp_path / 'one.safetensors'))))
+    given = load_file(tmp_path / 'one.safetensors')
+    assert all(torch.equal(start.sam.state_dict()[name], value.float()) for name, value in given.items())
+    assert all(torch.equal(start.average[name], value.float()) for name, value in given.items())
+
+
 def test_evaluation_alone_changes_nothing(tool, tmp_path, capsys):
     tool.main(arguments(tmp_path, 'one'))
     before = {p.name: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}

@@ -234,12 +234,25 @@ def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, o
         report.missing.append(f'{len(lacking)} of {len(table)} images, for example {root / split / lacking[0]}; unpack '
                               f'{COCO_URL}/zips/{split}.zip again')
     labels = root / f'labels_{split}.csv'
+    named = {name: [vocabulary.classes[i] for i in found] for name, found in table.items()}
     if overwrite or not labels.is_file():
-        write_label_table(labels, {name: [vocabulary.classes[i] for i in found] for name, found in table.items()})
+        write_label_table(labels, named)
+    elif not _holds(labels, named):
+        report.missing.append(f'{labels} says something else than {path}; --overwrite writes it anew')
+        return
     empty = sum(not found for found in table.values())
     report.done.append(f'{labels}: labels of {len(table)} images, {empty} of them without any object')
     if masks:
         _coco_masks(coco, categories, root / 'semantic_masks' / split, overwrite, workers, progress, report)
+
+
+def _holds(path: Path, named: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a label file says just this."""
+    try:
+        written = read_label_table(path)
+    except ValueError:
+        return False
+    return {name: set(found) for name, found in written.items()} == {name: set(f) for name, f in named.items()}
 
 
 def _coco_masks(coco: Any, categories: Mapping[Any, int], folder: Path, overwrite: bool, workers: int | None,

@@ -27,6 +27,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 HABITATS = {'boat': 'water', 'bird': 'sky', 'cow': 'grass', 'car': 'road', 'train': 'sand', 'horse': 'grass',
             'person': 'wall', 'bus': 'road'}
 HABITAT_PROBABILITY = 0.7
+# Arguments of ``render_scene`` for the data set: how hard it is. About a third of the pixels are objects.
+DATA_SET_SCENES = dict(scale=(0.66, 1.0), counts=(0.72, 0.24, 0.04), shrink=(1.0, 0.64, 0.48), spread=0.04,
+                       cooccurrence=True)
 _ASPECT = {'bird': 1.3, 'boat': 1.3, 'bus': 1.5, 'car': 1.5, 'cat': 1.25, 'cow': 1.25, 'dog': 1.25, 'horse': 1.25,
            'person': 0.6, 'train': 1.5}
 
@@ -74,8 +77,8 @@ class Scene:
 
 def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[str] | None = None,
                  background: str | None = None, scale: tuple[float, float] = (0.42, 0.8), max_objects: int = 3,
-                 counts: Sequence[float] = (0.5, 0.35, 0.15), cooccurrence: bool = False,
-                 min_visible: float = 0.012) -> Scene:
+                 counts: Sequence[float] = (0.5, 0.35, 0.15), shrink: Sequence[float] = (1.0, 0.82, 0.72),
+                 spread: float = 0.07, cooccurrence: bool = False, min_visible: float = 0.012) -> Scene:
     """Draw one scene.
 
     Args:
@@ -85,6 +88,9 @@ def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[s
         background: name of the background (default: at random).
         scale: range of the object height relative to ``size`` (geometric mean of height and width).
         counts: probabilities of one, two and three objects when ``names`` is not given.
+        shrink: factor on the scale in scenes of one, two and three objects.
+        spread: standard deviation of an object's place along x around its even share, relative to ``size``; the
+            larger it is and the less objects shrink, the more they cover each other.
         max_objects: most objects when ``names`` is not given.
         cooccurrence: let the first object's class prefer its habitat.
         min_visible: objects that show fewer than this share of the image's pixels, or less than a third of their
@@ -113,11 +119,11 @@ def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[s
         draw_clutter(canvas, CLUTTER[rng.integers(len(CLUTTER))], part, rng.uniform(0.08, 0.2) * size)
         clutter_ids.append(part)
         part += 1
-    shrink = (1.0, 0.82, 0.72)[len(names) - 1] if len(names) <= 3 else 0.6
+    smaller = shrink[min(len(names), len(shrink)) - 1]
     drawn: list[tuple[str, str, dict[int, str], int]] = []
-    for centre, name in zip(_places(rng, len(names), size), names, strict=True):
+    for centre, name in zip(_places(rng, len(names), size, spread), names, strict=True):
         # A scale is the geometric mean of height and width, so that no family is systematically larger.
-        height = rng.uniform(*scale) * size * shrink / np.sqrt(_ASPECT[name])
+        height = rng.uniform(*scale) * size * smaller / np.sqrt(_ASPECT[name])
         pen = Pen(canvas, centre, height, rng.normal(0, 0.12), bool(rng.random() < 0.5), part)
         colour = DRAW[name](pen, name, rng)
         telling = max(pen.names)
@@ -132,10 +138,10 @@ def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[s
     return Scene(_camera(canvas.image, rng), instances, regions, background)
 
 
-def _places(rng: np.random.Generator, count: int, size: int) -> list[tuple[float, float]]:
+def _places(rng: np.random.Generator, count: int, size: int, spread: float) -> list[tuple[float, float]]:
     """Centres of the objects, spread along x, nearer ones (lower) last."""
     slots = (np.arange(count) + 0.5) / count
-    x = slots[rng.permutation(count)] + rng.normal(0, 0.07, count)
+    x = slots[rng.permutation(count)] + rng.normal(0, spread, count)
     y = np.sort(rng.uniform(0.38, 0.68, count))
     return [(float(a) * size, float(b) * size) for a, b in zip(x, y, strict=True)]
 

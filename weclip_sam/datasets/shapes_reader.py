@@ -8,7 +8,7 @@ from PIL import Image
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.reader import Reader, Record
-from weclip_sam.datasets.shapes import BACKGROUND_NOUNS, CLASSES, SYNONYMS, Scene, render_scene
+from weclip_sam.datasets.shapes import BACKGROUND_NOUNS, CLASSES, DATA_SET_SCENES, SYNONYMS, Scene, render_scene
 from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.registry import READERS
 
@@ -26,7 +26,7 @@ def shapes_scene(split: str, index: int, size: int, seed: int) -> Scene:
     if split not in SPLITS:
         raise ValueError(f"shapes has no split '{split}'; it has {', '.join(SPLITS)}.{suggest_name(split, SPLITS)}")
     rng = np.random.default_rng([seed, SPLITS[split], size, index])
-    return render_scene(rng, size, scale=(0.5, 0.92), counts=(0.62, 0.3, 0.08), cooccurrence=True)
+    return render_scene(rng, size, **DATA_SET_SCENES)
 
 
 @READERS.register_module()

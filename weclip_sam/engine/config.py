@@ -53,7 +53,8 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
         variables = {key.split('.')[0] for key in parsed} - _RUNNER_KEYS
         before = {name: copy.deepcopy(config[name]) for name in variables if name in config}
         apply_options(config, parsed)
-        for name, old in before.items():
+        # Containers first: once a string inside a copy has changed, the copy is no longer told by its old value.
+        for name, old in sorted(before.items(), key=lambda item: (isinstance(item[1], str), item[0])):
             if config[name] != old:
                 _carry(config, name, old)
     return config

@@ -14,6 +14,7 @@ from weclip_sam.engine.checkpoint import safe_load
 from weclip_sam.engine.errors import explain
 from weclip_sam.foundation.clip_weights import find_weights
 from weclip_sam.foundation.sam_weights import how_to_get
+from weclip_sam.models.backbones import find_backbone_weights
 from weclip_sam.registry import MODELS, SEED_STEPS
 
 BUILT_IN = ('random', 'tiny')
@@ -92,15 +93,19 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
 
 
 def find_foundation(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, config) of every frozen model in a config; equal ones once."""
+    """(place, config) of every model in a config that comes with weights; equal ones once."""
     seen: list[Any] = []
     for place, node in walk_config(config):
-        if node.get('type') in ('FrozenClip', 'FrozenSam') and node not in seen:
+        if node.get('type') in ('FrozenClip', 'FrozenSam', 'TimmBackbone') and node not in seen:
             seen.append(node)
             yield place, dict(node)
 
 
 def _find_checkpoint(node: Mapping[str, Any]) -> None:
+    if node['type'] == 'TimmBackbone':
+        if node.get('weights') is not None:
+            find_backbone_weights(node['name'], node['weights'])
+        return
     checkpoint, arch = node.get('checkpoint', 'random'), node.get('arch')
     if checkpoint in BUILT_IN:
         return

@@ -61,16 +61,13 @@ class TimmBackbone(nn.Module):
         self.divisor = self.stride if transformer else 1
         self.mean, self.std = tuple(self.model.default_cfg['mean']), tuple(self.model.default_cfg['std'])
         if weights is not None:
-            self._load(_find(name, self.model) if weights == 'timm' else Path(weights).expanduser())
+            self._load(find_backbone_weights(name, weights))
 
     def forward(self, images: Tensor) -> Tensor:
         """B 3 H W normalised -> B channels H/stride W/stride (rounded up for convolutional networks)."""
         return self.model.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[-1]
 
     def _load(self, path: Path) -> None:
-        if not path.is_file():
-            raise FileNotFoundError(f'backbone weights {path} are not there; expected a .safetensors file or a state '
-                                    'dict (.pth) of the same network')
         state = _read(path)
         wanted = self.model.state_dict()
         for prefix in ('backbone.model.', 'module.', 'model.', 'backbone.'):
@@ -84,10 +81,21 @@ class TimmBackbone(nn.Module):
         self.model.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
 
 
-def _find(name: str, model: nn.Module) -> Path:
-    """timm's own weights in the hub's local cache."""
+def find_backbone_weights(name: str, weights: str) -> Path:
+    """The file that ``weights`` of a :class:`TimmBackbone` means, without opening it or asking a network.
+
+    Raises:
+        FileNotFoundError: no such file, or timm's own weights are not in the local cache; says how to get them.
+    """
+    if weights != 'timm':
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f'backbone weights {path} are not there; expected a .safetensors file or a state '
+                                    'dict (.pth) of the same network')
+        return path
     from huggingface_hub import try_to_load_from_cache
-    repository = model.default_cfg.get('hf_hub_id')
+    known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    repository = known.hf_hub_id if known is not None else None
     found = try_to_load_from_cache(repository, 'model.safetensors') if repository else None
     if not isinstance(found, str):
         how = f'hf download {repository} model.safetensors' if repository else 'timm names no source for them'
