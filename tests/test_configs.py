@@ -75,8 +75,9 @@ def make_small(config, card, folder):
             node['pixel_labels'] = str(folder)
         if node.get('mask_bank') is not None:
             node['mask_bank'] = None
-    if config.model.get('prompts'):
-        config.model.prompts = str(folder / 'prompts.safetensors')
+    for key in ('prompts', 'start'):
+        if config.model.get(key):
+            config.model[key] = str(folder / 'prompts.safetensors')
     if config.model.type == 'SeedMaker' and any('Sam' in s['type'] or 'Sepl' in s['type'] for s in config.model.seeds):
         config.model.mask_generator = mask_settings(config)['generator']
     if config.model.type == 'WeClip' and 'MaskBankHook' in [h['type'] for h in config.get('custom_hooks') or []]:
@@ -96,11 +97,11 @@ def make_inputs(folder, config):
         labels = np.zeros((64, 64), int)
         labels[8:40, 8:30], labels[50:, 40:] = index + 1, 255
         write_labels(folder / f'train_0_{index:05}.png', labels)
-    if config.model.get('prompts'):
+    if config.model.get('prompts') or config.model.get('start'):
         dataset = DATASETS.build(dict(type='ImageLabelDataset', reader=SCENES)).metainfo
         clip = MODELS.build(config.model.clip)
         names = [*dataset['prompt_names'], *dataset['background_nouns']]
-        save_prompts(folder / 'prompts.safetensors', PromptLearner(clip, names, n_ctx=4))
+        save_prompts(folder / 'prompts.safetensors', PromptLearner(clip, names, n_ctx=config.model.get('n_ctx', 4)))
 
 
 def test_all_leaf_configs_are_known():
@@ -130,8 +131,9 @@ def test_names_and_keys(path):
         assert config.train_cfg.max_iters == iterations
         assert config.param_scheduler[-1].end == iterations
     assert config.train_dataloader.dataset.get('with_masks', False) == ('supervised' in path.stem)
-    later = [labels for labels in (config.get('input_labels'), config.model.get('prompts'),
-                                   config.train_dataloader.dataset.get('pixel_labels')) if isinstance(labels, str)]
+    earlier = (config.get('input_labels'), config.model.get('prompts'), config.model.get('start'),
+               config.train_dataloader.dataset.get('pixel_labels'))
+    later = [labels for labels in earlier if isinstance(labels, str)]
     for where in later:  # the file an earlier stage writes: that stage has a config
         stage = Path(where).parts[1]
         assert list((ROOT / 'configs').glob(f'*/{stage}.py')), f'{path.name} waits for {where}'

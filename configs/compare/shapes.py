@@ -22,8 +22,8 @@ _fma_chain = [
     dict(name='class-prompts', tool='train', config='configs/fma/fma-cls-prompts_tiny_200_shapes.py'),
     dict(name='coarse', tool='make_seeds', config=_coarse,
          options={'mask_bank': '{masks}', 'model.prompts': '{class-prompts}/prompts.safetensors'}),
-    dict(name='segment-prompts', tool='train', config='configs/fma/fma-seg-prompts_tiny_400_shapes.py',
-         options={_labels: '{coarse}'}),
+    dict(name='segment-prompts', tool='train', config='configs/fma/fma-seg-prompts_tiny_100_shapes.py',
+         options={_labels: '{coarse}', 'model.start': '{class-prompts}/prompts.safetensors'}),
     dict(name='fine', tool='make_seeds', config=_fine,
          options={'mask_bank': '{masks}', 'model.prompts': '{segment-prompts}/prompts.safetensors'})]
 methods = [

@@ -175,6 +175,21 @@ def test_wrong_settings_are_named(clip_config, settings, message):
         PromptTuner(clip=clip_config, **{'vocabulary': VOCABULARY, **settings})
 
 
+def test_learning_goes_on_from_learnt_contexts(clip_config, tmp_path):
+    coarse, path = tuner(clip_config, seed=3), tmp_path / 'prompts.safetensors'
+    coarse.save_prompts(path)
+    fine = tuner(clip_config, task='segmentation', start=str(path), position='end', background='nouns')
+    assert fine.prompts.context.shape == (5, 4, 8) and fine.prompts.context.requires_grad
+    assert all(torch.equal(each, coarse.prompts.context) for each in fine.prompts.context)
+    # The same names in the same place: the same sentences, until the sets part.
+    assert torch.allclose(fine.prompts.text_features(fine.clip), coarse.prompts.text_features(coarse.clip))
+    fine.save_prompts(path)
+    with pytest.raises(ValueError, match=r'prompts.safetensors: context vectors have shape \(5, 4, 8\), but \(4, 8\)'):
+        tuner(clip_config, start=str(path))
+    with pytest.raises(FileNotFoundError, match='train a PromptTuner'):
+        tuner(clip_config, start=str(tmp_path / 'gone'))
+
+
 def test_unknown_mode(clip_config):
     with pytest.raises(ValueError, match='mode'):
         tuner(clip_config)(torch.zeros(1, 3, 16, 16), mode='train')

@@ -12,7 +12,7 @@ from torch import Tensor
 from weclip_sam.checks import suggest_name
 from weclip_sam.models.fma_losses import cam_activation_loss, multi_label_contrastive_loss
 from weclip_sam.models.frozen import WithFrozen
-from weclip_sam.models.prompts import PromptLearner, save_prompts
+from weclip_sam.models.prompts import PromptLearner, read_prompts, save_prompts, start_from
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.gradcam import gradcam, localisation_logits
 from weclip_sam.structures import IGNORE_LABEL, ClipFeatures, SegSample
@@ -38,6 +38,9 @@ class PromptTuner(WithFrozen):
         clip: config of a :class:`FrozenClip`.
         task: ``classification`` or ``segmentation``.
         vocabulary: ``classes``, ``prompt_names``, ``background_nouns``; ``tools/train.py`` takes it from the data set.
+        start: file of learnt prompts whose context vectors are where learning begins (a shared set is given to every
+            name); None begins at random or at ``ctx_init``, as published. Text towers with few tokens need it: from
+            random vectors they forget the classes before they learn their outlines.
         n_ctx, position, context, ctx_init, init_std: of :class:`PromptLearner`; None takes the task's published value.
         background: ``nouns``, or as many ``empty`` names; None takes the task's published value.
         softmax: ``fma`` or ``exact``, see :func:`weclip_sam.seeds.scores.masked_softmax`. The published training used
@@ -49,14 +52,16 @@ class PromptTuner(WithFrozen):
         data_preprocessor: see :class:`SegDataPreprocessor`.
 
     Raises:
-        ValueError: unknown task or background, no vocabulary.
+        ValueError: unknown task or background, no vocabulary, ``start`` with contexts of another shape.
+        FileNotFoundError: no file ``start``.
     """
 
     def __init__(self, clip: dict, task: str = 'classification', vocabulary: dict | None = None, n_ctx: int = 16,
                  position: str | None = None, context: str | Sequence[int] | None = None, ctx_init: str | None = None,
                  init_std: float = 0.015, background: str | None = None, softmax: str = 'fma',
                  contrast: dict | None = None, activation: dict | None = None, activation_weight: float = 1.0,
-                 soft_margin_weight: float = 0.1, seed: int = 0, data_preprocessor: dict | None = None) -> None:
+                 soft_margin_weight: float = 0.1, seed: int = 0, data_preprocessor: dict | None = None,
+                 start: str | None = None) -> None:
         if task not in TASKS:
             raise ValueError(f'PromptTuner task: expected one of {TASKS}, got {task!r}.{suggest_name(task, TASKS)}')
         fine = task == 'segmentation'
@@ -81,6 +86,8 @@ class PromptTuner(WithFrozen):
             n_ctx=n_ctx, position=position or ('front' if fine else 'end'),
             context=context if context is not None else ('per_class' if fine else 'shared'), ctx_init=ctx_init,
             init_std=init_std, generator=torch.Generator().manual_seed(seed))
+        if start is not None:
+            start_from(self.prompts, read_prompts(start, frozen), start)
 
     # ---- mmengine's interface -----------------------------------------------------------------------------------
 

@@ -167,6 +167,20 @@ def read_prompts(path: str | Path, clip: FrozenClip) -> PromptLearner:
 
 
 @torch.no_grad()
+def start_from(learner: PromptLearner, learnt: PromptLearner, path: str | Path) -> None:
+    """Set the context vectors of ``learner`` to those of ``learnt``; a shared set serves every set of ``learner``.
+
+    Raises:
+        ValueError: vectors of another number or width, or sets that cannot be matched; names ``path``.
+    """
+    wanted, given = learner.context.shape, learnt.context.shape
+    if given not in (wanted, wanted[-2:]):
+        raise ValueError(f'{path}: context vectors have shape {tuple(given)}, but {tuple(wanted)} or '
+                         f'{tuple(wanted[-2:])} are needed to start from; learn both with the same n_ctx')
+    learner.context.copy_(learnt.context.expand(wanted))
+
+
+@torch.no_grad()
 def load_prompts(path: str | Path, clip: FrozenClip, names: Sequence[str] | None = None) -> Tensor:
     """Text features of learnt prompts, for the seed pipeline.
 
