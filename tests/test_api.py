@@ -92,7 +92,7 @@ def test_large_images_are_segmented_smaller(checkpoint, photo):
 
 def test_multi_scale_and_crf_are_applied(checkpoint, segmenter, photo):
     fused = Segmenter(checkpoint, 'cpu', multi_scale=True, crf=dict(iterations=1))
-    assert fused.model.test_cfg['scales'] == (1.0, 0.75) and fused.model.test_cfg['flip']
+    assert fused.model.test_cfg['scales'] == (1.0, 1.5) and fused.model.test_cfg['flip']
     assert fused.model.test_cfg['crf'] == dict(iterations=1)
     plain, other = (each(photo, probabilities=True).probabilities for each in (segmenter, fused))
     assert plain.shape == other.shape and not np.array_equal(plain, other)

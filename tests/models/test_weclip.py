@@ -80,7 +80,7 @@ def test_seeds_hold_only_the_classes_named_for_the_image():
     features = model.clip.encode(model.clip.normalize(data['inputs']))
     state = model.make_seeds(data['inputs'], data['data_samples'], features, model.decoder(features), False)
     labels = state.pixel_labels
-    assert set(labels[0].unique().tolist()) == {0, 2}
+    assert set(labels[0].unique().tolist()) <= {0, 2}
     assert set(labels[1].unique().tolist()) <= {0, 1, 3} and (labels[1] > 0).any()
 
 
