@@ -13,6 +13,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from weclip_sam.datasets.image_io import read_labels, write_labels
 from weclip_sam.engine import load_config
@@ -121,6 +122,7 @@ def test_names_and_keys(path):
     config = load_config(path)
     for command in re.findall(r'configs/\S+\.py', text.split('"""')[1]):
         assert (ROOT / command).is_file(), f'{path.name} tells to start {command}'
+    assert 'seed' not in config.train_dataloader.get('sampler', {}), 'the order of the samples would ignore --seed'
     schedule, dataset = path.stem.split('_')[-2:]
     assert {'shapes': 'ShapesReader', 'voc': 'VocReader', 'coco': 'CocoReader', 'folder': 'FolderReader'}[dataset] == \
         config.train_dataloader.dataset.reader.type
@@ -137,6 +139,16 @@ def test_names_and_keys(path):
     for where in later:  # the file an earlier stage writes: that stage has a config
         stage = Path(where).parts[1]
         assert list((ROOT / 'configs').glob(f'*/{stage}.py')), f'{path.name} waits for {where}'
+
+
+def test_the_seed_of_a_run_orders_its_samples():
+    config = load_config(ROOT / 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py')
+    config.train_dataloader.dataset = dict(type='ImageLabelDataset', reader=dict(type='ShapesReader', num_images=30,
+                                                                                 size=32))
+    with DefaultScope.overwrite_default_scope('weclip_sam'):
+        samplers = [Runner.build_dataloader(config.train_dataloader, seed=seed).sampler for seed in (0, 1, 1)]
+    first, second, third = (sampler.order(0) for sampler in samplers)
+    assert first != second == third
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)

@@ -19,7 +19,8 @@ from weclip_sam.engine.phases import phase_progress
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Make a COCO 2014 folder ready.')
     parser.add_argument('root', type=Path, help='the folder with train2014, val2014 and annotations')
-    parser.add_argument('--splits', nargs='+', default=['train2014', 'val2014'], help='(default: %(default)s)')
+    parser.add_argument('--splits', nargs='+', default=['train2014', 'val2014'],
+                        help='written after ROOT (default: %(default)s)')
     parser.add_argument('--no-masks', action='store_true', help='labels only; masks are then painted when evaluating')
     parser.add_argument('--classes', choices=('coco', 'json'), default='coco',
                         help='the 80 classes of COCO, or the categories of the JSON (another set in COCO form)')

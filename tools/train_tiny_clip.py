@@ -50,17 +50,20 @@ STD = torch.tensor([68.50, 66.63, 70.32]).view(1, 3, 1, 1)
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_clip'))
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_clip'),
+                        help='checkpoint, log and rendered scenes (default: %(default)s)')
     parser.add_argument('--stages', default='80:0.5:170000,112:0.4:155000,112:1.0:8000',
                         help='size:share of patches kept:samples, comma separated')
     parser.add_argument('--chunks', type=int, default=16, help=f'distinct chunks of {CHUNK} scenes per size')
-    parser.add_argument('--batch', type=int, default=128)
-    parser.add_argument('--lr', type=float, default=1e-3)
+    parser.add_argument('--batch', type=int, default=128, help='images per iteration (default: %(default)s)')
+    parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate of AdamW (default: %(default)s)')
     parser.add_argument('--local-from', type=int, default=0, help='iteration from which the local loss counts')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--save-every', type=int, default=200, help='iterations')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, default=0)
+    parser.add_argument('--seed', type=int, default=0, help='of weights, order and scenes (default: %(default)s)')
+    parser.add_argument('--save-every', type=int, default=200,
+                        help='iterations between checkpoints (default: %(default)s)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
+                        help='(default: cuda where there is one)')
+    parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0 leaves the choice to torch')
     parser.add_argument('--note', default='', help='kept in the provenance of an export')
     parser.add_argument('--export', type=Path, help='write PREFIX.safetensors and PREFIX.provenance.json, and stop')
     return parser.parse_args()

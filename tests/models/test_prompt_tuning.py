@@ -57,6 +57,15 @@ def test_published_choices_of_the_two_tasks(clip_config):
     assert tuner(clip_config, background='empty').prompts.names[3:] == ('', '')
 
 
+def test_random_contexts_follow_the_seed(clip_config):
+    contexts = []
+    for seed in (0, 1, 1):
+        torch.manual_seed(seed)  # as the runner does
+        contexts.append(tuner(clip_config, task='classification').prompts.state_dict())
+    first, second, third = (torch.cat([v.float().flatten() for v in found.values()]) for found in contexts)
+    assert not torch.equal(first, second) and torch.equal(second, third)
+
+
 @pytest.mark.parametrize('task', ['classification', 'segmentation'])
 def test_only_prompts_learn_and_the_loss_falls(clip_config, task):
     model = tuner(clip_config, task=task, seed=3)

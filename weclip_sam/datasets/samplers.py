@@ -51,7 +51,8 @@ class InfiniteSeededSampler(Sampler):
 
     Args:
         dataset: anything with a length.
-        seed: the same in all processes; None draws one and shares it.
+        seed: the same in all processes; None draws one and shares it. A runner gives its own (``--seed``) to samplers
+            whose config names none.
         shuffle: whether to shuffle at all.
 
     Attributes:

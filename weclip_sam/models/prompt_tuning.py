@@ -48,7 +48,7 @@ class PromptTuner(WithFrozen):
         contrast, activation: keyword arguments of the two losses.
         activation_weight, soft_margin_weight: of the two losses of the segmentation task. Signed maps are small numbers
             when the logit scale is: a weight above 1 then speeds learning up.
-        seed: of the random contexts.
+        seed: of the random contexts; None takes the run's.
         data_preprocessor: see :class:`SegDataPreprocessor`.
 
     Raises:
@@ -60,7 +60,7 @@ class PromptTuner(WithFrozen):
                  position: str | None = None, context: str | Sequence[int] | None = None, ctx_init: str | None = None,
                  init_std: float = 0.015, background: str | None = None, softmax: str = 'fma',
                  contrast: dict | None = None, activation: dict | None = None, activation_weight: float = 1.0,
-                 soft_margin_weight: float = 0.1, seed: int = 0, data_preprocessor: dict | None = None,
+                 soft_margin_weight: float = 0.1, seed: int | None = None, data_preprocessor: dict | None = None,
                  start: str | None = None) -> None:
         if task not in TASKS:
             raise ValueError(f'PromptTuner task: expected one of {TASKS}, got {task!r}.{suggest_name(task, TASKS)}')
@@ -85,7 +85,8 @@ class PromptTuner(WithFrozen):
             frozen, [*vocabulary['prompt_names'], *(nouns if background == 'nouns' else [''] * len(nouns))],
             n_ctx=n_ctx, position=position or ('front' if fine else 'end'),
             context=context if context is not None else ('per_class' if fine else 'shared'), ctx_init=ctx_init,
-            init_std=init_std, generator=torch.Generator().manual_seed(seed))
+            init_std=init_std,
+            generator=torch.Generator().manual_seed(torch.initial_seed() if seed is None else seed))
         if start is not None:
             start_from(self.prompts, read_prompts(start, frozen), start)
 

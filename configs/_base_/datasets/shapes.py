@@ -1,7 +1,7 @@
 """The embedded data set: procedural scenes with ten classes, rendered when they are asked for."""
 image_size = 112
 train_dataloader = dict(
-    batch_size=8, num_workers=0, sampler=dict(type='InfiniteSeededSampler', seed=0),
+    batch_size=8, num_workers=0, sampler=dict(type='InfiniteSeededSampler'),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='ImageLabelDataset', reader=dict(type='ShapesReader', split='train', num_images=400, size=image_size),
