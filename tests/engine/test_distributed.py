@@ -73,6 +73,24 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize('failing, said', [('none', "['fine', 'fine']"), ('b', 'for example b: torn')])
+def test_no_process_waits_for_one_whose_masks_are_there_or_have_failed(failing, said, tmp_path):
+    port, processes = free_port(), []
+    for rank in range(2):
+        env = dict(os.environ, PYTHONPATH=f'{ROOT}{os.pathsep}{TOY}', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='',
+                   RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+        processes.append(subprocess.Popen([sys.executable, str(TOY / 'late_process.py'), str(tmp_path / 'bank'),
+                                           failing], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                          text=True, cwd=tmp_path))
+    try:
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0 and output.count(said) == (1 if failing == 'none' else 2), output
+
+
 def load(path):
     return torch.load(path, weights_only=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 
 from weclip_sam.engine.masks import FillReport, fill_bank
 from weclip_sam.engine.memory import peak_memory
@@ -47,8 +47,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     with MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
                   image_folder=dataset.image_folder) as bank:
         report = fill_bank(bank, generator, dataset, batch_size, get_rank(), get_world_size())
-        barrier()
-        report = _joined(all_gather_object(report))
+        report = FillReport.join(all_gather_object(report))
         bank.refresh()
         masks = sum(name in bank for name in dataset.image_ids)
     if is_main_process():
@@ -67,12 +66,3 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
             print(f'  failed: {image_id}: {reason}')
         print(f'mask bank and {SUMMARY}: {out}')
     return report
-
-
-def _joined(reports: list[FillReport]) -> FillReport:
-    total = FillReport()
-    for report in reports:
-        total.made += report.made
-        total.found += report.found
-        total.failed.update(report.failed)
-    return total

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
 from weclip_sam.engine.progress import ProgressReporter
@@ -21,6 +21,16 @@ class FillReport:
     made: int = 0
     found: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def join(cls, reports: Sequence[FillReport]) -> FillReport:
+        """The reports of all processes as one."""
+        total = cls()
+        for report in reports:
+            total.made += report.made
+            total.found += report.found
+            total.failed.update(report.failed)
+        return total
 
 
 def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8, rank: int = 0,
@@ -97,17 +107,20 @@ class MaskBankHook(Hook):
         self.bank, self.generator, self.dataset, self.batch_size = bank, generator, dataset, batch_size
 
     def before_train(self, runner: Any) -> None:
-        """Fill; a full bank costs no more than reading its index."""
+        """Fill; a full bank costs no more than building the generator, whose weights tell whether the bank is its own.
+        """
         data = runner.train_dataloader.dataset
         generator = MODELS.build(self.generator)
         with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',
                       image_folder=data.image_folder) as bank:
-            if all(name in bank for name in data.image_ids):
-                return
-            device = next(runner.model.parameters()).device
-            report = fill_bank(bank, generator.to(device), data, self.batch_size, get_rank(), get_world_size())
-        barrier()
-        runner.logger.info(f'SAM masks: {report.made} made, {report.found} found in {self.bank}')
+            report = FillReport(found=len(range(get_rank(), len(data.image_ids), get_world_size())))
+            # Another process may have put masks since this one opened the bank: whatever it sees, all meet below.
+            if not all(name in bank for name in data.image_ids):
+                device = next(runner.model.parameters()).device
+                report = fill_bank(bank, generator.to(device), data, self.batch_size, get_rank(), get_world_size())
+            report = FillReport.join(all_gather_object(report))
+        if report.made or report.failed:
+            runner.logger.info(f'SAM masks: {report.made} made, {report.found} found in {self.bank}')
         if report.failed:
             name, reason = next(iter(report.failed.items()))
             raise ValueError(f'SAM masks of {len(report.failed)} images could not be made, for example {name}: '

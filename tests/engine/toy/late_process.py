@@ -1,0 +1,62 @@
+"""One of two processes that fill a bank; the second comes when the first has filled it."""
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, get_rank
+
+from weclip_sam.engine.masks import MaskBankHook
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.registry import MODELS
+from weclip_sam.structures import MaskSet
+
+IDS = ('a', 'b', 'c')
+
+
+@MODELS.register_module()
+class ToyGenerator(torch.nn.Module):
+    def fingerprint(self):
+        return 'toy'
+
+    def generate_batch(self, images):
+        one = torch.ones(1)
+        return [MaskSet(torch.ones(1, *i.shape[:2], dtype=torch.bool), one.long(), one, one, one.long())
+                for i in images]
+
+
+def main(bank, failing):
+    torch.distributed.init_process_group('gloo')
+    rank = get_rank()
+    if failing == 'none' and rank == 1:
+        while not (complete := _complete(bank)):
+            time.sleep(0.05)
+        assert complete
+
+    def load_image(index):
+        if IDS[index] == failing:
+            raise ValueError('torn')
+        return np.zeros((8, 8, 3), np.uint8)
+    data = SimpleNamespace(image_ids=IDS[:1] if failing == 'none' else IDS, image_folder=None, load_image=load_image)
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=data), model=torch.nn.Linear(1, 1),
+                             logger=SimpleNamespace(info=lambda text: print(text, flush=True)))
+    try:
+        MaskBankHook(bank, dict(type='ToyGenerator')).before_train(runner)
+        said = 'fine'
+    except ValueError as error:
+        said = str(error)
+    everyone = all_gather_object(said)
+    print(rank, everyone)
+    torch.distributed.destroy_process_group()
+
+
+def _complete(bank):
+    try:
+        with MaskBank(bank, fingerprint='toy', mode='r') as opened:
+            return IDS[0] in opened
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+main(*sys.argv[1:])
