@@ -17,7 +17,7 @@ from pathlib import Path
 from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.engine.comparison import load_experiment
 from weclip_sam.engine.comparison_results import collect
-from weclip_sam.engine.stages import run_experiment
+from weclip_sam.engine.stages import is_finished, run_experiment, why_stale
 from weclip_sam.evaluation.report import incomplete, to_json, to_markdown
 from weclip_sam.evaluation.report_html import to_html
 from weclip_sam.files import atomic_open, write_json
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
             experiment = experiment.only(args.methods)
         if args.list:
             for stage in dict.fromkeys(stage for run in experiment.runs for stage in run.stages):
-                state = 'finished' if stage.summary.is_file() else 'to do'
+                state = 'stale' if why_stale(stage) else 'finished' if is_finished(stage) else 'to do'
                 print(f'{state:<9} python tools/{stage.tool}.py {shlex.join(stage.arguments)}')
             return
         out = Path(prepare_work_dir(args.out or experiment.root))

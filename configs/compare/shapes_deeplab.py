@@ -5,15 +5,18 @@
 Reads the masks and seeds that configs/compare/shapes.py made, or makes them.
 """
 title = 'shapes: DeepLabV3 as the second stage'
-root = 'work_dirs/compare/shapes'
+root = 'work_dirs/compare/shapes_deeplab'
+_shared = 'work_dirs/compare/shapes/shared'
 seeds = 1
 tests = ['single', 'crf']
 _labels = 'train_dataloader.dataset.pixel_labels'
 _deeplab = 'configs/two_stage/deeplab-v3_resnet18_800_shapes.py'
 shared = [
-    dict(name='masks', tool='make_masks', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py'),
-    dict(name='clip-es', tool='make_seeds', config='configs/clip_es/clip-es_tiny_free_shapes.py'),
-    dict(name='sepl', tool='make_seeds', config='configs/sepl/sepl_tiny_free_shapes.py',
+    dict(name='masks', tool='make_masks', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py',
+         folder=f'{_shared}/masks'),
+    dict(name='clip-es', tool='make_seeds', config='configs/clip_es/clip-es_tiny_free_shapes.py',
+         folder=f'{_shared}/clip-es'),
+    dict(name='sepl', tool='make_seeds', config='configs/sepl/sepl_tiny_free_shapes.py', folder=f'{_shared}/sepl',
          options=dict(mask_bank='{masks}'), arguments=['--labels', '{clip-es}'])]
 methods = [
     dict(name='CLIP-ES, DeepLabV3', note='ResNet-18 from random weights', uses=['clip-es'], stages=[

@@ -49,6 +49,7 @@ class Stage:
         measure: for tests, ``single``, ``multi`` or ``crf``.
         shared: whether several methods use it.
         once: whether all seeds share it.
+        after: folders of the earlier stages it reads.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Stage:
     measure: str | None = None
     shared: bool = False
     once: bool = False
+    after: tuple[Path, ...] = ()
 
     @property
     def summary(self) -> Path:
@@ -261,9 +263,11 @@ class _Planner:
         options = [f'{key}={filled(value)}' for key, value in (settings.get('options') or {}).items()]
         if options:
             arguments += ['--cfg-options', *options]
+        after = tuple(path for path in folders.values()
+                      if any(re.search(re.escape(str(path)) + r'(?![\w.-])', argument) for argument in arguments))
         folders[name] = folder
         measure = settings.get('measure') if tool == 'test' else None
-        return Stage(name, tool, tuple(arguments), folder, measure, once=once)
+        return Stage(name, tool, tuple(arguments), folder, measure, once=once, after=after)
 
 
 def _fill(value: Any, names: Mapping[str, Any], where: str) -> Any:

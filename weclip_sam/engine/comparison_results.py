@@ -13,7 +13,7 @@ from weclip_sam.engine.comparison import TESTS, Experiment, Run, Stage
 from weclip_sam.engine.comparison_pictures import picture_groups, picture_legend
 from weclip_sam.engine.config import load_config
 from weclip_sam.engine.splits import mask_settings
-from weclip_sam.engine.stages import read_json
+from weclip_sam.engine.stages import read_json, why_stale
 from weclip_sam.evaluation.report import Comparison, MethodResult, RunResult, StageCost
 
 
@@ -60,10 +60,10 @@ def read_run(run: Run) -> RunResult:
     classes: dict[str, dict[str, float | None]] = {}
     costs, missing, parameters = [], [], 0
     for stage in run.stages:
-        summary, record = read_json(stage.summary), read_json(stage.record)
-        if summary is None or (record is not None and not record.get('finished')):
+        summary, record, stale = read_json(stage.summary), read_json(stage.record), why_stale(stage)
+        if summary is None or stale or (record is not None and not record.get('finished')):
             state = 'has not run' if record is None else f'failed or was stopped (see {stage.folder}/stage.log)'
-            missing.append(f'{stage.name} {state}')
+            missing.append(f'{stage.name}: {stale}' if stale else f'{stage.name} {state}')
             costs.append(StageCost(stage.name, stage.tool, None, None, stage.shared, stage.once))
             parameters = None if stage.tool == 'train' else parameters
             continue
@@ -86,10 +86,12 @@ def read_run(run: Run) -> RunResult:
 
 
 def _seconds(stage: Stage, summary: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:
-    """The tool's own count, interrupted attempts included and scoring of training images left out."""
+    """The tool's own count, scoring of training images left out; of all attempts together where there were several."""
     if stage.tool == 'make_masks' and not summary.get('made') and summary.get('found'):
         return None  # they were there before: nobody timed them
     seconds = summary.get('wall_seconds_of_all_runs', summary.get('wall_seconds', record.get('seconds')))
+    if int(record.get('attempts') or 1) > 1:
+        seconds = record.get('seconds')
     if not isinstance(seconds, (int, float)):
         return None
     scoring = [float((summary.get(key) or {}).get('seconds', 0.0)) for key in ('train_seeds', 'val_protocol')]

@@ -10,14 +10,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
 from weclip_sam.engine.comparison import Experiment, Stage
+from weclip_sam.engine.config import load_config
 from weclip_sam.engine.progress import format_seconds
 from weclip_sam.files import write_json
 
 TOOLS_FOLDER = Path(__file__).resolve().parents[2] / 'tools'
+_WEIGHTS = Path(__file__).resolve().parents[1] / 'foundation' / 'weights'
+_REMEDY = 'Remove the folder, or compare in another --root.'
 _TAIL = 15
 
 
@@ -32,20 +37,54 @@ class RunReport:
 
 
 def is_finished(stage: Stage) -> bool:
-    """Whether a stage has run to its end here, by this very command.
+    """Whether a stage has run to its end here, and what it left is still what it would leave now.
 
     Raises:
-        ValueError: its folder holds the finished stage of another command.
+        ValueError: its folder holds the results of something else, see :func:`why_stale`.
+    """
+    if reason := why_stale(stage):
+        raise ValueError(reason)
+    record = read_json(stage.record)
+    return bool(record and record.get('finished')) and stage.summary.is_file()
+
+
+def why_stale(stage: Stage) -> str:
+    """Why the finished stage in this folder is not the one the experiment means; empty if it is, or if none is there.
+
+    It may come from another command, from a config that has been edited since (or other bundled weights), or from an
+    earlier run of a stage that it reads.
     """
     record = read_json(stage.record)
     if record is None or not record.get('finished'):
-        return False
+        return ''
     if tuple(record.get('arguments') or ()) != stage.arguments:
         before, now = (' '.join(map(str, arguments or ())) for arguments in (record.get('arguments'), stage.arguments))
-        raise ValueError(f'{stage.folder}: was made by another command (tools/{record.get("tool")}.py {before}); the '
-                         f'experiment now says tools/{stage.tool}.py {now}. Remove the folder, or '
-                         'compare in another --root.')
-    return stage.summary.is_file()
+        return (f'{stage.folder}: was made by another command (tools/{record.get("tool")}.py {before}); the experiment '
+                f'now says tools/{stage.tool}.py {now}. {_REMEDY}')
+    if record.get('settings') not in (None, _settings(stage.arguments[0])):
+        return (f'{stage.folder}: {stage.arguments[0]}, a file it builds on, or the bundled weights have changed since '
+                f'it was made. {_REMEDY}')
+    for folder, when in (record.get('after') or {}).items():
+        if when != _finished_at(Path(folder)):
+            return f'{stage.folder}: was made from an earlier run of {folder}. {_REMEDY}'
+    return ''
+
+
+@cache
+def _settings(config: str) -> str | None:
+    """A digest of a config with all it builds on, and of the bundled weights; None where it cannot be read."""
+    try:
+        settings = load_config(config).to_dict()
+    except (OSError, ValueError):
+        return None
+    digest = sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for path in sorted(_WEIGHTS.glob('*.safetensors')):
+        digest.update(sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:32]
+
+
+def _finished_at(folder: Path) -> str | None:
+    return (read_json(folder / 'stage.json') or {}).get('finished_at')
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -71,8 +110,8 @@ def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER, stream: T
     """
     stream, report = stream or sys.stderr, RunReport()
     planned = list(dict.fromkeys(stage for run in experiment.runs for stage in run.stages))
-    for stage in planned:  # a stale folder is said before hours are spent
-        is_finished(stage)
+    if stale := [reason for stage in planned if (reason := why_stale(stage))]:  # said before hours are spent
+        raise ValueError('\n  '.join(stale))
     number = {stage: place for place, stage in enumerate(planned, start=1)}
     for run in experiment.runs:
         broken = None
@@ -110,7 +149,7 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER, extra: list[str] | None 
     """
     stage.folder.mkdir(parents=True, exist_ok=True)
     earlier = read_json(stage.record) or {}
-    before = float(earlier.get('seconds') or 0) if tuple(earlier.get('arguments') or ()) == stage.arguments else 0.0
+    before = _seconds_before(stage, earlier) if tuple(earlier.get('arguments') or ()) == stage.arguments else 0.0
     try:
         arguments = [_checkpoint(argument) if stage.tool == 'test' and place == 1 else argument
                      for place, argument in enumerate(stage.arguments)]
@@ -119,7 +158,10 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER, extra: list[str] | None 
     if stage.tool == 'train' and before:
         arguments.append('--resume')
     record = dict(name=stage.name, tool=stage.tool, arguments=stage.arguments, finished=False, seconds=before,
-                  started=time.strftime('%Y-%m-%d %H:%M:%S'), python=sys.version.split()[0])
+                  attempts=1 + int(earlier.get('attempts') or 1) if before else 1,
+                  started=time.strftime('%Y-%m-%d %H:%M:%S'), began=time.time(), python=sys.version.split()[0],
+                  settings=_settings(stage.arguments[0]),
+                  after={str(folder): _finished_at(folder) for folder in stage.after})
     # Written first with a little time on it: whatever happens, the next attempt knows that there was one.
     write_json(stage.record, dict(record, seconds=before + 1e-3))
     began = time.monotonic()
@@ -131,8 +173,17 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER, extra: list[str] | None 
         reason = f'exit code {code}. {_tail(stage.folder / "stage.log")}'
     elif not stage.summary.is_file():
         reason = f'it ended without {stage.summary.name}'
-    write_json(stage.record, dict(record, finished=not reason))
+    write_json(stage.record, dict(record, finished=not reason, finished_at=None if reason else str(time.time_ns())))
     return reason
+
+
+def _seconds_before(stage: Stage, earlier: dict[str, Any]) -> float:
+    """Seconds of the attempts so far; one that a kill ended lasted as long as it wrote into its log."""
+    seconds = float(earlier.get('seconds') or 0)
+    log = stage.folder / 'stage.log'
+    if 'exit_code' not in earlier and earlier.get('began') and log.is_file():
+        seconds += max(0.0, log.stat().st_mtime - float(earlier['began']))
+    return seconds
 
 
 def _run(command: list[str], log: Path) -> tuple[int, float]:
