@@ -183,7 +183,7 @@ def test_time_of_killed_attempts_counts(experiment_file, tools):
     assert not run_stage(stage, tools)
     record = json.loads(stage.record.read_text())
     assert 105 <= record['seconds'] < 130 and record['attempts'] == 2
-    assert read_run(load_experiment(experiment_file).runs[0]).costs[0].seconds == pytest.approx(record['seconds'] - 40)
+    assert read_run(load_experiment(experiment_file).runs[0]).stages[0].seconds == pytest.approx(record['seconds'] - 40)
 
 
 @pytest.fixture

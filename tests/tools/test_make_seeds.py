@@ -355,9 +355,12 @@ def test_a_corrected_label_makes_the_seed_of_that_image_anew(photos, tmp_path, c
     assert run_tool('make_seeds', config, '--out', out, '--scores') == 0 and summary_of(out)['found'] == 8
 
 
-def test_images_made_in_memory_have_no_place(tmp_path):
+def test_images_made_in_memory_have_no_place(tmp_path, monkeypatch):
     from weclip_sam.registry import READERS
-    assert READERS.build(dict(type='ShapesReader', num_images=2)).image_folder is None
+    scenes = READERS.build(dict(type='ShapesReader', num_images=2))
+    place = scenes.image_folder
+    monkeypatch.setattr('weclip_sam.datasets.shapes_reader.DATA_SET_SCENES', dict(scale=(0.5, 1.0)))
+    assert place.startswith('procedural scenes ') and scenes.image_folder != place
     claim_folder(tmp_path, dict(fingerprint='f'))  # as before places were kept
     assert claim_folder(tmp_path, dict(fingerprint='f', image_folder=None)) == []
     with pytest.raises(ValueError, match='no known place'):

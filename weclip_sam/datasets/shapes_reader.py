@@ -1,6 +1,8 @@
 """The ``shapes`` data set: scenes drawn on the fly, the same ones every time."""
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import lru_cache
 
 import numpy as np
@@ -8,7 +10,15 @@ from PIL import Image
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.reader import Reader, Record
-from weclip_sam.datasets.shapes import BACKGROUND_NOUNS, CLASSES, DATA_SET_SCENES, SYNONYMS, Scene, render_scene
+from weclip_sam.datasets.shapes import (
+    BACKGROUND_NOUNS,
+    CLASSES,
+    DATA_SET_SCENES,
+    SCENES_VERSION,
+    SYNONYMS,
+    Scene,
+    render_scene,
+)
 from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.registry import READERS
 
@@ -53,6 +63,12 @@ class ShapesReader(Reader):
     def _scene(self, index: int) -> Scene:
         split, size, seed = self.scene
         return shapes_scene(split, index, size, seed)
+
+    @property
+    def image_folder(self) -> str:
+        """Tells these scenes from those drawn with other settings, as a folder tells files apart."""
+        settings = json.dumps([SCENES_VERSION, DATA_SET_SCENES, *self.scene[1:]], sort_keys=True)
+        return f'procedural scenes {hashlib.sha256(settings.encode()).hexdigest()[:12]}'
 
     def load_image(self, index: int) -> Image.Image:
         """The rendered image."""

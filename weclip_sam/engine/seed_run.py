@@ -16,10 +16,11 @@ from weclip_sam.datasets.packing import LoadMasks
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.predictions import label_path
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
-from weclip_sam.engine.seed_folder import claim_folder, clear_folder, count_pixels, score_path, score_report
+from weclip_sam.engine.seed_folder import HEADER, claim_folder, clear_folder, count_pixels, score_path, score_report
 from weclip_sam.engine.seed_making import SeedReport, make_seeds
 from weclip_sam.engine.splits import mask_settings, scored_images, seed_images
 from weclip_sam.files import remove_stale_temporaries, write_json
+from weclip_sam.mask_bank import MaskBank
 from weclip_sam.models.seed_maker import NEEDS_MASKS
 from weclip_sam.registry import DATASETS, MODELS
 
@@ -41,11 +42,11 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
     """
     began = time.monotonic()
     dataset = DATASETS.build(_images(config, split, labels))
-    for step in dataset.pipeline:
-        if isinstance(step, LoadMasks):
-            step.open()  # says now, not once an image, that there is no bank, or one of other images
+    # Opened now: says at once, not once an image, that there is no bank, or one of other images.
+    banks = [step.open() for step in dataset.pipeline if isinstance(step, LoadMasks)]
     model = _build_model(config, dataset).to(device).eval()
-    settings = [model.fingerprint(), dataset_card(config, split, labels)]
+    settings = [model.fingerprint(), dataset_card(config, split, labels),
+                [bank.header['generator'] for bank in banks if isinstance(bank, MaskBank)]]
     card = dict(config=name, split=split, classes=list(dataset.metainfo['classes']), images=len(dataset),
                 image_folder=dataset.image_folder,
                 fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32])
@@ -102,11 +103,15 @@ def _images(config: Config, split: str, labels: str | None) -> dict[str, Any]:
 
 
 def dataset_card(config: Config, split: str, labels: str | None) -> list[Any]:
-    """What the data set contributes to the identity of its seeds."""
+    """What the data set contributes to the identity of its seeds: reader, transforms, and the labels started from."""
     dataset = seed_images(config, split)
     # How many images there are changes no label; where they lie and their classes stand beside the fingerprint.
     reader = {key: value for key, value in dataset['reader'].items() if key not in ('data_root', 'num_images')}
-    return [split, reader, dataset['pipeline'], labels or config.get('input_labels')]
+    labels = labels or config.get('input_labels')
+    made_by = None
+    if labels and (header := Path(str(labels).format(split=split)) / HEADER).is_file():
+        made_by = json.loads(header.read_text(encoding='utf-8')).get('fingerprint')
+    return [split, reader, dataset['pipeline'], labels, made_by]
 
 
 def _names(dataset: Any) -> dict[str, str] | None:
