@@ -1,4 +1,6 @@
-"""Training never opens a mask: twenty iterations with masks present, replaced by noise and deleted lose alike."""
+"""Training of any kind never opens a mask: with masks present, replaced by noise and deleted it loses alike."""
+import functools
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,9 +10,11 @@ from mmengine.hooks import Hook
 from PIL import Image
 
 from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.datasets.vocabulary import VOC_CLASSES
 from weclip_sam.engine import build_runner, load_config
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+NAMES = ('dog', 'cat', 'bus')
 ITERATIONS = 20
 
 _opened: list[str] | None = None
@@ -19,6 +23,12 @@ _opened: list[str] | None = None
 def _listen(event: str, arguments: tuple) -> None:
     if _opened is not None and event == 'open':
         _opened.append(str(arguments[0]))
+
+
+@functools.cache
+def _ensure_listening() -> None:
+    """An audit hook stays for the life of the process: one is enough."""
+    sys.addaudithook(_listen)
 
 
 class _Losses(Hook):
@@ -40,7 +50,7 @@ def voc(tmp_path_factory):
         pixels = np.full((64, 72, 3), rng.integers(0, 256, 3), np.uint8)
         pixels[10:40, 12:50] = rng.integers(0, 256, (30, 38, 3))
         Image.fromarray(pixels).save(root / 'JPEGImages' / f'{number}.jpg')
-        names = ['dog', 'cat', 'bus'][number % 3:][:2]
+        names = NAMES[number % 3:][:2]
         (root / 'Annotations' / f'{number}.xml').write_text(
             '<annotation>' + ''.join(f'<object><name>{name}</name></object>' for name in names) + '</annotation>')
         write_labels(root / 'SegmentationClass' / f'{number}.png', np.zeros((64, 72), int))
@@ -48,18 +58,26 @@ def voc(tmp_path_factory):
     return root
 
 
-def _train(root: Path, work_dir: Path) -> list[float]:
-    config = load_config(CONFIG)
-    config.train_dataloader.dataset.reader = dict(type='VocReader', data_root=str(root), split='train')
-    config.train_dataloader.dataset.pipeline = [
+def _train(config_file: str, root: Path, work_dir: Path, iterations: int, pixel_labels: Path | None) -> list[float]:
+    config = load_config(CONFIGS / config_file)
+    dataset = config.train_dataloader.dataset
+    dataset.reader = dict(type='VocReader', data_root=str(root), split='train')
+    dataset.pipeline = [
         dict(type='RandomScale'), dict(type='RandomFlip'), dict(type='RandomCrop', size=64), dict(type='PackSample')]
+    if pixel_labels is not None:
+        dataset.pixel_labels = str(pixel_labels)
+    hooks = [dict(type='CurriculumHook')] if config.model.type == 'WeClip' else []
+    if 'mask_bank' in dataset:  # the masks of SAM are made while the listener listens
+        dataset.mask_bank = str(work_dir / 'bank')
+        hooks.append(dict(type='MaskBankHook', bank=dataset.mask_bank, generator=config.mask_generator))
     config.train_dataloader.batch_size = 2
     for key in ('val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg'):
         config[key] = None
     config.model.clip.checkpoint = 'random'
-    config.train_cfg.max_iters = ITERATIONS
+    config.model.pop('start', None)
+    config.train_cfg.max_iters = iterations
     config.default_hooks.checkpoint = None
-    config.custom_hooks = [dict(type='CurriculumHook')]
+    config.custom_hooks = hooks
     config.visualizer.vis_backends = [dict(type='LocalVisBackend')]
     config.work_dir = str(work_dir)
     runner = build_runner(config)
@@ -69,26 +87,40 @@ def _train(root: Path, work_dir: Path) -> list[float]:
     return losses.values
 
 
-def test_losses_do_not_depend_on_masks(voc, tmp_path):
+@pytest.mark.parametrize('config, iterations, offline', [
+    ('weclip/weclip_tiny_400_shapes.py', ITERATIONS, False),
+    ('weclip_sam/weclip-sam_tiny_400_shapes.py', 3, False),
+    ('two_stage/offline-decoder_tiny_400_shapes.py', 3, True),
+    ('fma/fma-cls-prompts_tiny_200_shapes.py', 3, False),
+    ('fma/fma-seg-prompts_tiny_100_shapes.py', 3, True)])
+def test_losses_do_not_depend_on_masks(config, iterations, offline, voc, tmp_path):
     global _opened
-    sys.addaudithook(_listen)
+    seeds = None
+    if offline:
+        seeds = tmp_path / 'pseudo'
+        for number in range(5):
+            labels = np.zeros((64, 72), int)
+            labels[10:40, 12:50] = 1 + VOC_CLASSES.index(NAMES[number % 3])
+            write_labels(seeds / f'{number}.png', labels)
+    truth = tmp_path / 'VOC2012'
+    shutil.copytree(voc, truth)
+    _ensure_listening()
     try:
         _opened = []
-        present = _train(voc, tmp_path / 'present')
+        present = _train(config, truth, tmp_path / 'present', iterations, seeds)
         opened, _opened = _opened, None
     finally:
         _opened = None
     images = [name for name in opened if name.endswith('.jpg')]
-    assert len(images) == 2 * ITERATIONS  # one for every sample, so the listener hears what is opened
+    # One for every sample (and one for every image that SAM sees), so the listener hears what is opened.
+    assert len(images) == 2 * iterations + (5 if 'weclip-sam' in config else 0)
     assert not [name for name in opened if 'SegmentationClass' in name]
 
-    masks = voc / 'SegmentationClass'
+    masks = truth / 'SegmentationClass'
     for path in masks.iterdir():
         write_labels(path, np.random.default_rng(1).integers(0, 21, (64, 72)))
-    noise = _train(voc, tmp_path / 'noise')
-    for path in masks.iterdir():
-        path.unlink()
-    masks.rmdir()
-    deleted = _train(voc, tmp_path / 'deleted')
-    assert len(present) == ITERATIONS and len(set(present)) > ITERATIONS // 2
+    noise = _train(config, truth, tmp_path / 'noise', iterations, seeds)
+    shutil.rmtree(masks)
+    deleted = _train(config, truth, tmp_path / 'deleted', iterations, seeds)
+    assert len(present) == iterations and len(set(present)) > iterations // 2
     assert present == noise == deleted

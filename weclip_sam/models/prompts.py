@@ -171,12 +171,15 @@ def start_from(learner: PromptLearner, learnt: PromptLearner, path: str | Path) 
     """Set the context vectors of ``learner`` to those of ``learnt``; a shared set serves every set of ``learner``.
 
     Raises:
-        ValueError: vectors of another number or width, or sets that cannot be matched; names ``path``.
+        ValueError: vectors of another number or width, or sets of other classes; names ``path``.
     """
     wanted, given = learner.context.shape, learnt.context.shape
     if given not in (wanted, wanted[-2:]):
         raise ValueError(f'{path}: context vectors have shape {tuple(given)}, but {tuple(wanted)} or '
                          f'{tuple(wanted[-2:])} are needed to start from; learn both with the same n_ctx')
+    if given == wanted and len(wanted) > 2 and learner.names != learnt.names:
+        raise ValueError(f'{path}: its sets of context vectors belong to {", ".join(learnt.names[:5])}..., not to '
+                         f'{", ".join(learner.names[:5])}...; learn them for these names, or start from a shared set')
     learner.context.copy_(learnt.context.expand(wanted))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
+from weclip_sam.seeds.crf import resolve_backend
 from weclip_sam.seeds.pipeline import Watch
 from weclip_sam.structures import SeedState, SegSample
 
@@ -42,7 +43,8 @@ class SeedMaker(WithSeeds):
     def __init__(self, seeds: Sequence[dict], clip: dict | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
                  mask_generator: dict | None = None) -> None:
-        self._card = json.dumps([seeds, clip, vocabulary, list(templates), mask_generator], sort_keys=True, default=str)
+        backends = [resolve_backend(step.get('backend', 'auto')) for step in seeds if step.get('type') == 'Crf']
+        self._card = json.dumps([seeds, backends, clip, vocabulary, list(templates), mask_generator], sort_keys=True, default=str)
         super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, dict(type='SegDataPreprocessor'))
         self.prompts = prompts
         names = [type(step).__name__ for step in self.seeds.steps]

@@ -62,13 +62,19 @@ def dense_crf(rgb: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, iter
     rgb, probabilities = torch.as_tensor(rgb), torch.as_tensor(probabilities)
     _check(rgb, probabilities, dict(gaussian_sxy=gaussian_sxy, bilateral_sxy=bilateral_sxy,
                                     bilateral_srgb=bilateral_srgb), iterations, backend)
-    if backend == 'auto':
-        backend = 'pydensecrf' if importlib.util.find_spec('pydensecrf') else 'lattice'
+    backend = resolve_backend(backend)
     settings = dict(gaussian_sxy=gaussian_sxy, gaussian_compat=gaussian_compat, bilateral_sxy=bilateral_sxy,
                     bilateral_srgb=bilateral_srgb, bilateral_compat=bilateral_compat)
     if backend == 'pydensecrf':
         return _pydensecrf(rgb, probabilities, iterations, **settings)
     return _mean_field(rgb, probabilities, iterations, exact=backend == 'exact', **settings)
+
+
+def resolve_backend(backend: str = 'auto') -> str:
+    """What ``auto`` means here: pydensecrf where it is installed, else ``lattice``."""
+    if backend != 'auto':
+        return backend
+    return 'pydensecrf' if importlib.util.find_spec('pydensecrf') else 'lattice'
 
 
 def _check(rgb: Tensor, probabilities: Tensor, deviations: dict[str, float], iterations: int, backend: str) -> None:

@@ -223,8 +223,9 @@ def thin_masks(masks: MaskSet, threshold: float = 0.3) -> Tensor:
         raise ValueError(f'threshold: expected a share of the area in [0, 1], got {threshold}')
     if not len(masks):
         return torch.zeros(0, dtype=torch.bool, device=masks.masks.device)
-    flat = masks.masks.flatten(1).float()  # counts below 2**24 pixels stay exact
-    share = flat @ flat.T / flat.sum(1).clamp(min=1)[:, None]
+    with torch.autocast(masks.masks.device.type, enabled=False):
+        flat = masks.masks.flatten(1).float()  # counts below 2**24 pixels stay exact
+        share = flat @ flat.T / flat.sum(1).clamp(min=1)[:, None]
     covers = (share >= threshold) & (masks.sample_index[:, None] == masks.sample_index[None])
     kept = torch.zeros(len(masks), dtype=torch.bool, device=flat.device)
     for level in reversed(range(SAM_LEVELS)):
