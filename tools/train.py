@@ -7,6 +7,8 @@ with gloo), or ``srun python tools/train.py CONFIG --launcher slurm``.
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 from weclip_sam.engine import (
@@ -45,7 +47,13 @@ def main(argv: list[str] | None = None) -> None:
     def on_stop() -> str:
         if 'work_dir' not in state:
             return ''
-        return f'Go on with: python tools/train.py {args.config} --work-dir {state["work_dir"]} --resume'
+        given = sys.argv[1:] if argv is None else argv
+        rest = [] if args.resume else ['--resume']
+        if not args.work_dir:
+            rest += ['--work-dir', state['work_dir']]
+        # The config first: an option that takes several values would swallow it.
+        others = [given[i] for i in range(len(given)) if i != given.index(args.config)]
+        return f'Go on with: python tools/train.py {shlex.join([args.config, *rest, *others])}'
 
     with friendly_errors(lambda: state.get('work_dir'), on_stop):
         config = load_config(args.config, args.cfg_options)

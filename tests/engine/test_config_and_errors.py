@@ -73,6 +73,16 @@ def test_misspelt_options_are_errors(tmp_path, option, message):
 
 def test_parse_options_values():
     assert parse_options(['a=1', 'b=(1,2)', 'c=true', 'd=']) == dict(a=1, b=(1, 2), c=True, d='')
+    assert parse_options(['a=1,2', 'b=[p,[q,2]]', 'c=p,q', 'd=1e-3', 'e=None', 'f=-1.5']) == dict(
+        a=[1, 2], b=['p', ['q', 2]], c=['p', 'q'], d=1e-3, e=None, f=-1.5)
+
+
+@pytest.mark.parametrize('text, value', [
+    ("['a photo of a clean {}.', 'x({}']", ['a photo of a clean {}.', 'x({}']),
+    ("{'chair': 'wooden chair'}", {'chair': 'wooden chair'}), ('/my photos/of 2024', '/my photos/of 2024'),
+    ('photos/cats, dogs (2024', 'photos/cats, dogs (2024'), ('cat, dog', ['cat', 'dog']), ('a photo of a {}.', None)])
+def test_blanks_commas_and_brackets_survive_in_options(text, value):
+    assert parse_options([f'key={text}']) == dict(key=text if value is None else value)
 
 
 def error_line(config, capsys):

@@ -1,6 +1,7 @@
 """Reading configs: missing files, misspelt keys and options are errors with the nearest match, not silence."""
 from __future__ import annotations
 
+import ast
 import copy
 import difflib
 import inspect
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from weclip_sam.checks import suggest_name
@@ -102,14 +103,48 @@ def _nearest_config(path: Path) -> str:
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """``['a.b=1', "c=['x']"]`` as a dict, with mmengine's rules for values."""
+    """``['a.b=1', "c=['x y']", 'd=p,q']`` as a dict.
+
+    A value is read as a Python literal; what is none is a text as it stands, blanks and all. ``true`` and ``false``
+    are truth values. As with mmengine, commas make a list (``p,q``) and names in brackets need no quotes (``[p,q]``);
+    a path, which has a slash, may hold commas.
+    """
     parsed: dict[str, Any] = {}
     for option in options:
         key, sign, value = option.partition('=')
         if not sign or not key.strip():
             raise ValueError(f"--cfg-options: expected key=value, got '{option}'")
-        parsed[key.strip()] = DictAction._parse_iterable(value) if value else ''
+        parsed[key.strip()] = _option_value(value)
     return parsed
+
+
+def _option_value(text: str) -> Any:
+    text = text.strip()
+    if text.lower() in ('true', 'false'):
+        return text.lower() == 'true'
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    else:
+        return list(value) if isinstance(value, tuple) and not text.startswith('(') else value
+    kind = {'[]': list, '()': tuple}.get(text[:1] + text[-1:])
+    if kind is None and (',' not in text or '/' in text or '\\' in text):
+        return text
+    inner = text[1:-1] if kind else text
+    return (kind or list)(_option_value(part) for part in _split_at_commas(inner) if part.strip())
+
+
+def _split_at_commas(text: str) -> list[str]:
+    """At those that no bracket encloses."""
+    parts, depth = [''], 0
+    for letter in text:
+        depth += (letter in '([{') - (letter in ')]}')
+        if letter == ',' and depth <= 0:
+            parts.append('')
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def _check_top_level(config: Config, path: Path) -> None:
