@@ -31,7 +31,7 @@ def test_missing_checkpoints_are_errors_with_a_remedy(check, tmp_path):
     report = check(config)
     assert [(f.check, f.where) for f in report.errors] == [('checkpoint', 'model.clip'), ('checkpoint', 'sam')]
     assert 'ViT-B-16.pt' in report.errors[0].message and 'MB' in report.errors[0].message
-    assert 'curl -LO' in report.errors[1].message
+    assert f'curl -L --create-dirs -o {tmp_path / "sam_vit_b_01ec64.pth"} https://' in report.errors[1].message
 
 
 @pytest.mark.parametrize('check', [quick_check, full_check])

@@ -112,4 +112,5 @@ def _find_checkpoint(node: Mapping[str, Any]) -> None:
     if node['type'] == 'FrozenClip':
         find_weights(arch or 'ViT-B-16-quickgelu', checkpoint)
     elif not Path(checkpoint).expanduser().is_file():
-        raise FileNotFoundError(f'SAM checkpoint {checkpoint} does not exist. {how_to_get(arch)}')
+        raise FileNotFoundError(f'SAM checkpoint {checkpoint} does not exist. '
+                                f'{how_to_get(arch, Path(checkpoint).expanduser())}')

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +23,13 @@ PUBLISHED = {
 }
 
 
-def how_to_get(arch: Any) -> str:
-    """One sentence that says where the weights of ``arch`` come from."""
+def how_to_get(arch: Any, path: Path) -> str:
+    """One sentence that says where the weights of ``arch`` come from; the command saves them as ``path``."""
     if isinstance(arch, str) and arch in PUBLISHED:
         name, size = PUBLISHED[arch]
-        return f'Get {name} ({size / 1e6:,.0f} MB) with: curl -LO {_SITE}/{name}'
+        target = path if path.suffix in ('.pth', '.pt') else path.with_name(name)  # the suffix decides how it is read
+        return (f'Get {name} ({size / 1e6:,.0f} MB) with: curl -L --create-dirs -o {shlex.quote(str(target))} '
+                f'{_SITE}/{name}')
     if arch == 'tiny':
         return 'The tiny weights belong to the package: reinstall it, or make them with tools/train_tiny_sam.py'
     return "Give the path of a .pth or .safetensors state dict, or checkpoint='random'"
@@ -49,7 +52,7 @@ def read_sam_weights(checkpoint: str | Path, arch: Any, card: SamCard) -> dict[s
     """
     path = WEIGHTS_DIR / 'tiny_sam.safetensors' if checkpoint == 'tiny' else Path(checkpoint).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'SAM checkpoint {path} does not exist. {how_to_get(arch)}')
+        raise FileNotFoundError(f'SAM checkpoint {path} does not exist. {how_to_get(arch, path)}')
     state = _unwrap(_read(path, arch))
     _check_architecture(state, path, arch, card)
     return _fit_positions(state, card)
@@ -66,13 +69,14 @@ def _read(path: Path, arch: Any) -> Any:
     except pickle.UnpicklingError as error:
         # torch words both "not a checkpoint" and "would run code" as unpickling errors; neither is ever executed.
         raise ValueError(f'SAM checkpoint {path} ({size:,} bytes) is not a plain state dict: it is damaged, or holds '
-                         f'objects that loading would have to execute, which is refused. {how_to_get(arch)}') from error
+                         'objects that loading would have to execute, which is refused. '
+                         f'{how_to_get(arch, path)}') from error
     except Exception as error:  # torch, zipfile and safetensors raise many types for a damaged file
         expected = ''
         if isinstance(arch, str) and arch in PUBLISHED:
             expected = f', expected {PUBLISHED[arch][1]:,}'
         raise ValueError(f'SAM checkpoint {path} cannot be read: it is truncated or damaged ({size:,} '
-                         f'bytes{expected}). {how_to_get(arch)}') from error
+                         f'bytes{expected}). {how_to_get(arch, path)}') from error
 
 
 def _unwrap(state: Any) -> Any:
@@ -102,11 +106,16 @@ def _describe(state: Mapping[str, Tensor]) -> str:
     return f'an encoder of width {width} with {depth} blocks'
 
 
+def _beside(arch: Any, path: Path) -> str:
+    """:func:`how_to_get` for a sound file of something else, which must not be written over."""
+    return how_to_get(arch, path.with_name(PUBLISHED[arch][0]) if isinstance(arch, str) and arch in PUBLISHED else path)
+
+
 def _check_architecture(state: Any, path: Path, arch: Any, card: SamCard) -> None:
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or getattr(
             state.get('image_encoder.pos_embed'), 'ndim', 0) != 4:
         keys = sorted(map(str, state))[:4] if isinstance(state, Mapping) else type(state).__name__
-        raise ValueError(f'SAM checkpoint {path} holds no SAM state dict (found {keys}). {how_to_get(arch)}')
+        raise ValueError(f'SAM checkpoint {path} holds no SAM state dict (found {keys}). {_beside(arch, path)}')
     wanted = _expected_shapes(card)
     name = arch if isinstance(arch, str) else 'the given card'
     expected = f'{name} (width {card.embed_dim}, {card.depth} blocks)'
@@ -116,7 +125,7 @@ def _check_architecture(state: Any, path: Path, arch: Any, card: SamCard) -> Non
         first = (f'lacks {missing[0]}' if missing else f'has unknown {extra[0]}' if extra else
                  f'{differing[0]} is {tuple(state[differing[0]].shape)}, not {tuple(wanted[differing[0]])}')
         raise ValueError(f'SAM checkpoint {path} is {_describe(state)}, but arch is {expected}: {first}. '
-                         f'Set arch to match the file. {how_to_get(arch)}')
+                         f'Set arch to match the file. {_beside(arch, path)}')
 
 
 def _same_but_position(name: str, found: torch.Size, wanted: torch.Size) -> bool:
