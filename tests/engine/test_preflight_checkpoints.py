@@ -144,6 +144,21 @@ def test_misspelt_parts_are_found_before_anything_is_read(key, value, near):
     assert f"unknown type '{value}'. Did you mean '{near}'?" in quick_check(config).text()
 
 
+@pytest.mark.parametrize(('key', 'value', 'message'), [
+    ('reader.type', 'FolderReadr', "no reader is called 'FolderReadr'. Did you mean 'FolderReader'?"),
+    ('reader.labelz', 'x.csv', "FolderReader takes no argument 'labelz'. Did you mean 'labels'?"),
+    ('pipeline.0.type', 'RandomScal', "no transform is called 'RandomScal'. Did you mean 'RandomScale'?"),
+    ('pipeline.0.sise', 2, "ResizeLong takes no argument 'sise'. Did you mean 'size'?")])
+def test_misspelt_parts_of_a_data_set_are_worded_for_people(config_file, tmp_path, key, value, message):
+    config = load_config(config_file, dict(data_root=str(tmp_path / 'photos')))
+    node = config.train_dataloader.dataset
+    *path, last = key.split('.')
+    for part in path:
+        node = node[int(part) if part.isdigit() else part]
+    node[last] = value
+    assert [f.message for f in quick_check(config).errors] == [message]
+
+
 def test_options_reach_what_was_copied_from_a_variable():
     config = load_config(ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py', {
         'mask_bank': '/new/bank', 'mask_generator.points_per_side': 4, 'seeds.3.threshold': 0.5})

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ QUICK_SAMPLES = 16  # images of a data set that the quick check looks at
 SMALL = 32  # pixels: two patches of ViT-B/16
 # What building a data set raises on data or configs that are wrong.
 DATA_ERRORS = (ValueError, OSError, KeyError, TypeError)
+Explain = Callable[[BaseException], str | None]
 
 
 def find_datasets(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -46,7 +47,7 @@ def walk_config(node: Any, place: str = '') -> Iterator[tuple[str, Mapping[str, 
 
 
 def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True, workers: int | None = None,
-                   progress: Progress = no_progress) -> None:
+                   progress: Progress = no_progress, explain: Explain = lambda error: None) -> None:
     """Check the data sets of a config.
 
     Found are: lists, labels and paths that a reader refuses; unreadable, truncated, oversized and tiny images; masks
@@ -60,10 +61,11 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
         full: read every file. Otherwise only lists and labels, and a few images of each data set.
         workers: processes.
         progress: see :mod:`weclip_sam.datasets.parallel`.
+        explain: words an error for people, or returns None; registries and Python have messages of their own.
     """
     datasets: dict[str, ImageLabelDataset] = {}
     for name, node in find_datasets(config).items():
-        dataset = _build(name, node, report)
+        dataset = _build(name, node, report, explain)
         if dataset is not None:
             datasets[name] = dataset
             _check_labels(name, dataset, report)
@@ -76,17 +78,17 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
         _take(job, result, report)
         job.size, job.digest = result.size, result.digest
     for name, dataset in datasets.items():
-        _check_memory(name, dataset, full, report)
+        _check_memory(name, dataset, full, report, explain)
         _summarise(name, dataset, [job for job in jobs if name in job.images], report)
     if full:
         _check_duplicates(jobs, report)
 
 
-def _build(name: str, node: dict[str, Any], report: Report) -> ImageLabelDataset | None:
+def _build(name: str, node: dict[str, Any], report: Report, explain: Explain) -> ImageLabelDataset | None:
     try:
         return DATASETS.build(node)
     except DATA_ERRORS as error:
-        report.add('error', 'data set', name, _message(error))
+        report.add('error', 'data set', name, explain(error) or _message(error))
     if node.get('with_masks'):
         try:  # perhaps only the masks are at fault: then the images can be checked
             return DATASETS.build({**node, 'with_masks': False})
@@ -226,7 +228,7 @@ def _take(job: _Job, result: _Result, report: Report) -> None:
         report.add('error', 'mask', job.labels[path][0], error)
 
 
-def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report) -> None:
+def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report, explain: Explain) -> None:
     """Images that are no files, and ground truth that is painted when asked for."""
     records = dataset.records
     painted = [i for i, record in enumerate(records) if record.image_path is None or (
@@ -235,7 +237,8 @@ def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Rep
         try:
             dataset.load(index)
         except DATA_ERRORS as error:
-            report.add('error', 'mask' if records[index].image_path else 'image', name, _message(error))
+            check = 'mask' if records[index].image_path else 'image'
+            report.add('error', check, name, explain(error) or _message(error))
 
 
 def _summarise(name: str, dataset: ImageLabelDataset, jobs: list[_Job], report: Report) -> None:

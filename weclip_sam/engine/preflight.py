@@ -36,7 +36,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
             _find_checkpoint(node)
         except (ValueError, OSError) as error:
             report.add('error', 'checkpoint', place, str(error))
-    check_datasets(config, report, full=False)
+    check_datasets(config, report, full=False, explain=explain)
     return report
 
 
@@ -88,7 +88,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
             safe_load(config['load_from'], kind='weights')
         except (ValueError, OSError) as error:
             report.add('error', 'checkpoint', 'load_from', str(error))
-    check_datasets(config, report, full=True, workers=workers, progress=progress)
+    check_datasets(config, report, full=True, workers=workers, progress=progress, explain=explain)
     return report
 
 
