@@ -49,7 +49,9 @@ def test_good_data_pass(photos):
     assert report.ok and report.findings == []
     assert report.datasets['train_dataloader'] == dict(
         images=4, classes=2, without_label=0, labels_per_image=1.5, masks=False, files_read=4, smallest='40x50',
-        largest='40x50')
+        largest='40x50', images_of_class=dict(cat=4, dog=2))
+    assert '\n  classes: cat 4, dog 2\n' in report.text() and 'images_of_class' not in report.text()
+    assert report.as_dict()['datasets']['train_dataloader']['images_of_class'] == dict(cat=4, dog=2)
     assert 'OK: 0 errors, 0 warnings, 0 notes' in report.text()
 
 
@@ -109,6 +111,26 @@ def test_labels_without_class_and_classes_without_label(photos):
     assert '2 of 4 images have no label' in messages['no label'] and '0, 2' in messages['no label']
     assert '2 classes are in no training image: dog, horse' in messages['classes']
     assert _found(_check(_config(photos, unlabelled='skip')), 'warning')[0][0] == 'classes'
+
+
+def test_class_names_that_look_like_slips(photos):
+    (photos / 'labels.csv').write_text('image,classes\n0.png,chair\n1.png,chair\n2.png,chiar\n3.png,"cat,dog"\n'
+                                       '4.png,chair\n5.png,chair\n')
+    report = _check(_config(photos))
+    warnings = [(check, message) for check, where, message in _found(report, 'warning') if where == 'train_dataloader']
+    assert report.ok and [check for check, _ in warnings] == ['classes', 'class names', 'class names']
+    assert "2 classes are in one training image only" in warnings[0][1] and 'cat,dog, chiar' in warnings[0][1]
+    assert "'cat,dog' has a comma" in warnings[1][1]
+    assert "'chair' (images: 2) and 'chiar' (images: 1) are written almost alike" in warnings[2][1]
+    (photos / 'classes.txt').write_text('chair\nchiar\ncat,dog\n')
+    assert not any('alike' in message for _, _, message in _found(_check(_config(photos)), 'warning'))
+
+
+def test_of_many_classes_the_rarest_are_shown():
+    report = Report(datasets=dict(train_dataloader=dict(images_of_class={f'c{i}': i for i in range(90)})))
+    lines = report.text().splitlines()
+    assert '  the 40 rarest of 90 classes: c0 0, c1 1, c2 2' in lines[1] and max(map(len, lines)) <= 110
+    assert 'c39 39' in report.text() and 'c40 40' not in report.text()
 
 
 @pytest.mark.parametrize(('line', 'message'), [

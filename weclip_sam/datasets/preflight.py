@@ -1,16 +1,19 @@
 """Reading all data that a config will touch before a long run does."""
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 
+from weclip_sam.datasets.folder import FolderReader
 from weclip_sam.datasets.image_io import fit_within, image_size, read_image, read_labels
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
@@ -21,6 +24,7 @@ from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS
 
 QUICK_SAMPLES = 16  # images of a data set that the quick check looks at
+SIMILAR = 0.8  # class names whose difflib ratio reaches it may be one class, written in two ways
 SMALL = 32  # pixels: two patches of ViT-B/16
 # What building a data set raises on data or configs that are wrong.
 DATA_ERRORS = (ValueError, OSError, KeyError, TypeError)
@@ -51,9 +55,10 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
     """Check the data sets of a config.
 
     Found are: lists, labels and paths that a reader refuses; unreadable, truncated, oversized and tiny images; masks
-    and offline labels that are missing, unreadable, of another size or with values that name no class; images without
-    a label, classes without an image; the same picture in training and evaluation, or twice in one set; data sets
-    with different classes; SAM masks still to be made; links that lead out of the data folder.
+    and offline labels that are missing, unreadable, of another size or with values that name no class; images without a
+    label, classes with no image or one, names of classes that look like slips; the same picture in training and
+    evaluation, or twice in one set; data sets with different classes; SAM masks still to be made; links that lead out
+    of the data folder.
 
     Args:
         config: a whole config.
@@ -69,6 +74,7 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
         if dataset is not None:
             datasets[name] = dataset
             _check_labels(name, dataset, report)
+            _check_class_names(name, node, dataset, report)
             _check_bank(name, dataset, report)
             _check_links(name, node, dataset, report)
     _check_same_classes(datasets, report)
@@ -114,6 +120,30 @@ def _check_labels(name: str, dataset: ImageLabelDataset, report: Report) -> None
     if unseen:
         report.add('warning', 'classes', name, f'{len(unseen)} classes are in no training image: '
                    f'{", ".join(unseen[:20])}')
+    single = [c for c, count in zip(dataset.metainfo['classes'], counts, strict=True) if count == 1]
+    if single:
+        report.add('warning', 'classes', name, f'{len(single)} classes are in one training image only, too few to '
+                   f'learn from (or misspelt?): {", ".join(single[:20])}')
+
+
+def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDataset, report: Report) -> None:
+    """Names that look like slips of the label file; one that was written down as a class on purpose is no slip."""
+    if not name.startswith('train_dataloader'):
+        return
+    counts = dict(zip(dataset.metainfo['classes'], dataset.image_labels.sum(0).tolist(), strict=True))
+    for each in (c for c in counts if ',' in c):
+        report.add('warning', 'class names', name, f'class {each!r} has a comma in its name, which CLIP reads as '
+                   "synonyms; if these are several classes, separate them by ';' in the label file")
+    reader = node.get('reader')
+    if not isinstance(reader, Mapping) or reader.get('type') not in ('FolderReader', FolderReader) or \
+            reader.get('classes') is not None or (Path(reader['data_root']) / 'classes.txt').is_file():
+        return
+    for first, other in combinations(counts, 2):
+        match = difflib.SequenceMatcher(None, first.casefold(), other.casefold())
+        if match.quick_ratio() >= SIMILAR and match.ratio() >= SIMILAR:
+            report.add('warning', 'class names', name, f'classes {first!r} (images: {counts[first]}) and {other!r} '
+                       f'(images: {counts[other]}) are written almost alike: if they are one class, mend the label '
+                       f'file; if not, list all classes in {Path(reader["data_root"]) / "classes.txt"}, one a line')
 
 
 def _check_bank(name: str, dataset: ImageLabelDataset, report: Report) -> None:
@@ -254,6 +284,8 @@ def _summarise(name: str, dataset: ImageLabelDataset, jobs: list[_Job], report: 
                        largest=f'{longest[0]}x{longest[1]}')
     else:
         summary.update(files_read='none (made in memory)')
+    if name.startswith('train_dataloader'):
+        summary['images_of_class'] = dict(zip(dataset.metainfo['classes'], labels.sum(0).tolist(), strict=True))
     report.datasets[name] = summary
 
 

@@ -1,12 +1,14 @@
 """What a check of the data finds, for people and for programs."""
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 LEVELS = ('error', 'warning', 'note')
+MAX_NAMES = 40  # classes that the text lists
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ class Report:
 
     def _lines(self, limit: int) -> Iterator[str]:
         for name, summary in self.datasets.items():
-            yield f'{name}: ' + ', '.join(f'{key} {value}' for key, value in summary.items())
+            yield f'{name}: ' + ', '.join(f'{key} {value}' for key, value in summary.items()
+                                          if key != 'images_of_class')
+            if 'images_of_class' in summary:
+                yield _class_line(summary['images_of_class'])
         for level in LEVELS:
             groups: dict[tuple[str, str], list[str]] = defaultdict(list)
             for finding in self.findings:
@@ -75,3 +80,12 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return dict(ok=self.ok, datasets=self.datasets, findings=[asdict(finding) for finding in self.findings])
+
+
+def _class_line(counts: Mapping[str, int]) -> str:
+    """The images of every class, most first; of many classes the rarest, rarest first."""
+    title, names = 'classes', sorted(counts, key=lambda name: -counts[name])
+    if len(names) > MAX_NAMES:
+        title, names = f'the {MAX_NAMES} rarest of {len(names)} classes', names[:-MAX_NAMES - 1:-1]
+    text = f'{title}: ' + ', '.join(f'{name} {counts[name]}' for name in names)
+    return textwrap.fill(text, 110, initial_indent='  ', subsequent_indent='    ', break_long_words=False)
