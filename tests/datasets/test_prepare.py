@@ -12,8 +12,10 @@ from weclip_sam.datasets.image_io import read_labels, write_labels
 from weclip_sam.datasets.labels import read_label_table
 from weclip_sam.datasets.parallel import parallel_map
 from weclip_sam.datasets.prepare import prepare_coco, prepare_voc
+from weclip_sam.engine import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
+TRAIN = 'next    python tools/train.py configs/weclip_sam'
 SQUARE = [2.0, 3.0, 8.0, 3.0, 8.0, 9.0, 2.0, 9.0]
 
 
@@ -94,10 +96,27 @@ def test_one_bad_annotation_is_named_and_nothing_half_written(voc):
     assert list(report.failed) == ['2008_000001'] and not (voc / 'image_labels.csv').exists()
 
 
-def test_parent_folder_is_recognised(voc, tmp_path):
-    (tmp_path / 'data' / 'VOCdevkit').mkdir(parents=True)
-    voc.rename(tmp_path / 'data' / 'VOCdevkit' / 'VOC2012')
-    assert 'VOCdevkit/VOC2012' in prepare_voc(tmp_path / 'data').missing[0]
+@pytest.mark.parametrize('inside', ['VOC2012', 'VOCdevkit/VOC2012'])
+def test_parent_folder_is_recognised(voc, tmp_path, inside):
+    (tmp_path / 'data' / inside).parent.mkdir(parents=True)
+    voc.rename(tmp_path / 'data' / inside)
+    assert f'did you mean {tmp_path}/data/{inside}?' in prepare_voc(tmp_path / 'data').missing[0]
+
+
+@pytest.mark.parametrize('prepare', [prepare_voc, prepare_coco])
+def test_a_root_that_does_not_exist(prepare, tmp_path):
+    line, = prepare(tmp_path / 'nowhere').missing
+    assert line.startswith(f'{tmp_path}/nowhere: no such folder. Give the folder')
+
+
+def test_the_next_command_is_said_when_all_is_ready(voc):
+    command = f'{TRAIN}/weclip-sam_vit-b16_30k_voc.py --cfg-options data_root={voc}'
+    split = ' train_dataloader.dataset.reader.split=train'  # there is no train_aug
+    assert prepare_voc(voc, workers=1).text().splitlines()[-1] == command + split
+    (voc / 'ImageSets' / 'Segmentation' / 'train_aug.txt').write_text('2008_000000\n')
+    assert prepare_voc(voc, workers=1).text().splitlines()[-1] == command
+    (voc / 'JPEGImages' / '2008_000000.jpg').unlink()
+    assert 'tools/train.py' not in prepare_voc(voc, workers=1).text()
 
 
 @pytest.fixture
@@ -111,6 +130,22 @@ def coco(tmp_path, write_image):
     (tmp_path / 'annotations').mkdir()
     (tmp_path / 'annotations' / 'instances_train2014.json').write_text(json.dumps(data))
     return tmp_path
+
+
+def test_coco_with_other_categories_names_the_option(coco):
+    path = coco / 'annotations' / 'instances_train2014.json'
+    path.write_text(path.read_text().replace('bottle', 'sofa'))
+    text = prepare_coco(coco, ['train2014'], workers=1).text()
+    assert text.startswith(f"failed  {path}: category 'sofa' is no class of this data set.")
+    assert '--classes json' in text and 'missing' not in text
+    (coco / 'val2014').symlink_to(coco / 'train2014')
+    (coco / 'annotations' / 'instances_val2014.json').symlink_to(path)
+    last = prepare_coco(coco, masks=False, classes='json').text().splitlines()[-1]
+    command = f'{TRAIN}/weclip-sam_vit-b16_80k_coco.py --cfg-options data_root={coco}'
+    assert last.startswith(f'{command} train_dataloader.dataset.reader.classes=json val_dataloader.')
+    options = dict(option.split('=') for option in last.split('--cfg-options ')[1].split())
+    config = load_config(ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_vit-b16_80k_coco.py', options)
+    assert config.seed_dataset.reader.classes == config.test_dataloader.dataset.reader.classes == 'json'
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -140,7 +175,7 @@ def test_labels_that_say_something_else_than_the_json_are_not_trusted(coco):
     for other in (written.replace('bottle', 'chair'), 'no table at all'):
         path.write_text(other)
         report = prepare_coco(coco, ['train2014'], masks=False)
-        assert 'labels_train2014.csv says something else' in report.missing[0] and '--overwrite' in report.missing[0]
+        assert 'labels_train2014.csv: says something else' in report.text() and '--overwrite' in report.text()
         assert path.read_text() == other
     assert prepare_coco(coco, ['train2014'], masks=False, overwrite=True).ok and path.read_text() == written
 

@@ -74,8 +74,8 @@ def class_of_category(coco: COCO, vocabulary: Vocabulary, source: str) -> dict[A
         if category['id'] in used and category['name'] not in BACKGROUND_NAMES:
             if category['name'] not in vocabulary.classes:
                 raise ValueError(f'{source}: category {category["name"]!r} is no class of this data set.'
-                                 f'{suggest_name(category["name"], vocabulary.classes)} Other sets than COCO need '
-                                 "classes='json'")
+                                 f'{suggest_name(category["name"], vocabulary.classes)} A set with categories of its '
+                                 "own needs the reader's classes='json' (prepare_coco.py: --classes json)")
             result[category['id']] = vocabulary.classes.index(category['name'])
     unknown = used - {category['id'] for category in coco.dataset['categories']}
     if unknown:

@@ -4,6 +4,7 @@ Everything written is derived, small and safe to delete; an existing file is lef
 """
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -42,25 +43,34 @@ class Preparation:
         missing: sentences about what is missing and where to get it; training or evaluation lacks something.
         hints: what would be nice to have.
         failed: reason by file, for single files that could not be used.
+        next_command: what to run once all is ready.
     """
 
     done: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    next_command: str = ''
 
     @property
     def ok(self) -> bool:
         return not self.missing and not self.failed
 
     def text(self) -> str:
-        """A line for everything: what is ready first, what is missing last."""
+        """A line for everything: what is ready first, what is missing or to be done next last."""
         lines = [f'{mark:8}{line}' for mark, group in (('ok', self.done), ('hint', self.hints),
                                                        ('missing', self.missing)) for line in group]
         lines += [f'failed  {name}: {reason}' for name, reason in list(self.failed.items())[:20]]
         if len(self.failed) > 20:
             lines.append(f'failed  ... and {len(self.failed) - 20} more')
+        if self.ok and self.next_command:
+            lines.append(f'next    {self.next_command}')
         return '\n'.join(lines)
+
+
+def _train_command(config: str, root: Path, *options: str) -> str:
+    return shlex.join(['python', 'tools/train.py', f'configs/weclip_sam/{config}', '--cfg-options',
+                       f'data_root={root}', *options])
 
 
 def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, workers: int | None = None,
@@ -75,10 +85,14 @@ def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, wo
         progress: see :mod:`weclip_sam.datasets.parallel`.
     """
     report = Preparation()
-    nested = root / 'VOCdevkit' / 'VOC2012'
-    if not (root / 'JPEGImages').is_dir() and (nested / 'JPEGImages').is_dir():
-        report.missing.append(f'{root} is the parent folder: use {nested}')
+    if not root.is_dir():
+        report.missing.append(f'{root}: no such folder. Give the folder VOC2012 that has JPEGImages in it; VOC 2012 '
+                              f'(2 GB) comes with: curl -LO {VOC_URL}')
         return report
+    for nested in (root / 'VOC2012', root / 'VOCdevkit' / 'VOC2012'):
+        if not (root / 'JPEGImages').is_dir() and nested.is_dir():
+            report.missing.append(f'{root / "JPEGImages"}: the images; did you mean {nested}?')
+            return report
     for folder, what in (('JPEGImages', 'the images'), (LIST_DIR, 'the split lists')):
         if not (root / folder).is_dir():
             report.missing.append(f'{root / folder}: {what}. Get VOC 2012 (2 GB): curl -LO {VOC_URL}, unpack it, and '
@@ -88,6 +102,9 @@ def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, wo
     _voc_train_aug(root, sbd, overwrite, report)
     _voc_labels(root, overwrite, workers, progress, report)
     _voc_counts(root, report)
+    has_aug = (root / LIST_DIR / 'train_aug.txt').is_file()
+    report.next_command = _train_command('weclip-sam_vit-b16_30k_voc.py', root, *(
+        [] if has_aug else ['train_dataloader.dataset.reader.split=train']))
     return report
 
 
@@ -202,6 +219,10 @@ def prepare_coco(root: Path, splits: Sequence[str] = ('train2014', 'val2014'), m
         progress: see :mod:`weclip_sam.datasets.parallel`.
     """
     report = Preparation()
+    if not root.is_dir():
+        report.missing.append(f'{root}: no such folder. Give the folder that has {", ".join(splits)} and annotations '
+                              'in it, or make it: then this command says what to download')
+        return report
     for split in splits:
         path = root / 'annotations' / f'instances_{split}.json'
         if not path.is_file():
@@ -212,7 +233,21 @@ def prepare_coco(root: Path, splits: Sequence[str] = ('train2014', 'val2014'), m
                                   f'val2014 6 GB), and unpack it in {root}')
         if path.is_file() and (root / split).is_dir():
             _coco_split(root, split, path, masks, classes, overwrite, workers, progress, report)
+    if len(splits) == 2:
+        report.next_command = _train_command('weclip-sam_vit-b16_80k_coco.py', root, *_coco_options(splits, classes))
     return report
+
+
+def _coco_options(splits: Sequence[str], classes: str) -> list[str]:
+    """What differs from the config: the first split is trained on, the second evaluated on."""
+    options = []
+    for place, split, usual in (('train_dataloader.dataset', splits[0], 'train2014'),
+                                ('val_dataloader.dataset', splits[1], 'val2014'),
+                                ('test_dataloader.dataset', splits[1], 'val2014'),
+                                ('seed_dataset', splits[0], 'train2014')):
+        options += [f'{place}.reader.split={split}'] if split != usual else []
+        options += [f'{place}.reader.classes={classes}'] if classes != 'coco' else []
+    return options
 
 
 def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, overwrite: bool, workers: int | None,
@@ -226,7 +261,7 @@ def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, o
         for name in table:
             inside(root / split, name, str(path))
     except ValueError as error:
-        report.missing.append(str(error))
+        report.failed[str(path)] = str(error).removeprefix(f'{path}: ')
         return
     there = {entry.name for entry in (root / split).iterdir()}
     lacking = sorted(name for name in table if name not in there and not (root / split / name).is_file())
@@ -238,7 +273,7 @@ def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, o
     if overwrite or not labels.is_file():
         write_label_table(labels, named)
     elif not _holds(labels, named):
-        report.missing.append(f'{labels} says something else than {path}; --overwrite writes it anew')
+        report.failed[str(labels)] = f'says something else than {path}; --overwrite writes it anew'
         return
     empty = sum(not found for found in table.values())
     report.done.append(f'{labels}: labels of {len(table)} images, {empty} of them without any object')
