@@ -30,9 +30,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from weclip_sam.api import choose_device
 from weclip_sam.datasets.shapes import render_scene
 from weclip_sam.datasets.shapes_captions import NAMES, Caption, name_sentence, scene_facts, truth, write_caption
 from weclip_sam.datasets.shapes_reader import ShapesReader, shapes_scene, shapes_vocabulary
+from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.evaluation.metrics import average_precision
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.foundation.text import text_features
@@ -48,25 +50,29 @@ MEAN = torch.tensor([122.77, 116.75, 104.09]).view(1, 3, 1, 1)
 STD = torch.tensor([68.50, 66.63, 70.32]).view(1, 3, 1, 1)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_clip'),
                         help='checkpoint, log and rendered scenes (default: %(default)s)')
     parser.add_argument('--stages', default='80:0.5:170000,112:0.4:155000,112:1.0:8000',
-                        help='size:share of patches kept:samples, comma separated')
-    parser.add_argument('--chunks', type=int, default=16, help=f'distinct chunks of {CHUNK} scenes per size')
+                        help='SIZE:SHARE:SAMPLES, comma separated: pixels of a side, share of the patches kept, images '
+                             'seen (default: %(default)s)')
+    parser.add_argument('--chunks', type=int, default=16,
+                        help=f'distinct chunks of {CHUNK} scenes per size (default: %(default)s)')
     parser.add_argument('--batch', type=int, default=128, help='images per iteration (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate of AdamW (default: %(default)s)')
-    parser.add_argument('--local-from', type=int, default=0, help='iteration from which the local loss counts')
+    parser.add_argument('--local-from', type=int, default=0,
+                        help='iteration from which the local loss counts (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of weights, order and scenes (default: %(default)s)')
     parser.add_argument('--save-every', type=int, default=200,
                         help='iterations between checkpoints (default: %(default)s)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
                         help='(default: cuda where there is one)')
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0 leaves the choice to torch')
+    parser.add_argument('--threads', type=int, default=0,
+                        help='CPU threads; 0 leaves the choice to torch (default: %(default)s)')
     parser.add_argument('--note', default='', help='kept in the provenance of an export')
     parser.add_argument('--export', type=Path, help='write PREFIX.safetensors and PREFIX.provenance.json, and stop')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def pretraining_scene(rng: np.random.Generator, size: int):
@@ -110,9 +116,26 @@ class Schedule:
     """Which size, patch share and chunk each iteration uses."""
 
     def __init__(self, text: str, batch: int) -> None:
-        self.stages = [(int(s), float(k), int(n) // batch) for s, k, n in (p.split(':') for p in text.split(','))]
+        self.stages = [self._stage(part, batch) for part in text.split(',')]
         self.total = sum(n for *_, n in self.stages)
         self.batch = batch
+
+    @staticmethod
+    def _stage(part: str, batch: int) -> tuple[int, float, int]:
+        """Size, share and iterations of one part of ``--stages``."""
+        try:
+            size, keep, samples = part.split(':')
+            stage = int(size), float(keep), int(samples)
+        except ValueError:
+            raise ValueError(f"--stages: '{part}' is not SIZE:SHARE:SAMPLES, expected for example 80:0.5:170000"
+                             ) from None
+        patch = json.loads(CARD.read_text())['vision_cfg']['patch_size']
+        for right, what in ((stage[0] > 0 and stage[0] % patch == 0, f'size {size}: expected a multiple of {patch}'),
+                            (0 < stage[1] <= 1, f'share {keep}: expected more than 0 and at most 1'),
+                            (stage[2] >= batch, f'samples {samples}: expected at least one batch ({batch}; --batch)')):
+            if not right:
+                raise ValueError(f"--stages: '{part}': {what}")
+        return stage[0], stage[1], stage[2] // batch
 
     def __call__(self, iteration: int) -> tuple[int, float, int]:
         for size, keep, count in self.stages:
@@ -261,16 +284,16 @@ def measure(prefix: Path, images: int = 300) -> dict[str, float]:
     return {k: round(v, 3) for k, v in {**scores, **{f'cam_{k}': float(np.mean(v)) for k, v in cams.items()}}.items()}
 
 
-def main() -> None:
-    args = parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    args.work_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint = args.work_dir / 'last.pth'
-    if args.export:
-        export(args.export, torch.load(checkpoint, weights_only=True, map_location='cpu'), args)
-        return
+def train(args: argparse.Namespace, checkpoint: Path) -> None:
+    """Train from the start, or go on from ``checkpoint``."""
+    if not 1 <= args.batch <= CHUNK:
+        raise ValueError(f'--batch {args.batch}: expected 1 to {CHUNK} images')
+    for name, value in (('chunks', args.chunks), ('save-every', args.save_every)):
+        if value < 1:
+            raise ValueError(f'--{name} {value}: expected at least 1')
+    choose_device(args.device)
     schedule = Schedule(args.stages, args.batch)
+    prepare_work_dir(args.work_dir)
     sizes = list(dict.fromkeys(s for s, *_ in schedule.stages))
     folder = args.work_dir / 'chunks'
     folder.mkdir(exist_ok=True)
@@ -306,7 +329,7 @@ def main() -> None:
         for group in optimizer.param_groups:
             group['lr'] = rate
         generator = torch.Generator(args.device).manual_seed(args.seed * 1_000_003 + iteration)
-        with torch.autocast(args.device, dtype=torch.bfloat16):
+        with torch.autocast(torch.device(args.device).type, dtype=torch.bfloat16):
             whole, local, logits = losses(model, heads, images.to(args.device), tokens.to(args.device), match, present,
                                           keep, generator)
         loss = whole + local if iteration >= args.local_from else whole
@@ -329,6 +352,21 @@ def main() -> None:
                                   iteration=iteration + 1, seconds=spent + time.time() - began, words=sorted(words),
                                   command=' '.join(['python', *sys.argv]), hardware=f'{platform.machine()}, '
                                   f'{torch.get_num_threads()} threads, {args.device}'))
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
+        checkpoint = args.work_dir / 'last.pth'
+        if args.threads > 0:
+            torch.set_num_threads(args.threads)
+        if not args.export:
+            train(args, checkpoint)
+        elif checkpoint.is_file():
+            export(args.export, torch.load(checkpoint, weights_only=True, map_location='cpu'), args)
+        else:
+            raise FileNotFoundError(f'{checkpoint}: no checkpoint to export; train first (the same command without '
+                                    '--export), or name the --work-dir of a training run')
 
 
 if __name__ == '__main__':

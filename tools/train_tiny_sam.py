@@ -24,7 +24,9 @@ import torch
 from mmengine.config import Config
 from safetensors.torch import load_file, save_file
 
+from weclip_sam.api import choose_device
 from weclip_sam.datasets.shapes import DATA_SET_SCENES, Scene, render_scene
+from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.foundation.mask_generator import MaskGenerator
 from weclip_sam.foundation.sam import FrozenSam, build_sam, load_card
 from weclip_sam.foundation.sam_training import DenseHead, PromptBatch, mask_iou, prompt_loss
@@ -196,7 +198,6 @@ def train(args: argparse.Namespace) -> None:
     trainer = Trainer(args)
     if args.resume and trainer.checkpoint.is_file():
         trainer.load()
-    args.work_dir.mkdir(parents=True, exist_ok=True)
     totals: dict[str, float] = {}
     while trainer.iteration < min(args.iterations, args.stop_at or args.iterations):
         for name, value in trainer.step().items():
@@ -217,7 +218,8 @@ def export(args: argparse.Namespace) -> dict:
     """The averaged weights of the newest checkpoint as fp16 safetensors; returns what the metadata tells of the run."""
     path = args.work_dir / 'last.pth'
     if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist: train first')
+        raise FileNotFoundError(f'{path} does not exist: train first (the same command without --export-only), or '
+                                'name the --work-dir of a training run')
     state = torch.load(path, map_location='cpu', weights_only=True)
     atomically(args.out, lambda to: save_file({k: v.half().contiguous() for k, v in state['average'].items()}, to))
     return dict(command=state['command'], iterations=state['iteration'], samples_seen=state['iteration'] * args.images,
@@ -286,14 +288,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True,
                         help='weights file (.safetensors); metadata goes beside it as .json')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_sam'), help='checkpoint and log')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_sam'),
+                        help='checkpoint and log (default: %(default)s)')
     parser.add_argument('--card', default=None, help='JSON card of another architecture (default: the tiny one)')
     parser.add_argument('--init', type=Path, help='weights (.safetensors) to start from instead of random ones')
     parser.add_argument('--iterations', type=int, default=6000, help='length of the schedule (default: %(default)s)')
-    parser.add_argument('--average', type=float, default=0.998, help='decay of the running average of the weights')
-    parser.add_argument('--stop-at', type=int, help='end early, as a kill would, the schedule unchanged')
-    parser.add_argument('--images', type=int, default=8, help='scenes per iteration')
-    parser.add_argument('--points', type=int, default=10, help='points per scene')
+    parser.add_argument('--average', type=float, default=0.998,
+                        help='decay per iteration of the running average of the weights (default: %(default)s)')
+    parser.add_argument('--stop-at', type=int, help='iteration at which to end early, as a kill would, the schedule '
+                                                    'unchanged (default: --iterations)')
+    parser.add_argument('--images', type=int, default=8, help='scenes per iteration (default: %(default)s)')
+    parser.add_argument('--points', type=int, default=10, help='points per scene (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate of AdamW (default: %(default)s)')
     parser.add_argument('--warmup', type=int, default=200, help='iterations (default: %(default)s)')
     parser.add_argument('--weight-decay', type=float, default=0.02, help='(default: %(default)s)')
@@ -315,18 +320,39 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def check(args: argparse.Namespace) -> None:
+    """Find out now, not after hours of training, what is missing.
+
+    Raises:
+        FileNotFoundError: weights that do not exist.
+        ValueError: another kind of file than ``.safetensors``, or a device that is not there.
+    """
+    if args.out.suffix != '.safetensors':
+        raise ValueError(f"--out {args.out}: expected a name that ends in .safetensors, got '{args.out.suffix}'")
+    if args.eval_only and not args.out.is_file():
+        raise FileNotFoundError(f'--out {args.out}: no such weights to measure; train first (the same command without '
+                                '--eval-only)')
+    if args.init is not None and not args.init.is_file():
+        raise FileNotFoundError(f'--init {args.init}: no such weights to start from; name an existing .safetensors '
+                                'file, or leave --init out to start from random weights')
+    choose_device(args.device)
+
+
 def main(argv: list[str] | None = None) -> dict:
-    args = parse(argv)
-    if not args.eval_only:
-        if not args.export_only:
-            train(args)
-        run = export(args)
-    sam = FrozenSam(args.card, str(args.out)).to(args.device)
-    metrics = dict(evaluate(sam, args.eval_scenes, seed=0), scenes=args.eval_scenes, generator=GENERATOR)
-    print(json.dumps(metrics, indent=2))
-    if not args.eval_only:
-        write_metadata(args, run, metrics)
-    return metrics
+    with friendly_errors(on_stop=lambda: 'The same command with --resume goes on.'):
+        args = parse(argv)
+        check(args)
+        if not args.eval_only:
+            if not args.export_only:
+                prepare_work_dir(args.work_dir)
+                train(args)
+            run = export(args)
+        sam = FrozenSam(args.card, str(args.out)).to(args.device)
+        metrics = dict(evaluate(sam, args.eval_scenes, seed=0), scenes=args.eval_scenes, generator=GENERATOR)
+        print(json.dumps(metrics, indent=2))
+        if not args.eval_only:
+            write_metadata(args, run, metrics)
+        return metrics
 
 
 if __name__ == '__main__':

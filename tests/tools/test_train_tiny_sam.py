@@ -173,7 +173,23 @@ def test_evaluation_alone_changes_nothing(tool, tmp_path, capsys):
 def test_checkpoint_of_another_card_is_refused(tool, tmp_path, capsys):
     tool.main(arguments(tmp_path, 'one'))
     (tmp_path / 'other.json').write_text(json.dumps({**CARD, 'embed_dim': 8}))
-    with pytest.raises(ValueError, match='made with another card'):
-        tool.main([*arguments(tmp_path, 'one', '--resume'), '--card', str(tmp_path / 'other.json')])
-    with pytest.raises(FileNotFoundError, match='train first'):
-        tool.main(arguments(tmp_path, 'none', '--export-only'))
+    assert 'made with another card' in error_of(
+        tool, capsys, [*arguments(tmp_path, 'one', '--resume'), '--card', str(tmp_path / 'other.json')])
+
+
+def error_of(tool, capsys, given):
+    with pytest.raises(SystemExit) as stop:
+        tool.main(given)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize('more, message', [
+    (['--export-only'], 'train first (the same command without --export-only)'),
+    (['--eval-only'], 'no such weights to measure'), (['--init', 'gone.safetensors'], '--init gone.safetensors'),
+    (['--card', 'gone.json'], 'card gone.json does not exist'), (['--out', 'tiny.pth'], 'ends in .safetensors'),
+    (['--device', 'gpu'], "device 'gpu' cannot be used"), (['--device', 'cuda:99'], "device 'cuda:99' cannot be used")])
+def test_slips_end_with_one_line_before_any_work(tool, tmp_path, capsys, more, message):
+    error = error_of(tool, capsys, arguments(tmp_path, 'one', *more))
+    assert message in error and error.startswith('error: ') and len(error.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ['card.json']
