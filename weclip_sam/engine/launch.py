@@ -159,7 +159,9 @@ def build_runner(config: Config) -> Runner:
     runner.logger.info(f'{runner.experiment_name}: seed {runner.seed}, {runner.world_size} process(es), everything is '
                        f'written to {runner.work_dir}')
     hooks = [hook.get('type') for hook in config.get('custom_hooks') or [] if isinstance(hook, dict)]
-    if config.model.get('type') == 'WeClip' and config.model.get('rfm_start') and 'CurriculumHook' not in hooks:
-        runner.logger.warning("model.rfm_start has no effect: custom_hooks has no dict(type='CurriculumHook'), which tells "
-                              'the model the iteration')
+    model = config.model
+    online = model.get('type') == 'WeClip' and model.get('labels', 'online') == 'online'
+    if online and model.get('rfm_start') and 'CurriculumHook' not in hooks:
+        runner.logger.warning("model.rfm_start has no effect: custom_hooks has no dict(type='CurriculumHook'), which "
+                              'tells the model the iteration')
     return runner

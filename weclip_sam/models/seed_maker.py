@@ -44,7 +44,8 @@ class SeedMaker(WithSeeds):
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
                  mask_generator: dict | None = None) -> None:
         backends = [resolve_backend(step.get('backend', 'auto')) for step in seeds if step.get('type') == 'Crf']
-        self._card = json.dumps([seeds, backends, clip, vocabulary, list(templates), mask_generator], sort_keys=True, default=str)
+        card = [seeds, backends, clip, vocabulary, list(templates), mask_generator]
+        self._card = json.dumps(card, sort_keys=True, default=str)
         super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, dict(type='SegDataPreprocessor'))
         self.prompts = prompts
         names = [type(step).__name__ for step in self.seeds.steps]

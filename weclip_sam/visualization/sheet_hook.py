@@ -1,4 +1,4 @@
-"""After every validation: a sheet of a few fixed images, in the work dir and in TensorBoard."""
+"""After every validation (or after a training without one): a sheet of a few images, in work dir and TensorBoard."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from weclip_sam.files import atomic_open, remove_stale_temporaries
-from weclip_sam.registry import HOOKS, MODELS
+from weclip_sam.registry import DATASETS, HOOKS, MODELS
 from weclip_sam.structures import MaskSet
 from weclip_sam.visualization.colors import class_colors
 from weclip_sam.visualization.sheet import Row, draw_sheet, explained_row
@@ -36,14 +36,17 @@ class SheetHook(Hook):
         height: of a picture in pixels.
         mask_generator: config of a :class:`MaskGenerator` that segments these images once, for seeds that SAM's masks
             vote on; validation itself needs no masks.
+        dataset: config of a labelled data set without random transforms, from which one sheet is drawn at the end of a
+            training that has no validation (photos without masks).
     """
 
     priority = 'LOW'
 
-    def __init__(self, images: int = 6, height: int = 200, mask_generator: dict | None = None) -> None:
+    def __init__(self, images: int = 6, height: int = 200, mask_generator: dict | None = None,
+                 dataset: dict | None = None) -> None:
         if images < 1 or height < 16:
             raise ValueError(f'SheetHook: at least one image of 16 pixels, got images={images}, height={height}')
-        self.images, self.height, self.mask_generator = images, height, mask_generator
+        self.images, self.height, self.mask_generator, self.dataset = images, height, mask_generator, dataset
         self._masks: dict[str, MaskSet] = {}
 
     def before_train(self, runner: Any) -> None:
@@ -53,10 +56,24 @@ class SheetHook(Hook):
 
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Draw and write the sheet of this iteration (main process)."""
+        self._draw(runner, runner.val_dataloader.dataset, metrics)
+
+    def after_train(self, runner: Any) -> None:
+        """Where nothing is validated, the trained model still shows what it makes of a few images."""
+        if runner.val_loop is not None or self.dataset is None or not is_main_process():
+            return
+        runner.model.eval()
+        try:
+            self._draw(runner, DATASETS.build(self.dataset), None)
+        except (ValueError, OSError) as error:
+            runner.logger.warning(f'SheetHook: the images of the sheet cannot be read: {error}')
+        finally:
+            runner.model.train()
+
+    def _draw(self, runner: Any, dataset: Any, metrics: dict | None) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if not is_main_process() or not hasattr(model, 'explain'):
             return
-        dataset = runner.val_dataloader.dataset
         count = min(self.images, len(dataset))
         names = ('background', *dataset.metainfo['classes'])
         colors = class_colors(len(names))
