@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from weclip_sam.engine.config import load_config
-from weclip_sam.engine.preflight import find_foundation, full_check, quick_check
+from weclip_sam.engine.preflight import find_foundation, full_check, quick_check, require_sound
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,6 +144,49 @@ def test_data_root_option(name, tmp_path):
 def test_misspelt_parts_are_found_before_anything_is_read(key, value, near):
     config = load_config(ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py', {key: value})
     assert f"unknown type '{value}'. Did you mean '{near}'?" in quick_check(config).text()
+
+
+@pytest.mark.parametrize('check', [quick_check, full_check])
+@pytest.mark.parametrize(('place', 'name', 'message'), [
+    ('model', 'rfm_strat', "WeClip takes no argument 'rfm_strat'. Did you mean 'rfm_start'?"),
+    ('model.clip', 'bogus', "FrozenClip takes no argument 'bogus'. It takes: arch, checkpoint"),
+    ('model.decoder', 'dimm', "WeClipDecoder takes no argument 'dimm'. Did you mean 'dim'?"),
+    ('model.seeds.2', 'bogus', "Par takes no argument 'bogus'. It takes: "),
+    ('optim_wrapper.optimizer', 'type', "no optimizer is called 'bogus'."),
+    ('optim_wrapper.optimizer', 'lrr', "AdamW takes no argument 'lrr'. Did you mean 'lr'?")])
+def test_settings_that_nothing_takes_are_found(check, place, name, message):
+    config = load_config(ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py')
+    config = dict(model=config.model, optim_wrapper=config.optim_wrapper)
+    assert check(config).ok
+    node = config
+    for part in place.split('.'):
+        node = node[int(part) if part.isdigit() else part]
+    node[name] = 'bogus'
+    finding, = check(config).errors
+    assert (finding.check, finding.where) == ('config', place) and finding.message.startswith(message)
+
+
+@pytest.mark.parametrize('path', sorted(ROOT.glob('configs/*/*.py')), ids=lambda path: path.stem)
+def test_the_settings_of_all_configs_exist(path):
+    if path.parts[-2] not in ('_base_', 'compare'):
+        assert [f for f in quick_check(load_config(path)).findings if f.check == 'config'] == []
+
+
+@pytest.mark.parametrize('check', [quick_check, full_check])
+def test_a_bank_of_another_generator_is_found(check, tmp_path):
+    generator = dict(type='MaskGenerator', sam=dict(type='FrozenSam', arch='tiny', checkpoint='tiny'))
+    config = dict(custom_hooks=[dict(type='MaskBankHook', bank=str(tmp_path), generator=generator, dataset='mine')])
+    assert check(config).ok
+    MaskBank(tmp_path, MODELS.build(dict(generator)).fingerprint(), 'mine')
+    assert check(config).ok
+    config['custom_hooks'][0]['generator'] = dict(generator, points_per_side=5)
+    finding, = check(config).errors
+    assert (finding.check, finding.where) == ('mask bank', 'custom_hooks.0') and 'made for generator' in finding.message
+
+
+def test_a_run_that_cannot_start_says_so(tmp_path):
+    with pytest.raises(ValueError, match=r'^this config is not ready to run:(?s:.*)gone\.pt'):
+        require_sound(_model(arch='ViT-B-16-quickgelu', checkpoint=str(tmp_path / 'gone.pt')))
 
 
 @pytest.mark.parametrize(('key', 'value', 'message'), [

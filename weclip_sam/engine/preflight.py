@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import gc
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from mmengine.registry import Registry
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.parallel import Progress, no_progress
@@ -12,10 +15,12 @@ from weclip_sam.datasets.preflight import check_datasets, walk_config
 from weclip_sam.datasets.report import Report
 from weclip_sam.engine.checkpoint import safe_load
 from weclip_sam.engine.errors import explain
+from weclip_sam.engine.launch import _check_optimizer
 from weclip_sam.foundation.clip_weights import find_weights
 from weclip_sam.foundation.sam_weights import how_to_get
+from weclip_sam.mask_bank import HEADER, MaskBank
 from weclip_sam.models.backbones import find_backbone_weights
-from weclip_sam.registry import MODELS, SEED_STEPS
+from weclip_sam.registry import MODELS, OPTIMIZERS, SEED_STEPS
 
 BUILT_IN = ('random', 'tiny')
 
@@ -36,19 +41,57 @@ def quick_check(config: Mapping[str, Any]) -> Report:
             _find_checkpoint(node)
         except (ValueError, OSError) as error:
             report.add('error', 'checkpoint', place, str(error))
+    _check_banks(config, report, full=False)
     check_datasets(config, report, full=False, explain=explain)
     return report
 
 
 def _check_names(config: Mapping[str, Any], report: Report) -> None:
-    """The model and its seed steps must exist; building them would need every file."""
-    model = config.get('model') or {}
-    steps = [(f'model.seeds.{i}', SEED_STEPS, step) for i, step in enumerate(model.get('seeds') or ())]
-    for place, registry, node in [('model', MODELS, model), *steps]:
-        kind = node.get('type')
-        if isinstance(kind, str) and registry.get(kind) is None:
+    """Types and arguments of the model, its parts and steps, and the optimizer; building them would need every file."""
+    for place, node in walk_config(config.get('model') or {}, 'model'):
+        _check_node(place, SEED_STEPS if place.startswith('model.seeds.') else MODELS, node, report)
+    try:
+        _check_optimizer(config)
+    except ValueError as error:
+        report.add('error', 'config', 'optim_wrapper.optimizer', str(error))
+    else:
+        optimizer = (config.get('optim_wrapper') or {}).get('optimizer') or {}
+        _check_node('optim_wrapper.optimizer', OPTIMIZERS, optimizer, report)
+
+
+def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report: Report) -> None:
+    kind = node.get('type')
+    target = registry.get(kind) if isinstance(kind, str) else kind
+    if target is None:
+        if kind is not None:
             near = suggest_name(kind, sorted(registry.module_dict))
             report.add('error', 'config', place, f"unknown type '{kind}'.{near}")
+        return
+    known = inspect.signature(target).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    for name in sorted(set(node) - set(known) - {'type', '_scope_'}):
+        hint = suggest_name(name, known) or f' It takes: {", ".join(known) or "no settings besides its type"}.'
+        report.add('error', 'config', place, f"{target.__name__} takes no argument '{name}'.{hint}")
+
+
+def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
+    """Whether the masks that are there were made by the generator that the config names; large SAMs only if ``full``.
+    """
+    for place, node in walk_config(config):
+        generator = node.get('generator')
+        if node.get('type') != 'MaskBankHook' or not isinstance(generator, Mapping) or \
+                not (Path(node['bank']) / HEADER).is_file() or not report.ok or \
+                not full and (generator.get('sam') or {}).get('arch') != 'tiny':
+            continue
+        try:
+            MaskBank(node['bank'], MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+            report.add('error', 'mask bank', place, message)
+        gc.collect()
 
 
 def require_sound(config: Mapping[str, Any]) -> None:
@@ -59,7 +102,7 @@ def require_sound(config: Mapping[str, Any]) -> None:
     """
     report = quick_check(config)
     if not report.ok:
-        raise ValueError(f'the data of this config are not ready:\n{report.text()}')
+        raise ValueError(f'this config is not ready to run:\n{report.text()}')
 
 
 def full_check(config: Mapping[str, Any], workers: int | None = None, progress: Progress = no_progress) -> Report:
@@ -73,7 +116,10 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
     report = Report()
     _check_names(config, report)
     nodes = list(find_foundation(config))
+    wrong = {finding.where for finding in report.errors}
     for number, (place, node) in enumerate(nodes):
+        if place in wrong:
+            continue
         progress('checkpoints', number, len(nodes))
         try:
             MODELS.build(node)
@@ -88,6 +134,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
             safe_load(config['load_from'], kind='weights')
         except (ValueError, OSError) as error:
             report.add('error', 'checkpoint', 'load_from', str(error))
+    _check_banks(config, report, full=True)
     check_datasets(config, report, full=True, workers=workers, progress=progress, explain=explain)
     return report
 

@@ -27,7 +27,7 @@ def how_to_get(arch: Any, path: Path) -> str:
     """One sentence that says where the weights of ``arch`` come from; the command saves them as ``path``."""
     if isinstance(arch, str) and arch in PUBLISHED:
         name, size = PUBLISHED[arch]
-        target = path if path.suffix in ('.pth', '.pt') else path.with_name(name)  # the suffix decides how it is read
+        target = path if path.suffix in ('.pth', '.pt') else path.parent / name  # the suffix decides how it is read
         return (f'Get {name} ({size / 1e6:,.0f} MB) with: curl -L --create-dirs -o {shlex.quote(str(target))} '
                 f'{_SITE}/{name}')
     if arch == 'tiny':
@@ -108,7 +108,7 @@ def _describe(state: Mapping[str, Tensor]) -> str:
 
 def _beside(arch: Any, path: Path) -> str:
     """:func:`how_to_get` for a sound file of something else, which must not be written over."""
-    return how_to_get(arch, path.with_name(PUBLISHED[arch][0]) if isinstance(arch, str) and arch in PUBLISHED else path)
+    return how_to_get(arch, path.parent / PUBLISHED[arch][0] if isinstance(arch, str) and arch in PUBLISHED else path)
 
 
 def _check_architecture(state: Any, path: Path, arch: Any, card: SamCard) -> None:
