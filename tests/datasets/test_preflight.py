@@ -130,6 +130,7 @@ def test_of_many_classes_the_rarest_are_shown():
     report = Report(datasets=dict(train_dataloader=dict(images_of_class={f'c{i}': i for i in range(90)})))
     lines = report.text().splitlines()
     assert '  the 40 rarest of 90 classes: c0 0, c1 1, c2 2' in lines[1] and max(map(len, lines)) <= 110
+    assert not any(line.rstrip(',').split()[-1].startswith('c') for line in lines[1:-1])  # none ends before a number
     assert 'c39 39' in report.text() and 'c40 40' not in report.text()
 
 

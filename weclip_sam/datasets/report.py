@@ -87,5 +87,6 @@ def _class_line(counts: Mapping[str, int]) -> str:
     title, names = 'classes', sorted(counts, key=lambda name: -counts[name])
     if len(names) > MAX_NAMES:
         title, names = f'the {MAX_NAMES} rarest of {len(names)} classes', names[:-MAX_NAMES - 1:-1]
-    text = f'{title}: ' + ', '.join(f'{name} {counts[name]}' for name in names)
-    return textwrap.fill(text, 110, initial_indent='  ', subsequent_indent='    ', break_long_words=False)
+    items = (f'{name} {counts[name]}'.replace(' ', '\xa0') for name in names)  # lines break between classes only
+    return textwrap.fill(f'{title}: ' + ', '.join(items), 110, initial_indent='  ', subsequent_indent='    ',
+                         break_long_words=False, break_on_hyphens=False).replace('\xa0', ' ')
