@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES
-from weclip_sam.engine import ProgressReporter, friendly_errors, load_config
+from weclip_sam.engine import ProgressReporter, friendly_errors, load_config, prepare_work_dir
 from weclip_sam.engine.seed_eval import spread
 from weclip_sam.engine.splits import SPLITS, seed_images
 from weclip_sam.files import write_json
@@ -27,21 +27,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--templates', metavar='FILE', help='one template with {} a line (default: a built-in list and '
                                                             "the config's own)")
     parser.add_argument('--max-images', type=int, default=500, help='images with several classes (default: 500)')
-    parser.add_argument('--competitors', choices=COMPETITORS, default='present', help='who takes part in the softmax')
+    parser.add_argument('--competitors', choices=COMPETITORS, default='present',
+                        help="who takes part in the softmax: present = the image's classes and the background nouns; "
+                             "all = every class and the background nouns; present_foreground = the image's classes "
+                             'alone (default: %(default)s)')
     parser.add_argument('--json', metavar='FILE', help='write the table there, too')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
     return parser.parse_args(argv)
 
 
 def read_templates(path: str | None, own: list[str]) -> list[str]:
-    """Templates of a file, or the config's own and the built-in candidates."""
+    """Templates of a file, or the config's own and the built-in candidates; each has one ``{}``."""
     if path is None:
-        return [*own, *CANDIDATE_TEMPLATES]
-    if not Path(path).is_file():
+        templates, where = [*own, *CANDIDATE_TEMPLATES], 'model.templates of the config'
+    elif not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such list of templates')
-    templates = [line.strip() for line in Path(path).read_text(encoding='utf-8').splitlines() if line.strip()]
-    if not templates:
-        raise ValueError(f'{path}: holds no template; expected one with {{}} a line')
+    else:
+        lines = Path(path).read_text(encoding='utf-8').splitlines()
+        templates, where = [line.strip() for line in lines if line.strip()], path
+        if not templates:
+            raise ValueError(f'{path}: holds no template; expected one with {{}} a line')
+    for template in templates:
+        if template.count('{}') != 1:
+            raise ValueError(f"{where}: template '{template}' needs exactly one {{}} where the name of a class goes, "
+                             "for example 'a photo of a {}.'")
     return templates
 
 
@@ -51,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         config = load_config(args.config, args.cfg_options)
         if not config.model.get('clip'):
             raise ValueError(f'{args.config}: this model has no CLIP to ask')
+        if args.json:
+            prepare_work_dir(Path(args.json).absolute().parent)
         templates = read_templates(args.templates, list(config.model.get('templates') or []))
         dataset = DATASETS.build(seed_images(config, args.split))
         several = (dataset.image_labels.sum(1) >= 2).nonzero()[:, 0].tolist()
@@ -66,13 +77,13 @@ def main(argv: list[str] | None = None) -> None:
             bar.stop()
         rows = rank_templates(clip, embeddings, dataset.image_labels[chosen], dataset.metainfo, templates,
                               args.competitors)
-    print(f'{"sharpness":>10} {"score":>7}  template   ({len(chosen)} images with several classes; lowest is best)')
-    for row in rows:
-        print(f'{row["sharpness"]:10.4f} {row["mean_score"]:7.4f}  {row["template"]}')
-    print(f'use it: --cfg-options "model.templates=[\'{rows[0]["template"]}\']"')
-    if args.json:
-        write_json(args.json, dict(config=args.config, split=args.split, images=len(chosen),
-                                   competitors=args.competitors, templates=rows))
+        print(f'{"sharpness":>10} {"score":>7}  template   ({len(chosen)} images with several classes; lowest is best)')
+        for row in rows:
+            print(f'{row["sharpness"]:10.4f} {row["mean_score"]:7.4f}  {row["template"]}')
+        print(f'use it: --cfg-options "model.templates=[\'{rows[0]["template"]}\']"')
+        if args.json:
+            write_json(args.json, dict(config=args.config, split=args.split, images=len(chosen),
+                                       competitors=args.competitors, templates=rows))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """Sharpness and the ranking of templates, as a function and as a command."""
+import errno
 import importlib.util
 import json
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_ranking_reads_the_scores_that_gradcam_reads(clip):
     assert everyone[0]['mean_score'] < max(r['mean_score'] for r in rows)
 
 
-def test_the_tool_ranks_templates_on_ones_own_images(tmp_path, clip, capsys):
+def test_the_tool_ranks_templates_on_ones_own_images(tmp_path, clip, capsys, monkeypatch):
     spec = importlib.util.spec_from_file_location(
         'select_prompt_tool', Path(__file__).parents[2] / 'tools' / 'select_prompt.py')
     tool = importlib.util.module_from_spec(spec)
@@ -82,6 +83,23 @@ model = dict(type='SeedMaker', templates=['one {{}}'], seeds=[dict(type='GradCam
     (tmp_path / 'mine.txt').write_text('a {}\nmany {}\n')
     tool.main([str(config), '--templates', str(tmp_path / 'mine.txt')])
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+    def error_of(*more):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(config), *more])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    def read_only(path, value):
+        raise OSError(errno.EROFS, 'Read-only file system', path)
+
+    monkeypatch.setattr(tool, 'write_json', read_only)
+    assert 'far.json: cannot be written' in error_of('--json', str(tmp_path / 'far.json'))
+    (tmp_path / 'mine.txt').write_text('a {}\na photo\n')
+    monkeypatch.setattr(tool, 'localisation_embeddings', None)  # images are not touched from here on
+    assert "mine.txt: template 'a photo' needs exactly one {}" in error_of('--templates', str(tmp_path / 'mine.txt'))
+    assert "model.templates of the config: template 'one'" in error_of('--cfg-options', "model.templates=['one']")
+    assert 'a file of that name is in the way' in error_of('--json', str(tmp_path / 'mine.txt' / 'out.json'))
     (root / 'labels.csv').write_text('image,classes\n0.png,cat\n1.png,dog\n')
     with pytest.raises(SystemExit) as stop:
         tool.main([str(config)])
