@@ -46,7 +46,8 @@ def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
     ``a.png``), and those that still do are numbered.
 
     Raises:
-        ValueError: a path that does not exist, or a folder without images.
+        FileNotFoundError: a path that does not exist.
+        ValueError: a folder without images.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
@@ -57,7 +58,9 @@ def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
                 raise ValueError(f'{path}: no image in this folder (looked for {", ".join(sorted(SUFFIXES))})')
             for file in files:
                 found.setdefault(file, file.relative_to(path))
-        else:  # a file that is missing or no image is recorded with its reason, like any other failure
+        elif not path.exists():
+            raise FileNotFoundError(f'{argument}: no such image or folder of images')
+        else:  # a file that is no image is recorded with its reason, like any other failure
             found.setdefault(path, Path(path.name))
     plain = Counter(str(relative.with_suffix('')) for relative in found.values())
     taken: Counter[str] = Counter()
@@ -69,6 +72,19 @@ def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
         taken[name] += 1
         named.append((file, name if taken[name] == 1 else f'{name}_{taken[name]}'))
     return named
+
+
+def check_apart(arguments: list[str], out: str) -> None:
+    """Raise ValueError where a run would overwrite its images, or the next one take its outputs for images."""
+    target = Path(out).expanduser().resolve()
+    for argument in arguments:
+        path = Path(argument).resolve()
+        if path.is_dir() and target.is_relative_to(path):
+            raise ValueError(f'--out {out}: lies in the image folder {argument}, so the next run would segment these '
+                             'outputs; give a folder outside of it')
+        if any(path.is_relative_to(target / kind) for kind in ('labels', 'overlays')):
+            raise ValueError(f'--out {out}: {argument} lies where the outputs go and would be overwritten; give '
+                             'another folder')
 
 
 def write(result: SegmentationResult, out: Path, name: str, overlay: bool) -> dict[str, Any]:
@@ -87,6 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with friendly_errors():
         images = list_images(args.images)
+        check_apart(args.images, args.out)
         out = Path(prepare_work_dir(args.out))
         segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
                               multi_scale=args.tta, crf=args.crf)

@@ -64,11 +64,28 @@ def test_success_and_options(tool, trained_run, tmp_path):
 def test_it_does_not_start_on_nothing(tool, trained_run, tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
     for arguments, text in ([[str(trained_run / 'iter_2.pth'), str(tmp_path / 'empty')], 'no image in this folder'],
-                            [[str(trained_run / 'iter_9.pth'), str(tmp_path)], 'no such']):
-        picture(tmp_path / 'y.png')
+                            [[str(trained_run / 'iter_2.pth'), str(tmp_path / 'nowhere')],
+                             'nowhere: no such image or folder'],
+                            [[str(trained_run / 'iter_9.pth'), str(tmp_path / 'photos')], 'no such']):
+        picture(tmp_path / 'photos' / 'y.png')
         with pytest.raises(SystemExit) as stop:
             tool.main([*arguments, '--out', str(tmp_path / 'out')])
         assert stop.value.code == 2 and text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('images, out, text', [
+    ('photos', 'photos', 'lies in the image folder'), ('photos', 'photos/sub/out', 'lies in the image folder'),
+    ('out/overlays', 'out', 'would be overwritten'), ('out/labels/a.png', 'out', 'would be overwritten')])
+def test_outputs_stay_apart_from_images(tool, tmp_path, monkeypatch, capsys, images, out, text):
+    for name in ('photos/a.png', 'out/overlays/a.png', 'out/labels/a.png'):
+        picture(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(SystemExit) as stop:
+        tool.main(['none.pth', images, '--out', out])
+    assert stop.value.code == 2 and text in capsys.readouterr().err and sorted(tmp_path.rglob('*')) == before
+    tool.check_apart(['photos', 'photos/a.png'], 'photos_out')
+    tool.check_apart(['photos/a.png'], 'photos')  # a file by name is found no second time
 
 
 def test_outputs_never_share_a_name(tool, tmp_path):
