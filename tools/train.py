@@ -22,6 +22,7 @@ from weclip_sam.engine import (
 from weclip_sam.engine.config import use_amp, use_randomness
 from weclip_sam.engine.launch import LAUNCHERS
 from weclip_sam.engine.preflight import require_sound
+from weclip_sam.engine.restore import changed_settings
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -69,6 +70,9 @@ def main(argv: list[str] | None = None) -> None:
         if args.resume:
             runner.logger.info(f'Resuming from {resumed}' if resumed else
                                f'Nothing to resume in {config.work_dir}: starting from the beginning')
+        if resumed and (changed := changed_settings(resumed, runner.cfg)):
+            runner.logger.warning('The run goes on with other settings than it began with: ' + '; '.join(changed[:8])
+                                  + ('' if len(changed) <= 8 else f' and {len(changed) - 8} more'))
         runner.train()
 
 

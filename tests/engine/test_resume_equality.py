@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from weclip_sam.engine import CurriculumHook, rng_state, safe_load, set_rng_state
+from weclip_sam.engine.restore import changed_settings
 
 
 def final_state(runner):
@@ -32,6 +33,17 @@ def test_resumed_run_is_bit_equal(run_toy, tmp_path, stop):
     ends = [safe_load(tmp_path / name / 'iter_12.pth') for name in ('whole', 'cut')]
     for key, value in ends[0]['optimizer']['state'][0].items():
         assert torch.equal(value, ends[1]['optimizer']['state'][0][key]), key
+
+
+def test_other_settings_than_the_checkpoint_s_are_named(run_toy, tmp_path):
+    runner = run_toy(work_dir='whole')
+    checkpoint = tmp_path / 'whole' / 'iter_12.pth'
+    assert changed_settings(checkpoint, runner.cfg) == []
+    runner.cfg.optim_wrapper.optimizer.lr = 0.5
+    runner.cfg.model.extra = ('a', 'b')
+    lr, first, second = sorted(changed_settings(checkpoint, runner.cfg), key=lambda line: 'model' in line)
+    assert lr.startswith('optim_wrapper.optimizer.lr: ') and lr.endswith(' -> 0.5')
+    assert first == 'model.extra.0: not set -> a' and second == 'model.extra.1: not set -> b'
 
 
 def test_the_same_command_twice_gives_the_same_numbers(run_toy):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +142,30 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
     model.load_state_dict(content['state_dict'], strict=False)
     return model.eval(), settings, meta
 
+
+
+def changed_settings(path: str | os.PathLike, config: Config) -> list[str]:
+    """What ``config`` says otherwise than the config a checkpoint was trained with, as ``key: before -> now``.
+
+    Only settings that change what is learnt: model, training data, optimizer, schedules, length and seed. Empty if
+    the checkpoint does not say how it was trained.
+    """
+    try:
+        before = checkpoint_config(path, safe_load(path, kind='training'))
+    except ValueError:
+        return []
+    keys = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'randomness')
+    old, new = ({name: value for key in keys for name, value in _leaves(settings.get(key), key)}
+                for settings in (before, config))
+    none = object()
+    return [f'{name}: {old.get(name, "not set")} -> {new.get(name, "not set")}' for name in sorted({*old, *new})
+            if old.get(name, none) != new.get(name, none)]
+
+
+def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values; an empty container counts as a value."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    if not items:
+        yield name, node
+    for key, value in items:
+        yield from _leaves(value, f'{name}.{key}')
