@@ -407,6 +407,14 @@ def test_masks_are_made_once_and_improve_anybodys_labels(photos, tmp_path, capsy
     assert (summary['made'], summary['found'], summary['in_bank'], summary['dataset']) == (1, 7, 8, 'photos')
     assert run_tool('make_seeds', merging, '--out', tmp_path / 'sepl') == 2
     assert 'give their folder with --labels' in capsys.readouterr().err
+    (tmp_path / 'empty').mkdir()
+    waiting = tmp_path / 'waiting_config.py'
+    for where, message in ((tmp_path / 'gone', 'no such folder'), (tmp_path / 'empty', 'holds no label PNG')):
+        waiting.write_text(f'{merging.read_text()}\ninput_labels = {str(where)!r}\n')
+        for given in ([merging, '--labels', where], [waiting]):
+            assert run_tool('make_seeds', *given, '--out', tmp_path / 'sepl') == 2
+            error = capsys.readouterr().err
+            assert f'{where}: {message}' in error and 'make the labels first with tools/make_seeds.py' in error
     (start / 'p3.png').unlink()
     assert run_tool('make_seeds', merging, '--out', tmp_path / 'sepl', '--labels', start) == 1
     summary = summary_of(tmp_path / 'sepl')

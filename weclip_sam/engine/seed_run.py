@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
-from weclip_sam.datasets.packing import LoadMasks
+from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.predictions import label_path
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
@@ -42,6 +42,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
     """
     began = time.monotonic()
     dataset = DATASETS.build(_images(config, split, labels))
+    _check_labels(dataset)
     # Opened now: says at once, not once an image, that there is no bank, or one of other images.
     banks = [step.open() for step in dataset.pipeline if isinstance(step, LoadMasks)]
     model = _build_model(config, dataset).to(device).eval()
@@ -96,10 +97,17 @@ def _images(config: Config, split: str, labels: str | None) -> dict[str, Any]:
                              "mask_bank='DIR' or model.mask_generator")
     if labels is None and config.get('input_labels'):
         labels = config.input_labels.format(split=split)
-    if labels is not None and not Path(labels).is_dir():
-        raise FileNotFoundError(f'{labels}: no such folder of label PNGs to start from; make them first (input_labels '
-                                'of the config, or --labels)')
     return seed_images(config, split, labels, masks, masks_needed=not live)
+
+
+def _check_labels(dataset: Any) -> None:
+    """Say once, not once an image, that there are no labels to start from."""
+    for step in dataset.pipeline:
+        if isinstance(step, LoadPixelLabels) and not any(
+                label_path(step.folder, image_id).is_file() for image_id in dataset.image_ids):
+            what = 'holds no label PNG of these images' if step.folder.is_dir() else 'no such folder of label PNGs'
+            raise FileNotFoundError(f'{step.folder}: {what} to start from; make the labels first with '
+                                    'tools/make_seeds.py configs/clip_es/..., or give --labels DIR')
 
 
 def dataset_card(config: Config, split: str, labels: str | None) -> list[Any]:
@@ -130,7 +138,7 @@ def _build_model(config: Config, dataset: Any) -> Any:
     keys = ('classes', 'prompt_names', 'background_nouns')
     settings.setdefault('vocabulary', {key: list(dataset.metainfo[key]) for key in keys})
     model = MODELS.build(settings)
-    if model.starts_from_labels and not any(type(t).__name__ in ('LoadPixelLabels',) for t in dataset.pipeline):
+    if model.starts_from_labels and not any(isinstance(t, LoadPixelLabels) for t in dataset.pipeline):
         raise ValueError('this pipeline improves labels that are there: give their folder with --labels')
     return model
 
