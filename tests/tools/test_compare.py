@@ -297,7 +297,8 @@ def test_the_tool_reports_and_its_exit_code_tells(experiment_file, tools, tmp_pa
     with pytest.raises(SystemExit) as stop:
         tool.main([str(experiment_file), '--run', '--no-pictures', '--seeds', '1'])
     out = capsys.readouterr().out
-    assert stop.value.code == 1 and 'not complete: Two-stage, seed 0: second failed or was stopped' in out
+    assert stop.value.code == 1 and out.count('Two-stage, seed 0: second failed or was stopped') == 1
+    assert out.count('not complete: ') == 1
     assert '| Ours |' in out and 'Swin-L' not in out
     files = [tmp_path / 'runs' / f'report.{kind}' for kind in ('html', 'md', 'json')]
     assert all(file.is_file() for file in files)
@@ -355,6 +356,12 @@ def test_the_shipped_comparisons_are_ready_to_run(name, seeds, methods, monkeypa
     assert {what for what, _ in terms} == {'training images', 'evaluated images', 'frozen CLIP (where used)',
                                            'frozen SAM (where used)'}
     assert all(len(set(values.values())) == 1 for _, values in terms)
+
+
+@pytest.mark.parametrize('path', ['weclip/weclip_tiny_400_shapes.py', 'sepl/sepl_tiny_free_shapes.py'])
+def test_a_config_is_no_experiment(path):
+    with pytest.raises(ValueError, match=r'no experiment file.*expected one of configs/compare/\*\.py'):
+        load_experiment(ROOT / 'configs' / path)
 
 
 def test_missing_files_and_pictures_are_named(experiment_file, tools, tmp_path):

@@ -134,7 +134,8 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a key, tool, test or stage that does not exist (with the nearest name), or a stage named twice.
+        ValueError: a config of another kind, a key, tool, test or stage that does not exist (with the nearest name), or
+            a stage named twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -144,6 +145,9 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
         given = Config.fromfile(str(path)).to_dict()
     except (SyntaxError, NameError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'{path}: {type(error).__name__}: {error}') from None
+    if 'methods' not in given and ('model' in given or not _EXPERIMENT_KEYS & given.keys()):
+        raise ValueError(f'{path}: this is no experiment file (it has no methods); expected one of '
+                         'configs/compare/*.py, or a file of your own like them')
     _check_keys(given, _EXPERIMENT_KEYS, f'{path}')
     if not given.get('methods'):
         raise ValueError(f'{path}: names no methods')
