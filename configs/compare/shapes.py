@@ -53,6 +53,12 @@ terms = [
     'The same frozen tiny CLIP, and the same tiny SAM with one bank of masks, wherever they are used.',
     'Two-stage methods that share labels read the very same label files.',
     'Every figure is of the last checkpoint; none is chosen by its score on val.']
+_tune = "shapes 'tune' (scenes that are neither train nor val)"
 tuning = [
-    dict(what='encoder blocks and box threshold of the affinities, SAMS background, mask generator',
-         where="shapes 'tune' (scenes that are neither train nor val)", how='a few values each, labels scored on tune')]
+    dict(what='affinity block 2 and its box threshold (all methods), background of the votes, thinning and blend',
+         where=_tune, how='a few values each, labels scored on tune'),
+    dict(what='test scales 1 and 1.5 (all methods)', where=_tune, how='three pairs, the main job scored on tune'),
+    dict(what="FMA-WSSS's segment prompts: learning rate, iterations, weight of the activation loss, start",
+         where=_tune, how='a few values each, fine seeds scored on tune'),
+    dict(what="mask generator of the tiny SAM", where="SAM's own held-out scenes", how='a few values each'),
+    dict(what='decoder: 256 channels as published; 128 were compared with it on val once', where='val', how='one pair')]
