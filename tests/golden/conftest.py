@@ -16,20 +16,32 @@ from weclip_sam.foundation import FrozenClip
 
 BLOCK = re.compile(r'sd/visual\.transformer\.resblocks\.(\d+)\.')
 
-_spec = importlib.util.spec_from_file_location('suite_conftest', Path(__file__).parents[1] / 'conftest.py')
-_suite = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_suite)
+
+def _module(path: Path):
+    spec = importlib.util.spec_from_file_location(f'golden_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_suite = _module(Path(__file__).parents[1] / 'conftest.py')
+KEEP = _module(Path(__file__).with_name('make_subset.py')).KEEP
 
 
 class Arrays(Mapping):
-    """An .npz as a mapping from names to tensors (strings stay numpy). A test that needs an array which a subset of the
-    fixtures leaves out is skipped."""
+    """An .npz as a mapping from names to tensors (strings stay numpy).
+
+    A test that needs an array which the subset leaves out (``make_subset.py``) is skipped; any other missing name is an
+    error.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.file = path, np.load(path, allow_pickle=False)
 
     def __getitem__(self, key: str) -> torch.Tensor | np.ndarray:
         if key not in self.file:
+            if self.path.stem not in KEEP or KEEP[self.path.stem].fullmatch(key):
+                raise KeyError(f'{self.path} has no {key}')
             pytest.skip(f'{self.path} leaves out {key}')
         value = np.asarray(self.file[key])
         return value if value.dtype.kind == 'U' else torch.from_numpy(value.copy())
