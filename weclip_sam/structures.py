@@ -122,10 +122,12 @@ class MaskSet:
 
     @property
     def size(self) -> tuple[int, int]:
+        """(height, width) of the masks."""
         return self.masks.shape[1], self.masks.shape[2]
 
     @classmethod
     def empty(cls, height: int, width: int, device: torch.device | str = 'cpu') -> MaskSet:
+        """No masks, of an image of this size."""
         none = torch.zeros(0, device=device)
         return cls(torch.zeros(0, height, width, dtype=torch.bool, device=device), none.long(), none, none, none.long())
 

@@ -54,6 +54,7 @@ class Preparation:
 
     @property
     def ok(self) -> bool:
+        """Whether nothing is missing and nothing failed."""
         return not self.missing and not self.failed
 
     def text(self) -> str:

@@ -47,10 +47,12 @@ class Report:
 
     @property
     def errors(self) -> list[Finding]:
+        """The findings that keep a run from starting."""
         return [finding for finding in self.findings if finding.level == 'error']
 
     @property
     def ok(self) -> bool:
+        """Whether there is no such finding."""
         return not self.errors
 
     def text(self, limit: int = 10) -> str:

@@ -118,6 +118,7 @@ class Pen:
         return number
 
     def draw(self, polygon: Points, colour: Colour, part: int, rough: float = 0.012, **texture: object) -> None:
+        """Paint a polygon that belongs to a part; what is painted later covers it."""
         polygon = wobble(polygon, self.canvas.rng, rough) if rough else polygon
         self.canvas.paint(polygon @ self.matrix.T * self.scale + self.centre, colour, part, **texture)
 
@@ -225,6 +226,7 @@ def draw_vehicle(pen: Pen, kind: str, rng: np.random.Generator) -> str:
 
 
 def draw_bird(pen: Pen, kind: str, rng: np.random.Generator) -> str:
+    """Draw one; returns the name of its colour."""
     name = sorted(PAINT)[rng.integers(len(PAINT))]
     plumage = _vary(PAINT[name], rng)
     body = pen.part('body')
@@ -243,6 +245,7 @@ def draw_bird(pen: Pen, kind: str, rng: np.random.Generator) -> str:
 
 
 def draw_boat(pen: Pen, kind: str, rng: np.random.Generator) -> str:
+    """Draw one; returns the name of its colour."""
     name = sorted(PAINT)[rng.integers(len(PAINT))]
     paint = _vary(PAINT[name], rng)
     body, length = pen.part('body'), rng.uniform(0.55, 0.72)
@@ -257,6 +260,7 @@ def draw_boat(pen: Pen, kind: str, rng: np.random.Generator) -> str:
 
 
 def draw_person(pen: Pen, kind: str, rng: np.random.Generator) -> str:
+    """Draw one; returns the name of its colour."""
     name = sorted(PAINT)[rng.integers(len(PAINT))]
     shirt, trousers = _vary(PAINT[name], rng), _vary(FUR[sorted(FUR)[rng.integers(len(FUR))]], rng)
     skin = SKIN[rng.integers(len(SKIN))]

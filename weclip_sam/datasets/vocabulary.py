@@ -108,6 +108,7 @@ class Vocabulary:
 
     @property
     def num_classes(self) -> int:
+        """Without the background."""
         return len(self.classes)
 
     def index(self, name: str, source: str) -> int:

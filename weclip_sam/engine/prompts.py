@@ -32,6 +32,7 @@ class SavePromptsHook(Hook):
 
     @master_only
     def after_train(self, runner: Any) -> None:
+        """Write the prompts into the work dir (main process)."""
         path = Path(runner.work_dir) / self.name
         unwrapped(runner.model).save_prompts(path)
         runner.logger.info(f'Learnt prompts are in {path}')

@@ -81,6 +81,7 @@ class FrozenSam(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.sam.pixel_mean.device
 
     @property

@@ -86,6 +86,7 @@ class SamCard:
             raise ValueError(f'{source}: missing entries {missing} ({error})') from error
 
     def to_dict(self) -> dict[str, Any]:
+        """As it stands in a JSON card."""
         return {**asdict(self), 'global_attn_indexes': list(self.global_attn_indexes)}
 
     def resized(self, image_size: int | None) -> SamCard:

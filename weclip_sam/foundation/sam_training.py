@@ -32,6 +32,7 @@ class PromptBatch:
     offsets: Tensor
 
     def to(self, device: torch.device | str) -> PromptBatch:
+        """The same batch on another device."""
         return PromptBatch(*(value.to(device) for value in vars(self).values()))
 
 
@@ -49,6 +50,7 @@ class DenseHead(nn.Module):
         self.read = nn.Conv2d(prompt_dim, (self.KINDS + 2) * 16, 1)
 
     def forward(self, embeddings: Tensor) -> Tensor:
+        """Image embeddings B D h w to B K 4h 4w."""
         return F.pixel_shuffle(self.read(embeddings), 4)
 
 

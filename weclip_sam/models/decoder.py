@@ -44,6 +44,7 @@ class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), CLIP's activation."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x * sigmoid(1.702 x)``, of any shape."""
         return x * torch.sigmoid(1.702 * x)
 
 
