@@ -3,6 +3,7 @@ import errno
 import importlib.util
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -177,13 +178,16 @@ def test_a_work_dir_that_is_read_only_is_said_before_anything_starts(tmp_path, m
 def test_signals_end_a_run_with_a_hint_and_their_exit_code(capsys, number, code):
     before = signal.getsignal(signal.SIGTERM)
     closed = []
-    with pytest.raises(SystemExit) as stopped, friendly_errors(on_stop=lambda: 'Go on with: --resume'):
-        try:
-            os.kill(os.getpid(), number)
-            while True:
-                pass
-        finally:
-            closed.append(True)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(SystemExit) as stopped, friendly_errors(on_stop=lambda: 'Go on with: --resume'):
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(30)
+            finally:
+                closed.append(True)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert stopped.value.code == code and closed
     assert capsys.readouterr().err == 'stopped. Go on with: --resume\n'
     assert signal.getsignal(signal.SIGTERM) is before
