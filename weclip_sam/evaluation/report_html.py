@@ -163,7 +163,7 @@ def _pictures(comparison: Comparison) -> str:
     if not groups:
         return ''
     panels = max(len(row.panels) for rows in comparison.pictures.values() for row in rows)
-    tall = min(max(1220 // panels - 10, 84), 170)  # all in one line of a wide window, as large as that allows
+    tall = min(max(1160 // panels - 10, 84), 170)  # all in one line of a wide window, as large as that allows
     legend = ''.join(f'<span><i style="background:{escape(color)}"></i>{escape(name)}</span>'
                      for name, color in comparison.legend)
     return _section('Pictures', '<p class="faint">Image, ground truth and the predictions of the first seed at a '
