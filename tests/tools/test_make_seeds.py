@@ -355,6 +355,51 @@ def test_a_corrected_label_makes_the_seed_of_that_image_anew(photos, tmp_path, c
     assert run_tool('make_seeds', config, '--out', out, '--scores') == 0 and summary_of(out)['found'] == 8
 
 
+@pytest.fixture
+def merging(photos, tmp_path):
+    """A config that merges anybody's labels with SAM masks that are there, and a folder of such labels."""
+    root, config = photos
+    assert run_tool('make_masks', config) == 0
+    text = config.read_text()
+    path, start = tmp_path / 'sepl_config.py', tmp_path / 'start'
+    path.write_text(text[:text.index('model = dict(')] + "model = dict(type='SeedMaker', seeds=["
+                    "dict(type='SeplMerge')])")
+    for i in range(8):
+        write_labels(start / f'p{i}.png', np.full((35 + i, 41 - i), i % 4))
+    return path, start
+
+
+def test_a_replaced_input_makes_the_seed_of_that_image_anew(merging, tmp_path, capsys):
+    config, start = merging
+    out, arguments = tmp_path / 'out', ['--labels', start, '--out', tmp_path / 'out']
+    assert run_tool('make_seeds', config, *arguments) == 0
+    before = files_of(out)
+    write_labels(start / 'p0.png', np.full((35, 41), 3))
+    write_labels(start / 'p2.png', np.full((37, 39), 1))
+    (out / 'p5.png').unlink()
+    capsys.readouterr()
+    assert run_tool('make_seeds', config, *arguments) == 0
+    assert (summary_of(out)['made'], summary_of(out)['found']) == (3, 5)
+    assert 'the labels to start from of 2 images, for example p0,' in capsys.readouterr().out
+    changed = {name for name, content in files_of(out).items() if content != before[name]}
+    assert changed == {'p0.png', 'p2.png'} and set(np.unique(read_labels(out / 'p2.png'))) <= {0, 1}
+    assert run_tool('make_seeds', config, *arguments) == 0 and summary_of(out)['found'] == 8
+    (start / 'p1.png').unlink()  # what is gone says nothing against what was made of it
+    assert run_tool('make_seeds', config, *arguments) == 0 and summary_of(out)['found'] == 8
+
+
+def test_labels_made_before_their_inputs_were_kept_are_believed(merging, tmp_path):
+    config, start = merging
+    out, arguments = tmp_path / 'out', ['--labels', start, '--out', tmp_path / 'out']
+    run_tool('make_seeds', config, *arguments)
+    header = json.loads((out / 'seeds.json').read_text())
+    assert sorted(header.pop('input_labels')) == [f'p{i}' for i in range(8)]
+    (out / 'seeds.json').write_text(json.dumps(header))
+    assert run_tool('make_seeds', config, *arguments) == 0 and summary_of(out)['found'] == 8
+    write_labels(start / 'p6.png', np.zeros((41, 35), int))
+    assert run_tool('make_seeds', config, *arguments) == 0 and summary_of(out)['made'] == 1  # known from now on
+
+
 def test_images_made_in_memory_have_no_place(tmp_path, monkeypatch):
     from weclip_sam.registry import READERS
     scenes = READERS.build(dict(type='ShapesReader', num_images=2))
@@ -362,7 +407,7 @@ def test_images_made_in_memory_have_no_place(tmp_path, monkeypatch):
     monkeypatch.setattr('weclip_sam.datasets.shapes_reader.DATA_SET_SCENES', dict(scale=(0.5, 1.0)))
     assert place.startswith('procedural scenes ') and scenes.image_folder != place
     claim_folder(tmp_path, dict(fingerprint='f'))  # as before places were kept
-    assert claim_folder(tmp_path, dict(fingerprint='f', image_folder=None)) == []
+    assert claim_folder(tmp_path, dict(fingerprint='f', image_folder=None)) == {}
     with pytest.raises(ValueError, match='no known place'):
         claim_folder(tmp_path, dict(fingerprint='f', image_folder='/a'))
 

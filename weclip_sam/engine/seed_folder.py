@@ -19,9 +19,12 @@ from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, SeedState, for
 
 HEADER = 'seeds.json'
 FORMAT = 'weclip_sam seeds 1'
+# What the header keeps of every image, and what to call it.
+_KEPT = dict(image_labels='classes', input_labels='labels to start from')
 
 
-def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[str, str] | None = None) -> list[str]:
+def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[str, str] | None = None,
+                 inputs: Mapping[str, str] | None = None) -> dict[str, list[str]]:
     """Write ``seeds.json``, which says what the labels of a folder were made of, or compare with the one that is there.
 
     Args:
@@ -30,20 +33,21 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
             added; the rest tells people.
         names: by image id, the classes named for it, as one text. They are kept, and where they are not those that a
             label was made with, the label and its scores are removed.
+        inputs: by image id, a digest of the label it starts from; treated likewise.
 
     Returns:
-        The images whose classes have changed, sorted.
+        By what has changed (``'classes'``, ``'labels to start from'``) the images concerned, sorted; empty if nothing.
 
     Raises:
         ValueError: the folder holds labels of other settings or other images, or label PNGs of unknown origin.
     """
     path = Path(out) / HEADER
+    now = {key: dict(given) for key, given in zip(_KEPT, (names, inputs), strict=True) if given is not None}
     if path.is_file():
         try:
             there = json.loads(path.read_text(encoding='utf-8'))
             found = there['fingerprint'] if there['format'] == FORMAT else None
-            known = there.get('image_labels')
-            known = None if known is None else dict(known)
+            known = {key: dict(there[key]) for key in _KEPT if there.get(key) is not None}
         except (ValueError, KeyError, TypeError, RecursionError):
             raise ValueError(f'{path}: not the header of a seed folder; choose another --out') from None
         if found != card['fingerprint']:
@@ -57,24 +61,29 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
                              'images may have the same names: choose another --out, or add --overwrite to make them '
                              'all anew. If they are the same images, moved, write '
                              f'"image_folder": {json.dumps(folder)} into {path}')
-        return _forget_changed(path, there, known, names)
+        return _forget_changed(path, there, known, now)
     if any(Path(out).glob('*.png')):
         raise ValueError(f'{out} holds label PNGs but no {HEADER}, so nobody knows what made them; choose another '
                          '--out, or add --overwrite to make them all anew')
-    write_json(path, dict(format=FORMAT, **card, **({} if names is None else dict(image_labels=names))))
-    return []
+    write_json(path, dict(format=FORMAT, **card, **now))
+    return {}
 
 
-def _forget_changed(path: Path, header: dict[str, Any], known: dict[str, Any] | None,
-                    names: Mapping[str, str] | None) -> list[str]:
-    """Remove labels that were made with other classes than now named, and only then say so in the header."""
-    now = dict(names or {})
-    before = now if known is None else known  # a header of before they were kept: its labels are believed
-    stale = [image_id for image_id, classes in now.items() if before.get(image_id) != classes]
-    _remove_labels(path.parent, stale)
-    if names is not None and (stale or known is None):
-        write_json(path, dict(header, image_labels={**before, **now}))
-    return sorted(image_id for image_id in stale if image_id in before)
+def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict[str, str]],
+                    now: Mapping[str, dict[str, str]]) -> dict[str, list[str]]:
+    """Remove labels that were made of something else than is there now, and only then say so in the header."""
+    changed, kept = {}, {}
+    for key, values in now.items():
+        before = known.get(key, values)  # a header of before they were kept: its labels are believed
+        stale = [image_id for image_id, value in values.items() if before.get(image_id) != value]
+        _remove_labels(path.parent, stale)
+        if stale or key not in known:
+            kept[key] = {**before, **values}
+        if others := sorted(image_id for image_id in stale if image_id in before):
+            changed[_KEPT[key]] = others
+    if kept:
+        write_json(path, {**header, **kept})
+    return changed
 
 
 def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,8 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
     if is_main_process():
         if overwrite:
             clear_folder(out, dataset.image_ids)
-        changed = claim_folder(out, card, _names(dataset))
-        if changed:
-            print(f'{out}: the classes of {len(changed)} images, for example {changed[0]}, are others than when their '
+        for what, changed in claim_folder(out, card, _names(dataset), _inputs(dataset)).items():
+            print(f'{out}: the {what} of {len(changed)} images, for example {changed[0]}, are others than when their '
                   'labels were made; these are made anew')
         _remove_what_kills_left(out, dataset.image_ids)
     barrier()
@@ -128,6 +128,19 @@ def _names(dataset: Any) -> dict[str, str] | None:
         return None
     classes = dataset.metainfo['classes']
     return {record.image_id: ';'.join(classes[i] for i in record.classes) for record in dataset.records}
+
+
+def _inputs(dataset: Any) -> dict[str, str] | None:
+    """A digest of the label PNG that each image starts from: nobody knows what made it, and it may be replaced."""
+    folders = [step.folder for step in dataset.pipeline if isinstance(step, LoadPixelLabels)]
+    if not folders:
+        return None
+    digests = {}
+    for image_id in dataset.image_ids:
+        with suppress(OSError):  # missing: making the label will say so
+            content = label_path(folders[0], image_id).read_bytes()
+            digests[image_id] = hashlib.blake2b(content, digest_size=8).hexdigest()
+    return digests
 
 
 def _build_model(config: Config, dataset: Any) -> Any:
