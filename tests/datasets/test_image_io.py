@@ -104,6 +104,40 @@ def test_no_image_is_named(tmp_path, content):
         read_image(tmp_path / 'a.jpg')
 
 
+EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n'
+
+
+@pytest.mark.parametrize('read', [read_image, image_size, read_labels])
+def test_a_photo_that_is_a_program_starts_nothing(tmp_path, monkeypatch, read):
+    (tmp_path / 'photo.jpg').write_bytes(EPS)
+    started = []
+    monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', lambda *args, **kwargs: started.append(args))
+    with pytest.raises(ImageReadError, match='photo.jpg: not a readable image; expected .*PNG.*: convert or replace'):
+        read(tmp_path / 'photo.jpg')
+    assert not started
+
+
+@pytest.mark.parametrize('kind', ['ICO', 'TGA', 'PCX', 'ICNS', 'DDS', 'PDF'])
+def test_other_formats_are_refused_whatever_their_name(tmp_path, kind):
+    Image.new('RGB', (32, 32)).save(tmp_path / 'a.png', kind)
+    with pytest.raises(ImageReadError, match='a.png: not a readable image; expected JPEG, PNG, .*PPM'):
+        read_image(tmp_path / 'a.png')
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'MPO', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM', 'JPEG2000'])
+def test_formats_of_photographs_are_read_whatever_their_name(tmp_path, kind):
+    more = dict(save_all=True, append_images=[Image.new('RGB', (9, 5))]) if kind == 'MPO' else {}
+    Image.new('RGB', (9, 5), 'white').save(tmp_path / 'photo', kind, **more)
+    assert read_image(tmp_path / 'photo').getextrema() == ((255, 255),) * 3 and image_size(tmp_path / 'photo') == (5, 9)
+
+
+@pytest.mark.parametrize('kind', ['TIFF', 'BMP', 'JPEG'])
+def test_labels_are_png_alone(tmp_path, kind):
+    Image.new('L', (4, 4)).save(tmp_path / 'a.png', kind)
+    with pytest.raises(ImageReadError, match=r'a.png: not a readable image; expected PNG \(by content'):
+        read_labels(tmp_path / 'a.png')
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(ImageReadError, match='gone.jpg: no such file'):
         read_image(tmp_path / 'gone.jpg')

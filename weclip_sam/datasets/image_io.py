@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from weclip_sam.datasets.vocabulary import voc_palette
 from weclip_sam.files import atomic_open
 from weclip_sam.structures import IGNORE_LABEL
 
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000: larger files are taken for decompression bombs
+# What is decoded at all, whatever a file is called: Pillow also knows EPS, which it hands to Ghostscript, a program.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM', 'JPEG2000')  # MPO is opened as JPEG
 
 
 class ImageReadError(ValueError):
@@ -21,12 +23,13 @@ class ImageReadError(ValueError):
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[Image.Image]:
+def _opened(path: str | os.PathLike[str], max_pixels: int,
+            formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     """Open an image by its header only; any failure, here or in the block, becomes an ImageReadError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow warns about sizes and broken metadata; the size is checked below
-            with Image.open(path) as image:
+            with Image.open(path, formats=formats) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise ImageReadError(f'{path}: {width} x {height} pixels are more than max_pixels={max_pixels}; '
@@ -36,6 +39,9 @@ def _opened(path: str | os.PathLike[str], max_pixels: int) -> Iterator[Image.Ima
         raise
     except FileNotFoundError:
         raise ImageReadError(f'{path}: no such file') from None
+    except UnidentifiedImageError:
+        raise ImageReadError(f'{path}: not a readable image; expected {", ".join(formats)} (by content, not by name): '
+                             'convert or replace it') from None
     except Image.DecompressionBombError:
         raise ImageReadError(f'{path}: far more than max_pixels={max_pixels} pixels; refused as a decompression '
                              'bomb') from None
@@ -76,7 +82,7 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, max_s
         A PIL image of mode RGB.
 
     Raises:
-        ImageReadError: naming the file, when it is missing, truncated, too large or no image.
+        ImageReadError: naming the file, when it is missing, truncated, too large or not of :data:`FORMATS`.
     """
     with _opened(path, max_pixels) as image:
         height, width = fit_within(image.size[::-1], max_side)
@@ -184,10 +190,11 @@ def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, si
         H W uint8.
 
     Raises:
-        ImageReadError: when the file is missing, truncated, too large, or not a palette or grey image of 8 bits.
+        ImageReadError: when the file is missing, truncated, too large, no PNG, or not a palette or grey image of 8
+            bits.
         ValueError: when values or size are not as expected.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(path, max_pixels, ('PNG',)) as image:
         if image.mode not in ('P', 'L', '1'):
             raise ImageReadError(f'{path}: labels must be a palette or grey image of 8 bits, got mode {image.mode!r} '
                                  '(colours cannot be mapped back to classes)')
