@@ -431,6 +431,41 @@ def test_evaluation_counts_what_is_written(photos, tmp_path, capsys):
     assert 'of the pixels are ignored (255)' in capsys.readouterr().out
 
 
+def test_labels_that_cannot_be_scored_are_on_record(photos, tmp_path, capsys):
+    root, config = photos
+    out, picture = tmp_path / 'out', root / 'images' / 'p2.png'
+    data = picture.read_bytes()
+    picture.write_bytes(data[:len(data) // 2])
+    shutil.move(root / 'masks', root / 'elsewhere')
+    assert run_tool('make_seeds', config, '--out', out, '--evaluate') == 1
+    summary, said = summary_of(out), capsys.readouterr().out
+    assert summary['made'] == 7 and list(summary['failed']) == ['p2'] and 'failed: p2: ' in said
+    assert 'not scored: 8 of 8 ground-truth masks are missing' in said and 'evaluation' not in summary
+    assert summary['not_scored'].startswith('8 of 8 ground-truth masks are missing')
+    picture.write_bytes(data)
+    shutil.move(root / 'elsewhere', root / 'masks')
+    write_labels(root / 'masks' / 'p3.png', np.full((38, 38), 9))
+    assert run_tool('make_seeds', config, '--out', out, '--evaluate') == 0
+    assert 'p3.png: label values [9] name no class' in summary_of(out)['not_scored']
+    write_labels(root / 'masks' / 'p3.png', np.zeros((38, 38), int))
+    before = summary_of(out)['wall_seconds_of_all_runs']
+    assert run_tool('make_seeds', config, '--out', out, '--evaluate') == 0
+    summary = summary_of(out)
+    assert summary['evaluation']['images'] == 8 and 'not_scored' not in summary
+    assert summary['wall_seconds_of_all_runs'] == pytest.approx(before + summary['wall_seconds'])  # each run once
+
+
+def test_the_summary_is_there_before_anything_is_scored(photos, tmp_path, monkeypatch):
+    from weclip_sam.engine import seed_run
+    root, config = photos
+
+    def killed(*args):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(seed_run, 'count_pixels', killed)
+    assert run_tool('make_seeds', config, '--out', tmp_path, '--evaluate') == 130
+    assert (summary_of(tmp_path)['made'], summary_of(tmp_path)['failed']) == (8, {})
+
+
 def test_masks_are_made_once_and_improve_anybodys_labels(photos, tmp_path, capsys):
     root, config = photos
     start = tmp_path / 'start'

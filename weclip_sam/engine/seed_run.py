@@ -39,7 +39,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
         device: of this process.
 
     Returns:
-        How many images failed.
+        How many images failed. That labels could not be scored is said and kept in the summary; they are there.
     """
     began = time.monotonic()
     dataset = DATASETS.build(_images(config, split, labels))
@@ -67,14 +67,20 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
                    failed=dict(sorted(report.failed.items())),
                    seconds_per_image={k: v / len(report.made) for k, v in report.seconds.items() if report.made},
                    processes=get_world_size(), device=str(device))
-    table = None
-    if evaluate:
-        table, summary['evaluation'] = _evaluate(config, split, out, bar)
-    if is_main_process():
+    earlier, table = _earlier(out, card['fingerprint']), None
+
+    def keep() -> None:
         seconds = time.monotonic() - began
-        summary.update(wall_seconds=seconds, wall_seconds_of_all_runs=seconds + _earlier(out, card['fingerprint']),
-                       peak_memory_gb=peak_memory())
-        write_json(Path(out) / SUMMARY, summary)
+        summary.update(wall_seconds=seconds, wall_seconds_of_all_runs=seconds + earlier, peak_memory_gb=peak_memory())
+        if is_main_process():
+            write_json(Path(out) / SUMMARY, summary)
+
+    keep()  # whatever comes of the scoring, what was made and what failed is on record
+    if evaluate:
+        table, scored = _evaluate(config, split, out)
+        summary.update(scored)
+        keep()
+    if is_main_process():
         _print(summary, table)
     return len(report.failed)
 
@@ -174,13 +180,25 @@ def _make(model: Any, dataset: Any, out: str, bar: ProgressReporter, **options: 
         bar.stop()
 
 
-def _evaluate(config: Config, split: str, out: str, bar: ProgressReporter) -> tuple[Any, dict[str, Any]]:
-    """Every process scores its share; the sums are the same everywhere."""
-    dataset = DATASETS.build(scored_images(config, split))
-    counts = all_gather_object(count_pixels(out, dataset, range(get_rank(), len(dataset), get_world_size())))
-    total, kept = (sum(each[i] for each in counts) for i in (0, 1))
-    images, missing = (sum(each[i] for each in counts) for i in (2, 3))
-    return score_report(total, kept, images, missing, dataset.metainfo['classes'])
+def _evaluate(config: Config, split: str, out: str) -> tuple[Any, dict[str, Any]]:
+    """Every process scores its share; the sums are the same everywhere.
+
+    Returns:
+        The table, or None where the ground truth cannot be used, and what the summary says: ``evaluation``, or the
+        reason as ``not_scored``.
+    """
+    dataset, counts, reason = None, None, ''
+    try:
+        dataset = DATASETS.build(scored_images(config, split))
+        counts = count_pixels(out, dataset, range(get_rank(), len(dataset), get_world_size()))
+    except (ValueError, OSError) as error:
+        reason = str(error)
+    parts = all_gather_object((counts, reason))
+    if reasons := [each for _, each in parts if each]:
+        return None, dict(not_scored=reasons[0])
+    total, kept, images, missing = (sum(each[i] for each, _ in parts) for i in range(4))
+    table, scores = score_report(total, kept, images, missing, dataset.metainfo['classes'])
+    return table, dict(evaluation=scores)
 
 
 def _earlier(out: str, fingerprint: str) -> float:
@@ -204,4 +222,6 @@ def _print(summary: dict[str, Any], table: Any) -> None:
           f'{format_seconds(summary["wall_seconds"])}' + (f'; ms per image: {stages}' if stages else ''))
     for image_id, reason in list(summary['failed'].items())[:5]:
         print(f'  failed: {image_id}: {reason}')
+    if summary.get('not_scored'):
+        print(f'not scored: {summary["not_scored"]}')
     print(f'labels and {SUMMARY}: {summary["out"]}')
