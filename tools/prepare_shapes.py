@@ -2,29 +2,45 @@
 """Write the embedded data set to disk in VOC's layout: ``python tools/prepare_shapes.py OUT``.
 
 ``JPEGImages/*.jpg``, ``SegmentationClass/*.png`` (palette; 0 background, 1..10), the lists of splits
-``ImageSets/Segmentation/{train,val,tune}.txt``, ``image_labels.csv`` (what is in each image) and ``classes.txt`` (in
-label order). The labels are the renderer's list of what can be seen, not read off the masks. Running it again writes
-the same files.
+``ImageSets/Segmentation/{train,val,tune}.txt``, ``image_labels.csv`` (what is in each image), ``classes.txt`` (in
+label order) and ``background.txt`` (what else may be seen). The labels are the renderer's list of what can be seen, not
+read off the masks. Running it again writes the same files.
+
+``dict(type='VocReader', data_root=OUT, split='train')`` reads the folder, and so does
+``dict(type='FolderReader', data_root=OUT, labels='image_labels.csv', image_dir='JPEGImages',
+mask_dir='SegmentationClass', split='ImageSets/Segmentation/train.txt')``. The tool ends by printing the command that
+trains on the folder: a config of shapes with another reader.
 """
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import sys
 from pathlib import Path
 
 from weclip_sam.datasets.image_io import write_labels
 from weclip_sam.datasets.labels import write_label_table
+from weclip_sam.datasets.names import CLASS_FILE, NOUN_FILE
 from weclip_sam.datasets.shapes_reader import SPLITS, ShapesReader
+from weclip_sam.datasets.voc import LABEL_FILE, LIST_DIR
 from weclip_sam.engine import ProgressReporter, friendly_errors
 from weclip_sam.files import atomic_open
 
+CONFIG = 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'
+# Where a config of shapes has a reader, and the split it reads there.
+READERS = {'train_dataloader.dataset': 'train', 'val_dataloader.dataset': 'val', 'test_dataloader.dataset': 'val',
+           'seed_dataset': 'train', 'tune_dataset': 'tune'}
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Write the data set shapes to disk in the layout of VOC.')
+    parser = argparse.ArgumentParser(description='Write the data set shapes to disk in the layout of VOC.',
+                                     epilog='To train on the folder, give any config of shapes the reader VocReader; '
+                                            'the whole command is printed at the end.')
     parser.add_argument('out', type=Path, help='folder to write to')
     parser.add_argument('--train', type=int, default=400, help='training images')
     parser.add_argument('--val', type=int, default=300, help='validation images')
-    parser.add_argument('--tune', type=int, default=100, help='images to choose thresholds on')
+    parser.add_argument('--tune', type=int, default=200, help='images to choose thresholds on')
     parser.add_argument('--size', type=int, default=112, help='side in pixels')
     parser.add_argument('--seed', type=int, default=0, help='another seed is another data set')
     return parser.parse_args(argv)
@@ -40,25 +56,36 @@ def write_split(reader: ShapesReader, out: Path, split: str) -> None:
         write_labels(out / 'SegmentationClass' / f'{record.image_id}.png', reader.load_ground_truth(index))
         progress.update(index + 1)
     progress.stop()
-    with atomic_open(out / 'ImageSets' / 'Segmentation' / f'{split}.txt', 'w') as file:
+    with atomic_open(out / LIST_DIR / f'{split}.txt', 'w') as file:
         file.write(''.join(f'{record.image_id}\n' for record in reader.records))
+
+
+def train_command(out: Path) -> str:
+    """The main job on the images in ``out``, which need SAM masks and a work dir of their own."""
+    options = [f'mask_bank={out / "masks_train"}']
+    for place, split in READERS.items():
+        reader = dict(_delete_=1, type='VocReader', data_root=str(out), split=split)
+        options.append(f'{place}.reader={json.dumps(reader)}')  # double quotes inside, so that the shell's stay single
+    work_dir = f'work_dirs/{out.resolve().name}_on_disk'
+    return shlex.join(['python', 'tools/train.py', CONFIG, '--work-dir', work_dir, '--cfg-options', *options])
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     with friendly_errors():
         table: dict[str, list[str]] = {}
-        for folder in ('JPEGImages', 'SegmentationClass', 'ImageSets/Segmentation'):
+        for folder in ('JPEGImages', 'SegmentationClass', LIST_DIR):
             (args.out / folder).mkdir(parents=True, exist_ok=True)
         for split in SPLITS:
             reader = ShapesReader(split, getattr(args, split), args.size, args.seed)
             write_split(reader, args.out, split)
-            classes = reader.vocabulary.classes
-            table |= {record.image_id: [classes[c] for c in record.classes] for record in reader.records}
-        write_label_table(args.out / 'image_labels.csv', table)
-        with atomic_open(args.out / 'classes.txt', 'w') as file:
-            file.write(''.join(f'{name}\n' for name in classes))
-        print(f'{len(table)} images in {args.out}')
+            names = reader.vocabulary
+            table |= {f'{record.image_id}.jpg': [names.classes[c] for c in record.classes] for record in reader.records}
+        write_label_table(args.out / LABEL_FILE, table)
+        for file_name, lines in ((CLASS_FILE, names.classes), (NOUN_FILE, names.background_nouns)):
+            with atomic_open(args.out / file_name, 'w') as file:
+                file.write(''.join(f'{line}\n' for line in lines))
+        print(f'{len(table)} images in {args.out}; to train on them:\n{train_command(args.out)}')
     return 0
 
 

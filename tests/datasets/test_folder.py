@@ -189,3 +189,18 @@ def test_large_photographs_are_shrunk_with_their_masks(photos):
     assert whole.load(1)['image'].shape == (90, 160, 3)
     with pytest.raises(ValueError, match='max_side'):
         FolderReader(str(photos), max_side=0)
+
+
+def test_background_nouns_lie_beside_the_images(photos):
+    assert 'ground' in FolderReader(str(photos)).vocabulary.background_nouns
+    (photos / 'background.txt').write_text('shelf\ncarpet\n')
+    assert FolderReader(str(photos)).vocabulary.background_nouns == ('shelf', 'carpet')
+    assert FolderReader(str(photos), background_nouns=['desk']).vocabulary.background_nouns == ('desk',)
+    with pytest.raises(FileNotFoundError, match='nouns.txt.*one noun a line'):
+        FolderReader(str(photos), background_nouns='nouns.txt')
+
+
+def test_background_is_no_class(photos):
+    (photos / 'classes.txt').write_text('background\ncat\ndog\nboat\n')
+    with pytest.raises(ValueError, match="classes.txt: 'background' is no class of its own"):
+        FolderReader(str(photos))

@@ -45,6 +45,16 @@ def test_voc_labels_are_written_and_used(voc):
     assert VocReader(str(voc), 'train').records[0].classes == (17,)
 
 
+def test_labels_of_ones_own_classes_in_vocs_layout(voc):
+    (voc / 'classes.txt').write_text('settee\nsofa\n')
+    assert prepare_voc(voc, workers=2).ok
+    (voc / 'Annotations').rename(voc / 'elsewhere')
+    assert VocReader(str(voc), 'train').records[0].classes == (1,)
+    (voc / 'elsewhere').rename(voc / 'Annotations')
+    (voc / 'classes.txt').write_text('settee\n')
+    assert "unknown class 'sofa'" in str(prepare_voc(voc, overwrite=True, workers=1).failed)
+
+
 def test_equal_lists_leave_nothing_to_train_on(voc):
     (voc / 'SegmentationClassAug').mkdir()
     lists = voc / 'ImageSets' / 'Segmentation'

@@ -10,6 +10,7 @@ from weclip_sam.datasets import ImageLabelDataset, VocReader
 from weclip_sam.datasets.image_io import write_labels
 from weclip_sam.datasets.labels import write_label_table
 from weclip_sam.datasets.voc import classes_from_xml
+from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY
 
 XML = '<annotation><filename>{}.jpg</filename>{}</annotation>'
 OBJECT = '<object><name>{}</name><part><name>head</name></part><difficult>1</difficult></object>'
@@ -152,3 +153,30 @@ def test_real_images(shared, tmp_path):
         assert {label - 1 for label in present} == set(dataset.image_labels[index].nonzero()[:, 0].tolist())
         assert sample.ground_truth.shape == item['inputs'].shape[1:]
     assert len(dataset) == 3
+
+
+def test_classes_of_ones_own_in_vocs_layout(voc):
+    for name in ('2007_000001', '2007_000003'):
+        (voc / 'Annotations' / f'{name}.xml').write_text(XML.format(name, OBJECT.format('zebra')))
+    (voc / 'classes.txt').write_text('person\nzebra\n')
+    (voc / 'background.txt').write_text('savanna\nperson\n')
+    (voc / 'prompts.json').write_text('{"zebra": ["zebra", "striped horse"]}')
+    for labels in ('xml', 'auto'):
+        reader = VocReader(str(voc), 'train', labels=labels)
+        assert reader.vocabulary.metainfo()['classes'] == ('person', 'zebra')
+        assert reader.vocabulary.prompt_names == ('person', 'zebra,striped horse')
+        assert reader.vocabulary.background_nouns == ('savanna',)
+        assert [r.classes for r in reader.records] == [(1,), (1,)]
+        write_label_table(voc / 'image_labels.csv', {'2007_000001': ['zebra'], '2007_000003': ['zebra']})
+    with pytest.raises(ValueError, match="label values .2. name no class; allowed are 0 .background. to 1"):
+        VocReader(str(voc), 'train', classes=['zebra']).load_ground_truth(1)  # not VOC's bicycle
+    with pytest.raises(ValueError, match="unknown class 'zebra'"):
+        VocReader(str(voc), 'train', classes=VOC_CLASSES)
+
+
+def test_vocs_own_classes_keep_their_prompts(voc):
+    (voc / 'classes.txt').write_text('\n'.join(VOC_CLASSES))
+    assert VocReader(str(voc), 'train').vocabulary is VOC_VOCABULARY
+    (voc / 'classes.txt').write_text('background\n' + '\n'.join(VOC_CLASSES))
+    with pytest.raises(ValueError, match="classes.txt: 'background' is no class of its own.*label 1 is the first line"):
+        VocReader(str(voc), 'train')

@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from weclip_sam.datasets.image_io import MAX_PIXELS
 from weclip_sam.datasets.labels import read_label_table
+from weclip_sam.datasets.names import read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.reader import Reader, Record, check_files, find_file, nearest, read_lines
-from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, Vocabulary
+from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.files import inside
 from weclip_sam.registry import READERS
 
@@ -36,7 +36,8 @@ class FolderReader(Reader):
         classes: class names in label order, or the path of a file with one a line.
         prompt_names: for some classes another text, or several synonyms, for prompts; or a JSON file of such. None
             takes ``prompts.json`` in ``data_root`` if it exists.
-        background_nouns: what else may be seen in the images.
+        background_nouns: what else may be seen in the images, or the path of a file with one noun a line. None takes
+            ``background.txt`` in ``data_root`` if it exists, else the nouns for COCO.
         missing: ``'error'`` or ``'skip'`` for images that are in the table but not on disk.
         max_pixels: larger images are refused.
         max_side: larger photographs are shrunk to this long side when they are read, and stay so: predictions have that
@@ -51,7 +52,7 @@ class FolderReader(Reader):
                  mask_dir: str = 'masks', split: str = 'all', val_fraction: float = 0.2,
                  classes: str | Sequence[str] | None = None,
                  prompt_names: str | Mapping[str, str | Sequence[str]] | None = None,
-                 background_nouns: Sequence[str] = COCO_BACKGROUND_NOUNS, missing: str = 'error',
+                 background_nouns: str | Sequence[str] | None = None, missing: str = 'error',
                  max_pixels: int = MAX_PIXELS, max_side: int | None = 1024) -> None:
         if missing not in ('error', 'skip'):
             raise ValueError(f"FolderReader.missing: expected 'error' or 'skip', got {missing!r}")
@@ -59,8 +60,8 @@ class FolderReader(Reader):
         table_path = find_file(root / labels, 'the label file', 'It has the header image,classes and one image a line, '
                                'with ; between class names, for example: beach.jpg,person;boat')
         table = read_label_table(table_path)
-        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), _prompts(root, prompt_names),
-                                      background_nouns)
+        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), read_prompts(root, prompt_names),
+                                      read_nouns(root, background_nouns))
         if image_dir is None:
             image_dir = 'images' if (root / 'images').is_dir() else '.'
         folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
@@ -115,13 +116,9 @@ def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object]
 
 def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str, Iterable[str]],
              table_path: Path) -> list[str]:
-    if classes is None and (root / 'classes.txt').is_file():
-        classes = 'classes.txt'
-    if isinstance(classes, str):
-        path = find_file(root / classes, 'the class list', 'It has one class name a line')
-        classes = read_lines(path)
-    if classes is not None:
-        return list(classes)
+    listed = read_classes(root, classes)
+    if listed is not None:
+        return listed
     found = sorted({name for names in table.values() for name in names})
     if not found:
         raise ValueError(f'{table_path}: names no class at all')
@@ -134,18 +131,3 @@ def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str
             raise ValueError(f"{table_path}: '{spellings[name.casefold()]}' and '{name}' differ in capitals alone; "
                              'write the class one way')
     return found
-
-
-def _prompts(root: Path, prompts: str | Mapping[str, str | Sequence[str]] | None) -> dict[str, str | Sequence[str]]:
-    if prompts is None and (root / 'prompts.json').is_file():
-        prompts = 'prompts.json'
-    if not isinstance(prompts, str):
-        return dict(prompts or {})
-    path = find_file(root / prompts, 'the file of prompt names', 'It maps class names to texts or lists of synonyms')
-    try:
-        data = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: not valid JSON ({error})') from None
-    if not isinstance(data, dict):
-        raise ValueError(f'{path}: expected an object that maps class names to texts or lists of synonyms')
-    return data

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,8 +22,8 @@ from weclip_sam.datasets.image_io import write_labels
 from weclip_sam.datasets.labels import read_label_table, write_label_table
 from weclip_sam.datasets.parallel import Progress, no_progress, parallel_map
 from weclip_sam.datasets.reader import read_list
-from weclip_sam.datasets.voc import LABEL_FILE, LIST_DIR, classes_from_xml
-from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, VOC_VOCABULARY
+from weclip_sam.datasets.voc import LABEL_FILE, LIST_DIR, classes_from_xml, voc_vocabulary
+from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
 from weclip_sam.files import atomic_open, inside
 
 VOC_URL = 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
@@ -164,20 +165,22 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
         return
     paths = [root / 'Annotations' / f'{name}.xml' for name in listed]
     table = {}
-    for name, result in zip(listed, parallel_map(_xml_classes, paths, len(paths), workers, 'annotations', progress),
+    vocabulary = voc_vocabulary(root)
+    read = partial(_xml_classes, vocabulary=vocabulary)
+    for name, result in zip(listed, parallel_map(read, paths, len(paths), workers, 'annotations', progress),
                             strict=True):
         if isinstance(result, str):
             report.failed[name] = result
         else:
-            table[name] = [VOC_VOCABULARY.classes[index] for index in result]
+            table[name] = [vocabulary.classes[index] for index in result]
     if not report.failed:
         write_label_table(path, table)
         report.done.append(f'{path}: labels of {len(table)} images')
 
 
-def _xml_classes(path: Path) -> tuple[int, ...] | str:
+def _xml_classes(path: Path, vocabulary: Vocabulary) -> tuple[int, ...] | str:
     try:
-        return classes_from_xml(path)
+        return classes_from_xml(path, vocabulary)
     except (ValueError, OSError) as error:
         return str(error)
 

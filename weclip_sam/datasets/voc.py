@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 from weclip_sam.datasets.image_io import MAX_PIXELS
 from weclip_sam.datasets.labels import read_label_table
+from weclip_sam.datasets.names import read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.reader import Reader, Record, check_files, find_file, nearest, read_list
-from weclip_sam.datasets.vocabulary import VOC_VOCABULARY
+from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY, Vocabulary
 from weclip_sam.registry import READERS
 
 LABEL_FILE = 'image_labels.csv'
@@ -20,7 +21,7 @@ WHERE = ('VOC 2012 is at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (VOCtra
 
 @READERS.register_module()
 class VocReader(Reader):
-    """The layout of the VOC 2012 devkit.
+    """The layout of the VOC 2012 devkit, with VOC's classes or your own.
 
     Labels come from a label file (``tools/prepare_voc.py`` makes ``image_labels.csv`` once) or, without one, from the
     XML annotations; never from masks.
@@ -33,6 +34,7 @@ class VocReader(Reader):
         mask_dir: folder of ground-truth PNGs; None takes ``SegmentationClassAug`` if it exists, else
             ``SegmentationClass``.
         max_pixels: larger images are refused.
+        classes: see :func:`voc_vocabulary`; None takes VOC's classes unless ``data_root`` has a ``classes.txt``.
 
     Raises:
         FileNotFoundError: saying what is missing and where to get it or what to run.
@@ -40,37 +42,57 @@ class VocReader(Reader):
     """
 
     def __init__(self, data_root: str, split: str = 'train_aug', labels: str = 'auto', mask_dir: str | None = None,
-                 max_pixels: int = MAX_PIXELS) -> None:
+                 max_pixels: int = MAX_PIXELS, classes: str | Sequence[str] | None = None) -> None:
         root = Path(data_root)
         find_file(root, 'the VOC folder', f'{WHERE}. Give the folder with --cfg-options data_root=...')
         names = read_list(find_file(root / LIST_DIR / f'{split}.txt', f'the list of split {split!r}',
                                     f'Run: python tools/prepare_voc.py {root}'))
-        classes = self._labels(root, names, labels)
+        vocabulary = voc_vocabulary(root, classes)
+        indices = self._labels(root, names, labels, vocabulary)
         if mask_dir is None:
             mask_dir = 'SegmentationClassAug' if (root / 'SegmentationClassAug').is_dir() else 'SegmentationClass'
-        records = [Record(name, classes[name], root / 'JPEGImages' / f'{name}.jpg', root / mask_dir / f'{name}.png')
+        records = [Record(name, indices[name], root / 'JPEGImages' / f'{name}.jpg', root / mask_dir / f'{name}.png')
                    for name in names]
         check_files(records, WHERE)
-        super().__init__(VOC_VOCABULARY, records, max_pixels)
+        super().__init__(vocabulary, records, max_pixels)
 
     @staticmethod
-    def _labels(root: Path, names: list[str], labels: str) -> dict[str, tuple[int, ...]]:
+    def _labels(root: Path, names: list[str], labels: str, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
         if labels == 'none':
             return dict.fromkeys(names, ())
         if labels == 'auto':
             labels = LABEL_FILE if (root / LABEL_FILE).is_file() else 'xml'
         if labels != 'xml':
-            return indices_from_table(root / labels, names)
+            return indices_from_table(root / labels, names, vocabulary)
         if not (root / 'Annotations').is_dir():
             raise FileNotFoundError(
                 f'no image labels in {root}: there is neither {LABEL_FILE} nor the folder Annotations. Get the '
                 f'annotations of VOC 2012 and run: python tools/prepare_voc.py {root} (labels are never taken '
                 f'from masks)')
-        return {name: classes_from_xml(root / 'Annotations' / f'{name}.xml') for name in names}
+        return {name: classes_from_xml(root / 'Annotations' / f'{name}.xml', vocabulary) for name in names}
 
 
-def indices_from_table(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """Classes of the named images from a label file, as positions in the VOC classes.
+def voc_vocabulary(root: Path, classes: str | Sequence[str] | None = None) -> Vocabulary:
+    """The names of a folder in VOC's layout.
+
+    Args:
+        root: the folder.
+        classes: class names in label order, or the path of a file with one a line; None takes ``classes.txt`` in
+            ``root``, or VOC's 20 classes where there is none.
+
+    Returns:
+        For VOC's classes, :data:`VOC_VOCABULARY`; for others, prompt names and background nouns come from
+        ``prompts.json`` and ``background.txt``, as in :class:`FolderReader`.
+    """
+    listed = read_classes(root, classes)
+    if listed is None or tuple(listed) == VOC_CLASSES:
+        return VOC_VOCABULARY
+    return Vocabulary.build(listed, read_prompts(root, None), read_nouns(root, None))
+
+
+def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
+                       vocabulary: Vocabulary = VOC_VOCABULARY) -> dict[str, tuple[int, ...]]:
+    """Classes of the named images from a label file, as positions in the vocabulary.
 
     Raises:
         ValueError: on an unknown class, or an image the file does not have.
@@ -82,11 +104,11 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str]) -> di
         if name not in table:
             raise ValueError(f'{path}: no line for image {name!r}.{nearest(name, table)}'
                              ' Make the file anew with tools/prepare_voc.py')
-        result[name] = tuple(sorted(VOC_VOCABULARY.index(c, f'{path}, image {name!r}') for c in table[name]))
+        result[name] = tuple(sorted(vocabulary.index(c, f'{path}, image {name!r}') for c in table[name]))
     return result
 
 
-def classes_from_xml(path: Path) -> tuple[int, ...]:
+def classes_from_xml(path: Path, vocabulary: Vocabulary = VOC_VOCABULARY) -> tuple[int, ...]:
     """The classes of the objects in one annotation file, difficult ones included, as ascending positions.
 
     Raises:
@@ -106,4 +128,4 @@ def classes_from_xml(path: Path) -> tuple[int, ...]:
     if root.tag != 'annotation':
         raise ValueError(f'{path}: expected a VOC annotation, got <{root.tag}>')
     names = [(item.findtext('name') or '').strip() for item in root.findall('object')]
-    return tuple(sorted({VOC_VOCABULARY.index(name, str(path)) for name in names}))
+    return tuple(sorted({vocabulary.index(name, str(path)) for name in names}))
