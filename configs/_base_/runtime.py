@@ -6,7 +6,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='AtomicCheckpointHook', interval=1000, max_keep_ckpts=2, save_best='mIoU'),
+    checkpoint=dict(type='AtomicCheckpointHook', max_keep_ckpts=2, save_best='mIoU'),
     guard=dict(type='CheckpointGuardHook'),
     data=dict(type='ResumeDataHook'),
     rng=dict(type='RngStateHook'),

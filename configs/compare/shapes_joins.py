@@ -2,16 +2,22 @@
 
     python tools/compare.py configs/compare/shapes_joins.py --run
 
-All read the mask bank that the main job fills. Stages and placeholders are explained in
-weclip_sam/engine/comparison.py.
+The masks and the main job's row are those of configs/compare/shapes.py, or made here. Stages and placeholders are
+explained in weclip_sam/engine/comparison.py.
 """
 title = 'shapes: how the labels of WeCLIP-SAM are joined'
 root = 'work_dirs/compare/shapes_joins'
 seeds = 1
 tests = ['single', 'crf']
 _name = 'configs/weclip_sam/weclip-sam{}_tiny_400_shapes.py'
+_others = 'work_dirs/compare/shapes'
+_bank = {'mask_bank': '{masks}', 'train_dataloader.dataset.mask_bank': '{masks}', 'custom_hooks.0.bank': '{masks}',
+         'custom_hooks.2.dataset.mask_bank': '{masks}'}
+shared = [dict(name='masks', tool='make_masks', config=_name.format(''), folder=f'{_others}/shared/masks')]
 methods = [
-    dict(name=name, stages=[dict(name='train', tool='train', config=_name.format(suffix))])
+    dict(name=name, uses=['masks'], stages=[dict(
+        name='train', tool='train', config=_name.format(suffix), options=_bank,
+        **({} if suffix else dict(folder=f'{_others}/weclip-sam/seed{{seed}}/train')))])
     for name, suffix in [
         ('RFM and PAR, no votes', '-par'), ('votes on RFM maps', '-votes'),
         ('votes on the mean of CAM and RFM maps', '-blend'),

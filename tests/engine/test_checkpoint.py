@@ -295,3 +295,10 @@ def test_a_checkpoint_of_another_model_is_refused_on_resume(run_toy, tmp_path):
     torch.save(content, tmp_path / 'other.pth')
     with pytest.raises(ValueError, match=r'other.pth: does not fit this model \(ToySegmentor\).*\(9, 3, 1, 1\)'):
         run_toy(work_dir='second', resume=True, load_from=str(tmp_path / 'other.pth'))
+
+
+@pytest.mark.parametrize('given, expected', [(None, 3), (5, 5), (-1, -1)])
+def test_a_short_training_saves_four_times_by_default(run_toy, given, expected):
+    runner = run_toy(default_hooks__checkpoint__interval=given)
+    hook = next(hook for hook in runner.hooks if isinstance(hook, checkpoint_hook.AtomicCheckpointHook))
+    assert runner.max_iters == 12 and hook.interval == expected

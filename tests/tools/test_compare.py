@@ -175,15 +175,44 @@ def test_results_made_from_what_is_gone_are_not_taken(experiment_file, tools, tm
     assert {line.split()[0] for line in capsys.readouterr().out.splitlines()[-7:]} == {'stale'}
 
 
-def test_time_of_killed_attempts_counts(experiment_file, tools):
+def test_a_killed_attempt_is_timed_and_resumed(experiment_file, tools):
     stage = load_experiment(experiment_file).runs[0].stages[0]
     stage.folder.mkdir(parents=True)
     (stage.folder / 'stage.log').write_text('so far')
     stage.record.write_text(json.dumps(dict(arguments=stage.arguments, seconds=5.0, began=time.time() - 100)))
-    assert not run_stage(stage, tools)
+    assert not run_stage(stage, tools) and calls(tools)[-1][-1] == '--resume'
     record = json.loads(stage.record.read_text())
-    assert 105 <= record['seconds'] < 130 and record['attempts'] == 2
-    assert read_run(load_experiment(experiment_file).runs[0]).stages[0].seconds == pytest.approx(record['seconds'] - 40)
+    assert 105 <= record['seconds'] < 130 and record['attempts'] == 2 and record['cpu_seconds'] is None
+    # Trainings count what all attempts added to the result: 100 s, and 40 of them scored labels.
+    cost = read_run(load_experiment(experiment_file).runs[0]).stages[0]
+    assert cost.seconds == 60 and cost.cpu_seconds is None
+
+
+def test_a_killed_training_is_not_resumed_with_other_settings(experiment_file, tools):
+    experiment = load_experiment(experiment_file)
+    stage = experiment.runs[0].stages[0]
+    stage.folder.mkdir(parents=True)
+    stage.record.write_text(json.dumps(dict(arguments=stage.arguments, finished=False, seconds=5.0, settings='other')))
+    with pytest.raises(ValueError, match=r'have changed since.*Remove the folder'):
+        run_experiment(experiment, tools)
+    assert not calls(tools)
+
+
+def test_a_finished_run_of_ones_own_is_never_begun_again(experiment_file, tools):
+    experiment = load_experiment(experiment_file, seeds=1).only(['Ours'])
+    stage = experiment.runs[0].stages[0]
+    assert not run_stage(stage, tools)
+    stage.record.unlink()
+    report = run_experiment(experiment, tools)
+    assert report.found == [str(stage.folder)] and [call[0] for call in calls(tools)].count('train') == 1
+
+
+def test_methods_without_the_one_in_focus(experiment_file, tools, tmp_path, monkeypatch):
+    tool = load_tool()
+    monkeypatch.setattr(tool, 'run_experiment', lambda experiment: run_experiment(experiment, tools))
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(experiment_file), '--run', '--seeds', '1', '--methods', 'Two-stage'])
+    assert stop.value.code == 0 and (tmp_path / 'runs' / 'report.html').is_file()
 
 
 @pytest.fixture
@@ -203,7 +232,7 @@ def test_what_is_measured_and_what_is_not(comparison):
         'val mIoU, single scale': ['75.50 ± 0.71', '75.50 ± 0.71'], 'val mIoU, multi-scale + flip': ['–', '–'],
         'val mIoU, multi-scale + flip + CRF': ['80.00', '–'], 'trained parameters': ['2.000 M', '2.000 M'],
         # 100 and 110 s of training without 40 s of scoring labels; twice 33 s of making labels, shared or not.
-        'stages': ['1', '3'], 'wall time': ['1 min 05 s', '2 min 11 s'], 'peak memory, GB': ['1.50', '1.50']}
+        'stages': ['1', '3'], 'wall time': ['1 min 05 s ± 7.1 s', '2 min 11 s ± 7.1 s'], 'peak memory, GB': ['1.50', '1.50']}
     assert incomplete(comparison) == ['Ours, seed 1: test-crf has not run']
     assert [column.best() for column in main_columns(comparison)] == [set()] * 6 + [{'Ours'}, set()]
     assert comparison.about['machine'] == 'two CPUs'
@@ -219,7 +248,7 @@ def test_what_is_measured_and_what_is_not(comparison):
 def test_markdown_keeps_measured_and_published_apart(comparison):
     text = to_markdown(comparison)
     measured, published = text.split('## Published figures (not measured here)')
-    assert '| Ours | 70.50 ± 0.71 | 75.50 ± 0.71 | – | 80.00 | 2.000 M | 1 | **1 min 05 s** | 1.50 |' in measured
+    assert '| Ours | 70.50 ± 0.71 | 75.50 ± 0.71 | – | 80.00 | 2.000 M | 1 | **1 min 05 s ± 7.1 s** | 1.50 |' in measured
     assert 'Swin-L' not in measured and '| FMA-WSSS | multi | Mask2Former, Swin-L |' in published
     assert '| method | stages | backbone | extra model | multi-scale | CRF |' in published
     assert '| WeCLIP (multi-scale, CRF) | single | frozen CLIP ViT-B/16 | none | yes | yes |' in published
@@ -369,14 +398,32 @@ def test_missing_files_and_pictures_are_named(experiment_file, tools, tmp_path):
         load_experiment(experiment_file.with_name('experimnt.py'))
     with pytest.raises(ValueError, match="Did you mean 'Ours'"):
         load_experiment(experiment_file).only(['ours'])
-    for slip, message in ((("focus='Ours'", "focus='Our'"), "Did you mean 'Ours'"), (('count=2', 'cuont=2'), "'count'"),
+    path = tmp_path / 'slip.py'
+    path.write_text(experiment_file.read_text().replace("focus='Ours'", "focus='Our'"))
+    with pytest.raises(ValueError, match="Did you mean 'Ours'"):
+        load_experiment(path)
+    for slip, message in ((('count=2', 'cuont=2'), "'count'"),
                           (('count=2', "ids=['val_0_0000']"), "no image is called 'val_0_0000'")):
-        path = tmp_path / 'slip.py'
         path.write_text(experiment_file.read_text().replace(*slip))
         run_experiment(load_experiment(path).only(['Ours']), tools)
         predict(tmp_path / 'runs/ours/seed0/test-single', [0.0] * IMAGES)
         with pytest.raises(ValueError, match=message):
             collect(load_experiment(path))
+
+
+def test_cpu_time_without_scoring(experiment_file, tools):
+    experiment = load_experiment(experiment_file, seeds=1)
+    run_experiment(experiment, tools)
+    stage = experiment.runs[0].stages[0]
+    record, summary = json.loads(stage.record.read_text()), json.loads(stage.summary.read_text())
+    assert 0 < record['cpu_seconds'] < 60
+    stage.record.write_text(json.dumps({**record, 'cpu_seconds': 90.0}))
+    for scoring, gpu, expected in ((12.0, {}, 78.0), (None, {}, None), (12.0, {'cuda': 3.0}, None)):
+        labels = {key: value for key, value in {**summary['train_seeds'], 'cpu_seconds': scoring}.items() if value}
+        stage.summary.write_text(json.dumps({**summary, 'train_seeds': labels, 'peak_memory_gb': gpu}))
+        assert read_run(experiment.runs[0]).cpu_seconds == expected
+    columns = {column.title: column for column in main_columns(collect(experiment, pictures=False))}
+    assert 'CPU time' not in columns or columns['CPU time'].text('Ours') == '–'
 
 
 def test_references_do_not_compete(comparison):

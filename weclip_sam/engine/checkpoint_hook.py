@@ -39,19 +39,21 @@ class AtomicCheckpointHook(CheckpointHook):
     Iteration-based training only.
 
     Args:
-        interval: iterations between checkpoints.
+        interval: iterations between checkpoints. None: 1,000, or a quarter of a training that is shorter than 4,000.
+            -1: only at the end.
         max_keep_ckpts: how many to keep; -1 for all.
         save_best: one metric name such as ``'mIoU'``, or None.
         **kwargs: as for mmengine's hook.
     """
 
-    def __init__(self, interval: int = 1000, max_keep_ckpts: int = 2, save_best: str | None = None,
+    def __init__(self, interval: int | None = None, max_keep_ckpts: int = 2, save_best: str | None = None,
                  **kwargs: Any) -> None:
         if kwargs.pop('by_epoch', False):
             raise ValueError('AtomicCheckpointHook counts iterations: by_epoch must be False')
         if isinstance(save_best, (list, tuple)):
             raise ValueError(f'AtomicCheckpointHook: save_best must be one metric name, got {save_best}')
-        super().__init__(interval=interval, by_epoch=False, max_keep_ckpts=max_keep_ckpts, save_best=save_best,
+        self.own_interval = interval is None
+        super().__init__(interval=1000 if interval is None else interval, by_epoch=False, max_keep_ckpts=max_keep_ckpts, save_best=save_best,
                          backend_args=dict(backend='weclip_sam_atomic'), **kwargs)
         self.file_client_args = None
         self.file_backend = get_file_backend(backend_args=self.backend_args)
@@ -59,6 +61,8 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner: Any) -> None:
         """Clear what a killed writer left; validate where a kill came between checkpoint and validation."""
         self.out_dir = self.out_dir or runner.work_dir
+        if self.own_interval:
+            self.interval = min(1000, max(1, runner.max_iters // 4))
         self.best_ckpt_path = runner.message_hub.runtime_info.get('best_ckpt')
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}')
         if is_main_process():

@@ -119,7 +119,8 @@ class Experiment:
             if name not in self.methods:
                 raise ValueError(f"no method is called '{name}'.{suggest_name(name, self.methods)} "
                                  f'There are: {", ".join(self.methods)}')
-        return replace(self, methods={k: v for k, v in self.methods.items() if k in names},
+        pictures = {k: v for k, v in self.pictures.items() if k != 'focus' or v in names}
+        return replace(self, methods={k: v for k, v in self.methods.items() if k in names}, pictures=pictures,
                        runs=tuple(run for run in self.runs if run.method in names))
 
 
@@ -161,6 +162,9 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
         raise ValueError(f'{path}: two methods have the same name')
     runs = tuple(Run(name, seed, planner.stages(method, seed))
                  for seed in range(count) for name, method in methods.items())
+    focus = (given.get('pictures') or {}).get('focus')
+    if focus is not None and focus not in methods:  # said now, not after the hours of --run
+        raise ValueError(f"{path}: pictures: focus: no method is called '{focus}'.{suggest_name(focus, methods)}")
     tuning = [dict(row) for row in given.get('tuning', ())]
     tuning += [dict(row, method=name) for name, method in methods.items() for row in method.get('tuning', ())]
     return Experiment(given.get('title', path.stem), folder, count, methods, runs, dict(given.get('pictures') or {}),

@@ -59,9 +59,6 @@ def _source(experiment: Experiment) -> _Source:
             raise ValueError(f"pictures: unknown key '{key}'.{suggest_name(key, _KEYS)}")
     if 'config' not in settings:
         raise ValueError("pictures: name a config whose test_dataloader has the images to show: dict(config='...')")
-    focus = settings.get('focus')
-    if focus is not None and focus not in experiment.methods:
-        raise ValueError(f"pictures: focus: no method is called '{focus}'.{suggest_name(focus, experiment.methods)}")
     config = load_config(settings['config'], settings.get('options'))
     dataset = dict(config.test_dataloader.dataset)
     folders = {}

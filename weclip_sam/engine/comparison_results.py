@@ -16,6 +16,8 @@ from weclip_sam.engine.splits import mask_settings
 from weclip_sam.engine.stages import read_json, why_stale
 from weclip_sam.evaluation.report import Comparison, MethodResult, RunResult, StageCost
 
+_SCORING = ('train_seeds', 'val_protocol')  # parts of a training's summary that measure and do not make
+
 
 def collect(experiment: Experiment, command: str = '', pictures: bool = True) -> Comparison:
     """Read everything that is finished; runs nothing.
@@ -68,7 +70,8 @@ def read_run(run: Run) -> RunResult:
             parameters = None if stage.tool == 'train' else parameters
             continue
         costs.append(StageCost(stage.name, stage.tool, _seconds(stage, summary, record or {}),
-                               _memory(summary, record or {}), stage.shared, stage.once))
+                               _memory(summary, record or {}), stage.shared, stage.once,
+                               _cpu_seconds(stage, summary, record or {})))
         if stage.tool == 'train':
             count = summary.get('trained_parameters')
             parameters = None if count is None or parameters is None else parameters + int(count)
@@ -86,16 +89,39 @@ def read_run(run: Run) -> RunResult:
 
 
 def _seconds(stage: Stage, summary: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:
-    """The tool's own count, scoring of training images left out; of all attempts together where there were several."""
-    if stage.tool == 'make_masks' and not summary.get('made') and summary.get('found'):
-        return None  # they were there before: nobody timed them
-    seconds = summary.get('wall_seconds_of_all_runs', summary.get('wall_seconds', record.get('seconds')))
-    if int(record.get('attempts') or 1) > 1:
+    """The tool's own count, scoring of training images left out.
+
+    The tools count what all attempts added to the result. One that does not is timed from outside, where what a killed
+    attempt lost counts as well.
+    """
+    if _untimed(stage, summary):
+        return None
+    seconds = summary.get('wall_seconds_of_all_runs')
+    if seconds is None and (stage.tool == 'train' or int(record.get('attempts') or 1) == 1):
+        seconds = summary.get('wall_seconds')
+    if seconds is None:
         seconds = record.get('seconds')
     if not isinstance(seconds, (int, float)):
         return None
-    scoring = [float((summary.get(key) or {}).get('seconds', 0.0)) for key in ('train_seeds', 'val_protocol')]
+    scoring = [float((summary.get(key) or {}).get('seconds', 0.0)) for key in _SCORING]
     return max(float(seconds) - sum(scoring), 0.0)
+
+
+def _cpu_seconds(stage: Stage, summary: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:
+    """CPU time of a stage, from the start of its process on, scoring left out; None where a GPU did the work, or where
+    it took several attempts."""
+    seconds = record.get('cpu_seconds')
+    scoring = [(summary.get(key) or {}) for key in _SCORING]
+    if (_untimed(stage, summary) or not isinstance(seconds, (int, float)) or (summary.get('peak_memory_gb') or {}).get(
+            'cuda') or any('seconds' in part and 'cpu_seconds' not in part for part in scoring)):
+        return None
+    return max(float(seconds) - sum(float(part.get('cpu_seconds', 0.0)) for part in scoring), 0.0)
+
+
+def _untimed(stage: Stage, summary: Mapping[str, Any]) -> bool:
+    """Whether all was there before the stage began."""
+    return stage.tool == 'make_masks' and not summary.get('made') and bool(summary.get('found')) and \
+        not summary.get('wall_seconds_of_all_runs')
 
 
 def _memory(summary: Mapping[str, Any], record: Mapping[str, Any]) -> float | None:

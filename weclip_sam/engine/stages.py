@@ -45,19 +45,23 @@ def is_finished(stage: Stage) -> bool:
     if reason := why_stale(stage):
         raise ValueError(reason)
     record = read_json(stage.record)
-    return bool(record and record.get('finished')) and stage.summary.is_file()
+    # Without a record it is a run of somebody's own, which is taken as it is and never begun again in its folder.
+    return (record is None or bool(record.get('finished'))) and stage.summary.is_file()
 
 
 def why_stale(stage: Stage) -> str:
-    """Why the finished stage in this folder is not the one the experiment means; empty if it is, or if none is there.
+    """Why the stage in this folder is not the one the experiment means; empty if it is, or if none is there.
 
     It may come from another command, from a config that has been edited since (or other bundled weights), or from an
-    earlier run of a stage that it reads.
+    earlier run of a stage that it reads. A training that was stopped counts, too: it would be resumed.
     """
     record = read_json(stage.record)
-    if record is None or not record.get('finished'):
+    if record is None:
         return ''
-    if tuple(record.get('arguments') or ()) != stage.arguments:
+    same = tuple(record.get('arguments') or ()) == stage.arguments
+    if not record.get('finished') and not (same and stage.tool == 'train' and record.get('seconds')):
+        return ''  # it will be made from the beginning, or by a tool that knows what it may go on with
+    if not same:
         before, now = (' '.join(map(str, arguments or ())) for arguments in (record.get('arguments'), stage.arguments))
         return (f'{stage.folder}: was made by another command (tools/{record.get("tool")}.py {before}); the experiment '
                 f'now says tools/{stage.tool}.py {now}. {_REMEDY}')
@@ -142,7 +146,8 @@ def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER, stream: T
 
 
 def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER, extra: list[str] | None = None) -> str:
-    """Run one stage as a process and write its ``stage.json`` (command, seconds of all attempts, peak memory).
+    """Run one stage as a process and write its ``stage.json`` (command, seconds of all attempts, peak memory,
+    and the CPU time of all its processes if one attempt was enough).
 
     Returns:
         Why it failed, or an empty string.
@@ -157,17 +162,19 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER, extra: list[str] | None 
         return str(error)
     if stage.tool == 'train' and before:
         arguments.append('--resume')
+    attempts = 1 + int(earlier.get('attempts') or 1) if before else 1
     record = dict(name=stage.name, tool=stage.tool, arguments=stage.arguments, finished=False, seconds=before,
-                  attempts=1 + int(earlier.get('attempts') or 1) if before else 1,
+                  attempts=attempts,
                   started=time.strftime('%Y-%m-%d %H:%M:%S'), began=time.time(), python=sys.version.split()[0],
                   settings=_settings(stage.arguments[0]),
                   after={str(folder): _finished_at(folder) for folder in stage.after})
     # Written first with a little time on it: whatever happens, the next attempt knows that there was one.
     write_json(stage.record, dict(record, seconds=before + 1e-3))
     began = time.monotonic()
-    code, memory = _run([sys.executable, str(tools / f'{stage.tool}.py'), *arguments, *(extra or [])],
+    code, memory, cpu = _run([sys.executable, str(tools / f'{stage.tool}.py'), *arguments, *(extra or [])],
                         stage.folder / 'stage.log')
-    record.update(seconds=before + time.monotonic() - began, exit_code=code, peak_memory_gb=memory)
+    record.update(seconds=before + time.monotonic() - began, exit_code=code, peak_memory_gb=memory,
+                  cpu_seconds=cpu if attempts == 1 else None)
     reason = ''
     if code != 0:
         reason = f'exit code {code}. {_tail(stage.folder / "stage.log")}'
@@ -186,8 +193,9 @@ def _seconds_before(stage: Stage, earlier: dict[str, Any]) -> float:
     return seconds
 
 
-def _run(command: list[str], log: Path) -> tuple[int, float]:
-    """Run a command with its output in ``log``; returns exit code and the peak memory (GB) of its largest process.
+def _run(command: list[str], log: Path) -> tuple[int, float, float]:
+    """Run a command with its output in ``log``; returns exit code, peak memory (GB) of its largest process, and CPU
+    seconds of it and its workers.
 
     Linux counts the memory this process has when it starts the command as the command's, so nothing below it shows:
     the tools need more than this process does.
@@ -205,7 +213,7 @@ def _run(command: list[str], log: Path) -> tuple[int, float]:
             _end(process)
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * 1024 / 1e9
+    return process.returncode, usage.ru_maxrss * 1024 / 1e9, usage.ru_utime + usage.ru_stime
 
 
 def _end(process: subprocess.Popen) -> None:

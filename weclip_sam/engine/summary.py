@@ -91,7 +91,7 @@ class SummaryHook(Hook):
             if key.startswith('val_protocol/'):
                 summary.setdefault('val_protocol', {})[key.removeprefix('val_protocol/')] = value
         lines += [f'mIoU of the prediction on val with {name}: {score:.2f}'
-                  for name, score in summary.get('val_protocol', {}).items() if name != 'seconds']
+                  for name, score in summary.get('val_protocol', {}).items() if name not in ('seconds', 'cpu_seconds')]
         if trained and 'best_ckpt' in info:
             summary['best'] = dict(score=float(info['best_score']), checkpoint=info['best_ckpt'])
             lines.append(f'best validation: {summary["best"]["score"]:.2f}')
@@ -189,7 +189,7 @@ class ProtocolValHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         """Predict and score; every process its share."""
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
         model, loader = unwrapped(runner.model), runner.val_dataloader
         metric = IoUMetric(json_path=str(Path(runner.work_dir) / 'iou_val_protocol.json'), print_table=False)
         evaluator = Evaluator(metric)
@@ -213,3 +213,4 @@ class ProtocolValHook(Hook):
         score = evaluator.evaluate(len(loader.dataset))['mIoU']
         runner.message_hub.update_info(f'val_protocol/{self.name}', score)
         runner.message_hub.update_info('val_protocol/seconds', time.monotonic() - began)
+        runner.message_hub.update_info('val_protocol/cpu_seconds', time.process_time() - cpu)

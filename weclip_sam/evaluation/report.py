@@ -26,6 +26,7 @@ class StageCost:
         memory_gb: peak memory of the largest process (10^9 bytes), or of the GPU if there was one.
         shared: several methods use this one run of it.
         once: all seeds use it.
+        cpu_seconds: CPU time of its processes without the scoring of pseudo labels; None if unknown or on a GPU.
     """
 
     name: str
@@ -34,6 +35,7 @@ class StageCost:
     memory_gb: float | None
     shared: bool = False
     once: bool = False
+    cpu_seconds: float | None = None
 
     @property
     def is_test(self) -> bool:
@@ -68,7 +70,15 @@ class RunResult:
     @property
     def seconds(self) -> float | None:
         """Wall time of everything that makes the system, tests left out; None if a part of it is unknown."""
-        parts = [stage.seconds for stage in self.stages if not stage.is_test]
+        return self._sum('seconds')
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """CPU time of the same; other work on the machine hardly changes it."""
+        return self._sum('cpu_seconds')
+
+    def _sum(self, what: str) -> float | None:
+        parts = [getattr(stage, what) for stage in self.stages if not stage.is_test]
         return sum(parts) if parts and None not in parts else None
 
     @property
@@ -185,7 +195,7 @@ class Column:
         if value is None:
             return DASH
         if self.unit == 'time':
-            return duration(value.mean)
+            return duration(value.mean) + ('' if value.deviation is None else f' ± {duration(value.deviation)}')
         if self.unit == 'count':
             return f'{value.mean / 1e6:.3f} M' if value.mean >= 1e3 else f'{value.mean:.0f}'
         return value.text(self.digits)
@@ -215,10 +225,13 @@ def main_columns(comparison: Comparison) -> list[Column]:
     columns = [Column('pseudo labels on train, mIoU', spreads(lambda r: r.seeds_miou), better=1, competing=rivals)]
     columns += [Column(f'val mIoU, {title}', spreads(lambda r, kind=kind: r.val.get(kind)), better=1, competing=rivals)
                 for kind, title in TESTS.items()]
-    return columns + [Column('trained parameters', spreads(lambda r: r.parameters), 0, unit='count'),
-                      Column('stages', {m.name: Spread(len(m.stage_names), None, 1) for m in comparison.methods}, 0),
-                      Column('wall time', spreads(lambda r: r.seconds), 0, -1, 'time', rivals),
-                      Column('peak memory, GB', spreads(lambda r: r.memory_gb), 2, -1, competing=rivals)]
+    columns += [Column('trained parameters', spreads(lambda r: r.parameters), 0, unit='count'),
+                Column('stages', {m.name: Spread(len(m.stage_names), None, 1) for m in comparison.methods}, 0),
+                Column('wall time', spreads(lambda r: r.seconds), 0, -1, 'time', rivals)]
+    cpu = spreads(lambda r: r.cpu_seconds)
+    if any(cpu.values()):
+        columns.append(Column('CPU time', cpu, 0, -1, 'time', rivals))
+    return columns + [Column('peak memory, GB', spreads(lambda r: r.memory_gb), 2, -1, competing=rivals)]
 
 
 def incomplete(comparison: Comparison) -> list[str]:
@@ -287,7 +300,8 @@ def to_markdown(comparison: Comparison) -> str:
             for name in names]
     runs = f'{comparison.seeds} seed{"s" if comparison.seeds > 1 else ""} per method'
     parts = [f'# {comparison.title}', f'Measured, {runs}; mean ± sample standard deviation, percent. Wall time is what '
-             'it takes to make the system: all stages, tests left out.',
+             'it takes to make the system: all stages, tests left out; CPU time is that of the same, which other work on '
+             'the machine hardly changes.',
              _table(['method', *(c.title for c in columns)], rows)]
     parts += [_bullets('Not complete', incomplete(comparison))]
     if steps := step_table(comparison):
@@ -332,7 +346,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return dict(
         title=comparison.title, seeds=comparison.seeds, about=dict(comparison.about),
         measured={m.name: dict(table={c.title: plain(c.values.get(m.name)) for c in columns},
-                               runs=[dict(asdict(run), seconds=run.seconds, memory_gb=run.memory_gb) for run in m.runs])
+                               runs=[dict(asdict(run), seconds=run.seconds, cpu_seconds=run.cpu_seconds, memory_gb=run.memory_gb)
+                                     for run in m.runs])
                   for m in comparison.methods},
         incomplete=incomplete(comparison), terms=[*comparison.terms, *checked_sentences(comparison)],
         tuning=[dict(row) for row in comparison.tuning], notes=list(comparison.notes),
