@@ -2,7 +2,7 @@
 """Check all data and checkpoints of a config before training: ``python tools/check_data.py CONFIG``.
 
 Reads every image, every mask that evaluation will open, and every checkpoint. Exit code 0 if a run can start, 1 if
-there are errors (warnings and notes do not count), 2 if the config itself cannot be used.
+there are errors (warnings and notes do not count), 2 if the config itself cannot be used or --json cannot be written.
 """
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
     args = parser.parse_args(argv)
-    with friendly_errors(), phase_progress() as progress:
-        config = load_config(args.config, args.cfg_options)
-        report = quick_check(config) if args.quick else full_check(config, args.workers, progress)
+    with friendly_errors():
+        with phase_progress() as progress:
+            config = load_config(args.config, args.cfg_options)
+            report = quick_check(config) if args.quick else full_check(config, args.workers, progress)
+        print(report.text(args.show))  # before the file, which a full disk may refuse
         if args.json:
             write_json(args.json, report.as_dict())
-    print(report.text(args.show))
     sys.exit(0 if report.ok else 1)
 
 
