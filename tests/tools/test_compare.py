@@ -232,7 +232,8 @@ def test_what_is_measured_and_what_is_not(comparison):
         'val mIoU, single scale': ['75.50 ± 0.71', '75.50 ± 0.71'], 'val mIoU, multi-scale + flip': ['–', '–'],
         'val mIoU, multi-scale + flip + CRF': ['80.00', '–'], 'trained parameters': ['2.000 M', '2.000 M'],
         # 100 and 110 s of training without 40 s of scoring labels; twice 33 s of making labels, shared or not.
-        'stages': ['1', '3'], 'wall time': ['1 min 05 s ± 7.1 s', '2 min 11 s ± 7.1 s'], 'peak memory, GB': ['1.50', '1.50']}
+        'stages': ['1', '3'],
+        'wall time': ['1 min 05 s ± 7.1 s', '2 min 11 s ± 7.1 s'], 'peak memory, GB': ['1.50', '1.50']}
     assert incomplete(comparison) == ['Ours, seed 1: test-crf has not run']
     assert [column.best() for column in main_columns(comparison)] == [set()] * 6 + [{'Ours'}, set()]
     assert comparison.about['machine'] == 'two CPUs'
@@ -248,7 +249,8 @@ def test_what_is_measured_and_what_is_not(comparison):
 def test_markdown_keeps_measured_and_published_apart(comparison):
     text = to_markdown(comparison)
     measured, published = text.split('## Published figures (not measured here)')
-    assert '| Ours | 70.50 ± 0.71 | 75.50 ± 0.71 | – | 80.00 | 2.000 M | 1 | **1 min 05 s ± 7.1 s** | 1.50 |' in measured
+    assert ('| Ours | 70.50 ± 0.71 | 75.50 ± 0.71 | – | 80.00 | 2.000 M | 1 | **1 min 05 s ± 7.1 s** | 1.50 |'
+            in measured)
     assert 'Swin-L' not in measured and '| FMA-WSSS | multi | Mask2Former, Swin-L |' in published
     assert '| method | stages | backbone | extra model | multi-scale | CRF |' in published
     assert '| WeCLIP (multi-scale, CRF) | single | frozen CLIP ViT-B/16 | none | yes | yes |' in published

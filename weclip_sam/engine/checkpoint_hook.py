@@ -53,7 +53,8 @@ class AtomicCheckpointHook(CheckpointHook):
         if isinstance(save_best, (list, tuple)):
             raise ValueError(f'AtomicCheckpointHook: save_best must be one metric name, got {save_best}')
         self.own_interval = interval is None
-        super().__init__(interval=1000 if interval is None else interval, by_epoch=False, max_keep_ckpts=max_keep_ckpts, save_best=save_best,
+        super().__init__(interval=1000 if interval is None else interval, by_epoch=False,
+                         max_keep_ckpts=max_keep_ckpts, save_best=save_best,
                          backend_args=dict(backend='weclip_sam_atomic'), **kwargs)
         self.file_client_args = None
         self.file_backend = get_file_backend(backend_args=self.backend_args)

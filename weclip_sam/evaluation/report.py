@@ -300,8 +300,8 @@ def to_markdown(comparison: Comparison) -> str:
             for name in names]
     runs = f'{comparison.seeds} seed{"s" if comparison.seeds > 1 else ""} per method'
     parts = [f'# {comparison.title}', f'Measured, {runs}; mean ± sample standard deviation, percent. Wall time is what '
-             'it takes to make the system: all stages, tests left out; CPU time is that of the same, which other work on '
-             'the machine hardly changes.',
+             'it takes to make the system: all stages, tests left out; CPU time is that of the same, which other work '
+             'on the machine hardly changes.',
              _table(['method', *(c.title for c in columns)], rows)]
     parts += [_bullets('Not complete', incomplete(comparison))]
     if steps := step_table(comparison):
@@ -346,8 +346,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return dict(
         title=comparison.title, seeds=comparison.seeds, about=dict(comparison.about),
         measured={m.name: dict(table={c.title: plain(c.values.get(m.name)) for c in columns},
-                               runs=[dict(asdict(run), seconds=run.seconds, cpu_seconds=run.cpu_seconds, memory_gb=run.memory_gb)
-                                     for run in m.runs])
+                               runs=[dict(asdict(run), seconds=run.seconds, cpu_seconds=run.cpu_seconds,
+                                          memory_gb=run.memory_gb) for run in m.runs])
                   for m in comparison.methods},
         incomplete=incomplete(comparison), terms=[*comparison.terms, *checked_sentences(comparison)],
         tuning=[dict(row) for row in comparison.tuning], notes=list(comparison.notes),
