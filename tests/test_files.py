@@ -37,6 +37,15 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_errors_name_the_file_and_not_the_temporary_one(tmp_path):
+    (tmp_path / 'folder').mkdir()
+    for path, number in ((tmp_path / 'folder', errno.EISDIR), (tmp_path / ('a' * 300), errno.ENAMETOOLONG)):
+        with pytest.raises(OSError) as caught, atomic_open(path) as file:
+            file.write(b'x')
+        assert caught.value.errno == number and caught.value.filename == str(path)
+    assert [p.name for p in tmp_path.iterdir()] == ['folder']
+
+
 def test_only_whole_files_are_written(tmp_path):
     with pytest.raises(ValueError, match="must be 'wb' or 'w'"), atomic_open(tmp_path / 'a', 'a'):
         pass

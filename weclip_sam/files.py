@@ -22,12 +22,18 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
     Args:
         path: where the file shall be.
         mode: ``'wb'`` or ``'w'`` (UTF-8).
+
+    Raises:
+        OSError: naming ``path`` (or the folder that cannot be made), never the temporary file.
     """
     if mode not in ('wb', 'w'):
         raise ValueError(f"atomic_open writes whole files: mode must be 'wb' or 'w', got {mode!r}")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(handle, mode, encoding='utf-8' if mode == 'w' else None) as file:
             yield file
@@ -39,8 +45,8 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
     except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            # A failing write does not say of which file.
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, temporary):
+            # A failing write does not say of which file, and a failing move names the temporary one.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from weclip_sam.engine import build_runner, explain, friendly_errors, load_config, prepare_work_dir
 from weclip_sam.engine.config import parse_options, use_amp, use_randomness, use_test_options
 from weclip_sam.engine.launch import start_distributed, use_resume
+from weclip_sam.files import write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,6 +136,37 @@ def test_disk_faults_and_dead_workers_are_explained(tmp_path):
     remote = ValueError('Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call):\n'
                         '  File "x"\nValueError: img_7: not an image')
     assert explain(remote) == 'img_7: not an image'
+    remote = PermissionError("Caught PermissionError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+                             "call):\n  File \"x\"\nPermissionError: [Errno 13] Permission denied: 'a.csv'")
+    assert explain(remote) == "[Errno 13] Permission denied: 'a.csv'"
+
+
+def _fault_of(action):
+    with pytest.raises(OSError) as caught:
+        action()
+    return explain(caught.value)
+
+
+def test_every_fault_of_a_path_is_one_line_that_names_it(tmp_path):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'folder').mkdir()
+    long = tmp_path / f'{"a" * 300}.jpg'
+    for action, told in [
+            (lambda: open(tmp_path / 'folder'), f'{tmp_path}/folder: is a folder, expected a file'),
+            (lambda: open(tmp_path / 'file' / 'x'), f'{tmp_path}/file/x: no folder, or a part of this path is a file'),
+            (lambda: (tmp_path / 'file').mkdir(), f'{tmp_path}/file: a file of that name is in the way'),
+            (lambda: open(tmp_path / 'gone'), f'{tmp_path}/gone: no such file or folder'),
+            (lambda: os.stat(long), f'{long}: File name too long'),
+            (lambda: os.replace(tmp_path / 'file', tmp_path / 'folder'),
+             f'{tmp_path}/folder: is a folder, expected a file'),
+            (lambda: os.listdir(os.fsencode(tmp_path / 'gone')), f'{tmp_path}/gone: no such file or folder'),
+            (lambda: write_json(tmp_path / 'folder', 1), f'{tmp_path}/folder: is a folder, expected a file'),
+            (lambda: write_json(tmp_path / 'file' / 'x', 1), f'{tmp_path}/file: a file of that name is in the way')]:
+        assert _fault_of(action) == told
+    for number in (errno.EACCES, errno.EPERM):  # reading or writing: the error does not say
+        told = explain(OSError(number, os.strerror(number), 'labels.csv'))
+        assert told == 'labels.csv: cannot be read or written, permission denied'
+    assert explain(OSError(errno.ECONNREFUSED, 'Connection refused')) is None
 
 
 def test_a_data_worker_that_is_killed_is_named(run_toy, tmp_path, capfd, monkeypatch):
@@ -169,8 +201,9 @@ def test_a_work_dir_that_is_read_only_is_said_before_anything_starts(tmp_path, m
     with pytest.raises(SystemExit) as stopped:
         tool.main([str(ROOT / 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'), '--work-dir', str(folder)])
     error = capsys.readouterr().err
-    reason = {errno.EROFS: 'the file system is read-only', errno.EACCES: 'permission denied'}[number]
-    assert stopped.value.code == 2 and error.startswith(f'error: {folder}: cannot be written, {reason}')
+    reason = {errno.EROFS: 'cannot be written, the file system is read-only',
+              errno.EACCES: 'cannot be read or written, permission denied'}[number]
+    assert stopped.value.code == 2 and error.startswith(f'error: {folder}: {reason}')
     assert list(folder.iterdir()) == []
 
 
@@ -210,6 +243,8 @@ def test_work_dir_is_probed(tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('')
     with pytest.raises(ValueError, match='a file of that name is in the way'):
         prepare_work_dir(tmp_path / 'file')
+    with pytest.raises(ValueError, match=f'--work-dir {tmp_path}/file/a/b: {tmp_path}/file is a file, not a folder'):
+        prepare_work_dir(tmp_path / 'file' / 'a' / 'b')
 
     def refuse(fd):
         raise OSError(errno.ENOSPC, 'No space left on device')

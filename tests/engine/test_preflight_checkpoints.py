@@ -214,3 +214,13 @@ def test_options_reach_what_was_copied_from_a_variable():
     assert config.model.seeds[3].threshold == 0.5
     with pytest.raises(ValueError, match=r'image_size.*train_dataloader.dataset.reader.size=56'):
         load_config(ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py', ['image_size=56'])
+
+
+def test_findings_are_printed_where_the_file_cannot_be_written(config_file, tmp_path, capsys):
+    (tmp_path / 'photos' / 'images' / '1.png').write_bytes(b'')
+    (tmp_path / 'folder').mkdir()
+    options = ['--workers', 1, '--json', tmp_path / 'folder', '--cfg-options', f'data_root={tmp_path / "photos"}']
+    assert _run([config_file, *options]) == 2
+    told = capsys.readouterr()
+    assert '1.png: not a readable image' in told.out and f'error: {tmp_path}/folder: is a folder' in told.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['config.py', 'folder', 'photos']

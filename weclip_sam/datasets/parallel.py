@@ -14,6 +14,10 @@ Progress = Callable[[str, int, int], None]  # called with (what is being done, s
 _BATCH = 2048  # tasks handed out at a time: bounds what waits in memory
 
 
+class WorkerError(RuntimeError):
+    """A worker process died; the message says of what work, and what to do."""
+
+
 def no_progress(name: str, done: int, total: int) -> None:
     """Shows nothing."""
 
@@ -37,7 +41,7 @@ def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task], tota
         progress: told after every result.
 
     Raises:
-        RuntimeError: when a worker process dies (killed, or out of memory).
+        WorkerError: when a worker process dies (killed, or out of memory).
     """
     workers = default_workers() if workers is None else workers
     tasks, done = iter(tasks), 0
@@ -50,8 +54,9 @@ def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task], tota
                 progress(name, done, total)
                 yield result
     except BrokenProcessPool:
-        raise RuntimeError(f'{name}: a worker process died after {done} of {total} files (killed, or out of memory); '
-                           'results so far are kept: start again, perhaps with fewer --workers') from None
+        raise WorkerError(f'{name}: a worker process died after {done} of {total} files (killed, or out of memory); '
+                          'what was written is intact: start the same command again, perhaps with fewer --workers '
+                          '(--workers 1 works without)') from None
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)

@@ -19,6 +19,7 @@ from mmengine.registry import Registry
 
 from weclip_sam import registry as own_registries
 from weclip_sam.checks import suggest_name
+from weclip_sam.datasets.parallel import WorkerError
 from weclip_sam.files import atomic_open
 
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+)::(.+?) registry')
@@ -26,8 +27,11 @@ _UNKNOWN_ARGUMENT = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyw
 _NO_ARGUMENTS = re.compile(r'^(\w+)\(\) takes no arguments$')
 _MISSING_ARGUMENT = re.compile(r'(\w+)(?:\.__init__)?\(\) missing \d+ required')
 _DISK = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used up',
-         errno.EROFS: 'the file system is read-only', errno.EACCES: 'permission denied',
-         errno.EPERM: 'permission denied'}
+         errno.EROFS: 'the file system is read-only'}
+_PATH = {errno.ENOENT: 'no such file or folder', errno.EEXIST: 'a file of that name is in the way',
+         errno.EISDIR: 'is a folder, expected a file', errno.ENOTDIR: 'no folder, or a part of this path is a file',
+         errno.EACCES: 'cannot be read or written, permission denied',
+         errno.EPERM: 'cannot be read or written, permission denied'}
 
 
 class Terminated(KeyboardInterrupt):
@@ -63,7 +67,8 @@ def _registered(class_name: str) -> Callable | None:
 def explain(error: BaseException) -> str | None:
     """One line (seldom two) that says what is wrong and what to do, or None if the error is not the user's to mend."""
     text = str(error.args[0]) if error.args and isinstance(error, KeyError) else str(error)
-    if 'Original Traceback' in text:  # raised in a data worker: the last line is the error itself
+    remote = 'Original Traceback' in text
+    if remote:  # raised in a data worker: the last line is the error itself
         text = text.strip().splitlines()[-1].split(': ', 1)[-1]
     if isinstance(error, KeyError) and (match := _UNKNOWN_TYPE.search(text)):
         name, scope, kind = match.groups()
@@ -79,17 +84,23 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, TypeError) and (match := _MISSING_ARGUMENT.search(text)) and _registered(match.group(1)):
         return f'{text.replace(".__init__()", "")}; add it to the config'
     if isinstance(error, OSError) and error.errno in _DISK:
-        where = error.filename or error.filename2
-        free = _free_space(where) if where else ''
+        where = _where(error)
+        free = _free_space(where) if where and error.errno == errno.ENOSPC else ''
         return f'{where or "a file"}: cannot be written, {_DISK[error.errno]}{free}. Earlier results are intact.'
-    if isinstance(error, FileNotFoundError) and error.errno is not None and error.filename:
-        return f'{error.filename}: no such file or folder'
+    if isinstance(error, OSError) and error.errno is not None and (where := _where(error)):
+        return f'{where}: {_PATH.get(error.errno, error.strerror)}'
     if isinstance(error, RuntimeError) and 'DataLoader worker' in text and ('exited' in text or 'killed' in text):
         return ('a data worker died (out of memory, perhaps: fewer workers or a smaller batch_size help). What was '
                 f'written is intact; the same command goes on, train.py with --resume. {text.splitlines()[0]}')
-    if isinstance(error, (ValueError, FileNotFoundError)):
+    if isinstance(error, (ValueError, FileNotFoundError, WorkerError)) or remote and isinstance(error, OSError):
         return text
     return None
+
+
+def _where(error: OSError) -> str:
+    """The file an error is about, or nothing; of a failing move, what was to be replaced."""
+    name = error.filename if error.filename2 is None else error.filename2
+    return '' if name is None else os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else str(name)
 
 
 def _free_space(where: str) -> str:

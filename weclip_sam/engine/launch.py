@@ -26,12 +26,14 @@ def prepare_work_dir(path: str | os.PathLike) -> str:
     """Make the work dir and find out now, not after the first thousand iterations, whether it can be written.
 
     Raises:
-        ValueError: a file is in the way.
+        ValueError: a file is in the way, here or further up.
         OSError: read-only, no permission, disk full.
     """
     folder = Path(path).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f'--work-dir {folder}: a file of that name is in the way')
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f'--work-dir {folder}: a file of that name is in the way' if place == folder else
+                             f'--work-dir {folder}: {place} is a file, not a folder; choose another work dir')
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
