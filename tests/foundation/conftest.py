@@ -56,3 +56,15 @@ def torchscript_archive(clip_model, tmp_path_factory):
         warnings.simplefilter('ignore', FutureWarning)  # TorchScript is on its way out; the files people have are not
         torch.jit.save(torch.jit.script(root), str(file))
     return file
+
+
+@pytest.fixture(scope='session')
+def traced_archive(clip_model, tmp_path_factory):
+    """The whole model traced in half precision, as OpenAI made its archives."""
+    model = copy.deepcopy(clip_model).half()
+    file = tmp_path_factory.mktemp('archive') / 'traced.pt'
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        inputs = torch.zeros(1, 3, 32, 32).half(), torch.zeros(1, 16, dtype=torch.long)
+        torch.jit.save(torch.jit.trace(model, inputs, check_trace=False, strict=False), str(file))
+    return file

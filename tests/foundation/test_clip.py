@@ -132,14 +132,15 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone(car
 
 
 @pytest.mark.parametrize('kind', ['state_dict', 'nested', 'module prefix', 'text prefix', 'half', 'legacy',
-                                  'safetensors', 'torchscript'])
-def test_every_file_format_gives_the_same_model(kind, clip_model, card_file, tmp_path, torchscript_archive):
+                                  'safetensors', 'torchscript', 'traced'])
+def test_every_file_format_gives_the_same_model(kind, clip_model, card_file, tmp_path, torchscript_archive,
+                                                traced_archive):
     state, path = clip_model.state_dict(), tmp_path / 'weights.pt'
     if kind == 'safetensors':
         path = tmp_path / 'weights.safetensors'
         save_file({key: value.contiguous() for key, value in state.items()}, path)
-    elif kind == 'torchscript':
-        path = torchscript_archive
+    elif kind in ('torchscript', 'traced'):
+        path = torchscript_archive if kind == 'torchscript' else traced_archive
     elif kind == 'legacy':
         torch.save(state, path, _use_new_zipfile_serialization=False)
     else:

@@ -5,7 +5,6 @@ Nothing here touches the network: a missing file is reported at once, with its s
 from __future__ import annotations
 
 import struct
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.foundation.clip_card import TINY_WEIGHTS, card_from_state_dict, count_parameters, find_card
+from weclip_sam.foundation.torchscript import Refused, is_torchscript, read_torchscript
 
 FILE_SUFFIXES = ('.pt', '.pth', '.bin', '.ckpt', '.safetensors')
 _FORMATS = 'a PyTorch state dict (.pt/.pth), a .safetensors file or an OpenAI TorchScript archive'
@@ -100,6 +100,8 @@ def _how_to_fetch(arch: str, tag: str) -> str:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read a CLIP state dict, whichever of the known formats the file's content (not its name) shows.
 
+    Nothing in the file is executed, in none of the formats.
+
     Returns:
         Tensors under OpenAI's key names, without ``module.`` prefixes and without entries that are no weights.
 
@@ -110,7 +112,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     size = path.stat().st_size
     try:
         state = _read_any(path)
-    except _Refused as error:
+    except Refused as error:
         raise ValueError(f'CLIP checkpoint {path} ({size} bytes): {error}') from None
     except Exception as error:  # every reader has exceptions of its own for a damaged file
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -119,27 +121,19 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return _tidy(state, path)
 
 
-class _Refused(Exception):
-    """A file that was understood and is not acceptable."""
-
-
 def _read_any(path: Path) -> Any:
     with path.open('rb') as file:
         head = file.read(16)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith('constants.pkl') or '/code/' in name for name in names):
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # TorchScript is deprecated; OpenAI's files are what they are
-                return torch.jit.load(str(path), map_location='cpu').state_dict()
-        return _torch_load(path)
+            scripted = is_torchscript(archive)
+        return read_torchscript(path) if scripted else _torch_load(path)
     if head[:2] == b'PK':
-        raise _Refused('a zip archive whose end is missing: the file is truncated; fetch it again')
+        raise Refused('a zip archive whose end is missing: the file is truncated; fetch it again')
     if len(head) > 8 and head[8:9] == b'{':
         length = struct.unpack('<Q', head[:8])[0]
         if length > path.stat().st_size - 8:
-            raise _Refused(f'its header of {length} bytes does not fit into it: the file is truncated; fetch it again')
+            raise Refused(f'its header of {length} bytes does not fit into it: the file is truncated; fetch it again')
         return load_file(path)
     return _torch_load(path)
 
@@ -150,8 +144,8 @@ def _torch_load(path: Path) -> Any:
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         if 'Unsupported' in str(error) or 'Weights only load failed' in str(error):
-            raise _Refused('refused: it is not a plain file of tensors (it would run code or build foreign objects, or '
-                           f'is damaged). Expected {_FORMATS}') from None
+            raise Refused('refused: it is not a plain file of tensors (it would run code or build foreign objects, or '
+                          f'is damaged). Expected {_FORMATS}') from None
         raise
 
 
@@ -165,7 +159,7 @@ def _tidy(state: Any, path: Path) -> dict[str, Tensor]:
     tidy = {}
     for key, value in state.items():
         key = str(key).removeprefix('module.').removeprefix('text.')
-        if key not in _NOT_WEIGHTS and isinstance(value, Tensor):
+        if key.rpartition('.')[2] not in _NOT_WEIGHTS and isinstance(value, Tensor):
             tidy[key] = value
     if any(key.startswith('vision_model.') for key in tidy):
         raise ValueError(f'CLIP checkpoint {path} is in the format of the transformers library; take the open_clip or '
