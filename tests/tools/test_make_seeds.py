@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from weclip_sam.datasets.image_io import read_labels, write_labels
+from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.engine.seed_folder import claim_folder
 from weclip_sam.mask_bank import MaskBank
 
@@ -429,6 +430,84 @@ def test_evaluation_counts_what_is_written(photos, tmp_path, capsys):
     assert scores['ignored_share'] == pytest.approx(ignored / pixels) and 0 < ignored < pixels
     assert [scores['classes'][name]['IoU'] for name in NAMES] == pytest.approx(list(100 * hits / union)[1:])
     assert 'of the pixels are ignored (255)' in capsys.readouterr().out
+
+
+def run_slowly(monkeypatch, tool, *args, seconds, stop_at=None):
+    """A run with ``seconds`` spent on every image, interrupted at image ``stop_at``; its exit code."""
+    load = ImageLabelDataset.load_image
+
+    def slow(self, index):
+        if index == stop_at:
+            raise KeyboardInterrupt
+        time.sleep(seconds)
+        return load(self, index)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageLabelDataset, 'load_image', slow)
+        return run_tool(tool, *args)
+
+
+@pytest.mark.parametrize('tool', ['make_seeds', 'make_masks'])
+def test_the_time_of_all_runs_is_added_up(photos, tmp_path, monkeypatch, tool):
+    root, config = photos
+    args = (config, '--out', tmp_path, *(['--batch-size', '1'] if tool == 'make_masks' else []))
+    assert run_slowly(monkeypatch, tool, *args, seconds=0.2, stop_at=5) == 130
+    kept = json.loads((tmp_path / 'seconds.json').read_text())
+    assert not (tmp_path / 'summary.json').exists() and 1 < kept['wall_seconds_of_all_runs'] < 20
+    began = time.monotonic()
+    assert run_slowly(monkeypatch, tool, *args, seconds=0.01) == 0
+    took, first = time.monotonic() - began, summary_of(tmp_path)
+    assert (first['made'], first['found']) == (3, 5) and 0.03 < first['wall_seconds'] < took
+    assert first['wall_seconds_of_all_runs'] == pytest.approx(kept['wall_seconds_of_all_runs'] + first['wall_seconds'])
+    assert not (tmp_path / 'seconds.json').exists()
+    assert run_tool(tool, *args) == 0
+    again = summary_of(tmp_path)
+    assert again['wall_seconds_of_all_runs'] == pytest.approx(
+        first['wall_seconds_of_all_runs'] + again['wall_seconds']) and again['made'] == 0
+    if tool == 'make_seeds':
+        assert run_tool(tool, *args, '--overwrite') == 0
+        again = summary_of(tmp_path)
+        assert again['wall_seconds_of_all_runs'] == again['wall_seconds']  # what they took is all that counts
+
+
+def test_a_kill_takes_no_more_than_the_last_seconds_away(tmp_path, monkeypatch):
+    from weclip_sam.engine.shards import WorkTime
+
+    def work():
+        clock = WorkTime(tmp_path, 'masks', 100.0, time.monotonic() - 50)
+        clock.tick()
+        os.kill(os.getpid(), signal.SIGKILL)
+    child = multiprocessing.get_context('fork').Process(target=work)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert 150 <= WorkTime(tmp_path, 'masks', 100.0).earlier < 200
+    assert WorkTime(tmp_path, 'others', 3.0).earlier == 3 and WorkTime(tmp_path, 'masks', 500.0).earlier == 500
+    (tmp_path / 'seconds.json').write_text('[1')
+    assert WorkTime(tmp_path, 'masks', 7.0).earlier == 7
+
+
+def test_seconds_of_masks_are_told_by_stage(photos, tmp_path, monkeypatch, capsys):
+    root, config = photos
+    assert run_slowly(monkeypatch, 'make_masks', config, '--out', tmp_path, seconds=0.1) == 0
+    seconds = summary_of(tmp_path)['seconds_per_image']
+    assert list(seconds) == ['load', 'segment', 'write'] and seconds['load'] > 0.1 > seconds['write'] > 0
+    assert 'ms per image: load ' in capsys.readouterr().out
+    total = 8 * sum(seconds.values())
+    assert 0.8 < total < summary_of(tmp_path)['wall_seconds']  # the start is nobody's share
+    assert run_tool('make_masks', config, '--out', tmp_path) == 0 and summary_of(tmp_path)['seconds_per_image'] == {}
+
+
+def test_masks_that_nobody_timed_have_no_time(photos, tmp_path):
+    root, config = photos
+    run_tool('make_masks', config, '--out', tmp_path)
+    summary = summary_of(tmp_path)
+    del summary['wall_seconds_of_all_runs']  # as it was written before
+    (tmp_path / 'summary.json').write_text(json.dumps(summary))
+    assert run_tool('make_masks', config, '--out', tmp_path) == 0
+    assert summary_of(tmp_path)['wall_seconds_of_all_runs'] > summary['wall_seconds'] > 0
+    (tmp_path / 'summary.json').unlink()
+    assert run_tool('make_masks', config, '--out', tmp_path) == 0
+    assert 'wall_seconds_of_all_runs' not in summary_of(tmp_path) and summary_of(tmp_path)['found'] == 8
 
 
 def test_labels_that_cannot_be_scored_are_on_record(photos, tmp_path, capsys):

@@ -1,8 +1,10 @@
 """A run of ``tools/make_masks.py``: from the config to a full mask bank and its summary."""
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -11,6 +13,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_p
 from weclip_sam.engine.masks import FillReport, fill_bank
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
+from weclip_sam.engine.shards import SECONDS, WorkTime
 from weclip_sam.engine.splits import mask_settings, split_images
 from weclip_sam.files import remove_stale_temporaries, write_json
 from weclip_sam.mask_bank import HEADER, MaskBank
@@ -46,23 +49,46 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     generator = MODELS.build(settings['generator']).to(device)
     with MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
                   image_folder=dataset.image_folder) as bank:
-        report = fill_bank(bank, generator, dataset, batch_size, get_rank(), get_world_size())
-        report = FillReport.join(all_gather_object(report))
+        about = dict(split=split, dataset=settings['dataset'], generator=bank.header['generator'])
+        with WorkTime(out, json.dumps(about), _earlier(out, about), began) as clock:
+            report = fill_bank(bank, generator, dataset, batch_size, get_rank(), get_world_size(), device, clock.tick)
+            report = FillReport.join(all_gather_object(report))
         bank.refresh()
         masks = sum(name in bank for name in dataset.image_ids)
     if is_main_process():
-        seconds = time.monotonic() - began
         # What kills left. Only now: at the start another launcher may be just about to name its header.
-        for name in (HEADER, SUMMARY):
+        for name in (HEADER, SUMMARY, SECONDS):
             remove_stale_temporaries(out, name)
-        write_json(Path(out) / SUMMARY, dict(
-            split=split, dataset=settings['dataset'], generator=bank.header['generator'], images=len(dataset),
-            in_bank=masks, made=report.made, found=report.found, failed=dict(sorted(report.failed.items())),
-            wall_seconds=seconds, seconds_per_image=seconds * get_world_size() / report.made if report.made else None,
-            processes=get_world_size(), device=str(device), peak_memory_gb=peak_memory()))
-        print(f'masks of {report.made} images made, {report.found} found, {len(report.failed)} failed in '
-              f'{format_seconds(seconds)}')
-        for image_id, reason in list(report.failed.items())[:5]:
-            print(f'  failed: {image_id}: {reason}')
-        print(f'mask bank and {SUMMARY}: {out}')
+        summary = dict(
+            about, images=len(dataset), in_bank=masks, made=report.made, found=report.found,
+            failed=dict(sorted(report.failed.items())), **clock.read(),
+            seconds_per_image={k: v / report.made for k, v in report.seconds.items() if report.made},
+            processes=get_world_size(), device=str(device), peak_memory_gb=peak_memory())
+        if not report.made and not clock.earlier:
+            del summary['wall_seconds_of_all_runs']  # nobody timed those that were found
+        write_json(Path(out) / SUMMARY, summary)
+        clock.finish()
+        _print(summary, out)
     return report
+
+
+def _earlier(out: str, about: dict[str, Any]) -> float:
+    """Wall seconds of the runs before this one that made masks for the same split."""
+    try:
+        before = json.loads((Path(out) / SUMMARY).read_text(encoding='utf-8'))
+        if any(before[key] != value for key, value in about.items()):
+            return 0.0
+        # Summaries of before all runs were counted know the last one only, which may have made nothing.
+        last = before['wall_seconds'] if before['made'] else 0.0
+        return float(before.get('wall_seconds_of_all_runs', last))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0.0
+
+
+def _print(summary: dict[str, Any], out: str) -> None:
+    stages = ', '.join(f'{stage} {1000 * seconds:.0f}' for stage, seconds in summary['seconds_per_image'].items())
+    print(f'masks of {summary["made"]} images made, {summary["found"]} found, {len(summary["failed"])} failed in '
+          f'{format_seconds(summary["wall_seconds"])}' + (f'; ms per image: {stages}' if stages else ''))
+    for image_id, reason in list(summary['failed'].items())[:5]:
+        print(f'  failed: {image_id}: {reason}')
+    print(f'mask bank and {SUMMARY}: {out}')

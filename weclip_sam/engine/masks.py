@@ -1,26 +1,35 @@
 """Filling a mask bank: SAM sees every image once, whoever asks first."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
 from weclip_sam.engine.progress import ProgressReporter
+from weclip_sam.engine.seed_making import StageClock
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import HOOKS, MODELS
 
 
 @dataclass
 class FillReport:
-    """What :func:`fill_bank` did: images made, found there already, and those that failed, with the reason."""
+    """What :func:`fill_bank` did.
+
+    Attributes:
+        made, found: how many images' masks were made now, and how many were there.
+        failed: image id to reason.
+        seconds: total by stage.
+    """
 
     made: int = 0
     found: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def join(cls, reports: Sequence[FillReport]) -> FillReport:
@@ -30,11 +39,14 @@ class FillReport:
             total.made += report.made
             total.found += report.found
             total.failed.update(report.failed)
+            for stage, seconds in report.seconds.items():
+                total.seconds[stage] = total.seconds.get(stage, 0.0) + seconds
         return total
 
 
 def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8, rank: int = 0,
-              world_size: int = 1) -> FillReport:
+              world_size: int = 1, device: torch.device | str = 'cpu',
+              tick: Callable[[], None] = lambda: None) -> FillReport:
     """Make the masks that ``bank`` lacks for the images of ``dataset``; reads no label and no ground truth.
 
     An image that cannot be read or segmented is recorded and the rest goes on. Killed at any moment, the next call
@@ -46,9 +58,11 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8,
         dataset: has ``image_ids`` and ``load_image(index)``.
         batch_size: images per pass through SAM's encoder.
         rank, world_size: this process takes every ``world_size``-th image; ``found`` counts among those.
+        device: of the generator; its seconds are counted apart from loading and writing.
+        tick: called now and then.
     """
     bank.refresh()
-    report = FillReport()
+    report, clock = FillReport(), StageClock(torch.device(device))
     # By the place in the whole list: what others have put meanwhile must not move the shares.
     share = range(rank, len(dataset.image_ids), world_size)
     mine = [i for i in share if dataset.image_ids[i] not in bank]
@@ -57,19 +71,23 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8,
     if mine and is_main_process():
         progress.start('SAM masks', len(mine))
     for start in range(0, len(mine), batch_size):
-        _fill(bank, generator, dataset, mine[start:start + batch_size], report)
+        _fill(bank, generator, dataset, mine[start:start + batch_size], report, clock)
         if is_main_process():
             progress.update(min(start + batch_size, len(mine)))
+        tick()
     progress.stop()
+    report.seconds = clock.seconds
     return report
 
 
-def _fill(bank: MaskBank, generator: Any, dataset: Any, indices: Sequence[int], report: FillReport) -> None:
+def _fill(bank: MaskBank, generator: Any, dataset: Any, indices: Sequence[int], report: FillReport,
+          clock: StageClock) -> None:
     names, images = [], []
     for index in indices:
         name = dataset.image_ids[index]
         try:
-            images.append(np.array(dataset.load_image(index)))
+            with clock('load'):
+                images.append(np.array(dataset.load_image(index)))
             names.append(name)
         except (ValueError, OSError) as error:
             report.failed[name] = str(error)
@@ -77,12 +95,14 @@ def _fill(bank: MaskBank, generator: Any, dataset: Any, indices: Sequence[int], 
     groups = [list(range(len(images)))] if len({i.shape for i in images}) == 1 else [[k] for k in range(len(images))]
     for group in groups:
         try:
-            made = generator.generate_batch([images[k] for k in group])
+            with clock('segment'):
+                made = generator.generate_batch([images[k] for k in group])
         except (ValueError, RuntimeError) as error:
             report.failed.update({names[k]: str(error) for k in group})
             continue
         for k, masks in zip(group, made, strict=True):
-            bank.put(names[k], masks.to('cpu'))
+            with clock('write'):
+                bank.put(names[k], masks.to('cpu'))
             report.made += 1
 
 

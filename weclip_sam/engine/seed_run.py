@@ -19,6 +19,7 @@ from weclip_sam.engine.predictions import label_path
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
 from weclip_sam.engine.seed_folder import HEADER, claim_folder, clear_folder, count_pixels, score_path, score_report
 from weclip_sam.engine.seed_making import SeedReport, make_seeds
+from weclip_sam.engine.shards import SECONDS, WorkTime
 from weclip_sam.engine.splits import mask_settings, scored_images, seed_images
 from weclip_sam.files import remove_stale_temporaries, write_json
 from weclip_sam.mask_bank import MaskBank
@@ -55,25 +56,27 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
     if is_main_process():
         if overwrite:
             clear_folder(out, dataset.image_ids)
+            for file in (SUMMARY, SECONDS):  # they tell of the labels that were there
+                (Path(out) / file).unlink(missing_ok=True)
         for what, changed in claim_folder(out, card, _names(dataset), _inputs(dataset)).items():
             print(f'{out}: the {what} of {len(changed)} images, for example {changed[0]}, are others than when their '
                   'labels were made; these are made anew')
         _remove_what_kills_left(out, dataset.image_ids)
     barrier()
-    bar = ProgressReporter()
-    report = _make(model, dataset, out, bar, scores=scores, workers=workers, device=device)
-    report = SeedReport.join(all_gather_object(report))
+    with WorkTime(out, card['fingerprint'], _earlier(out, card['fingerprint']), began) as clock:
+        report = _make(model, dataset, out, clock, scores=scores, workers=workers, device=device)
+        report = SeedReport.join(all_gather_object(report))
     summary = dict(card, out=str(out), made=len(report.made), found=len(report.found),
                    failed=dict(sorted(report.failed.items())),
                    seconds_per_image={k: v / len(report.made) for k, v in report.seconds.items() if report.made},
                    processes=get_world_size(), device=str(device))
-    earlier, table = _earlier(out, card['fingerprint']), None
+    table = None
 
     def keep() -> None:
-        seconds = time.monotonic() - began
-        summary.update(wall_seconds=seconds, wall_seconds_of_all_runs=seconds + earlier, peak_memory_gb=peak_memory())
+        summary.update(clock.read(), peak_memory_gb=peak_memory())
         if is_main_process():
             write_json(Path(out) / SUMMARY, summary)
+            clock.finish()
 
     keep()  # whatever comes of the scoring, what was made and what failed is on record
     if evaluate:
@@ -162,8 +165,8 @@ def _build_model(config: Config, dataset: Any) -> Any:
     return model
 
 
-def _make(model: Any, dataset: Any, out: str, bar: ProgressReporter, **options: Any) -> SeedReport:
-    shown = [False]
+def _make(model: Any, dataset: Any, out: str, clock: WorkTime, **options: Any) -> SeedReport:
+    bar, shown = ProgressReporter(), [False]
 
     def progress(done: int, total: int, failed: int) -> None:
         if not is_main_process():
@@ -172,6 +175,7 @@ def _make(model: Any, dataset: Any, out: str, bar: ProgressReporter, **options: 
             bar.start('seeds', total, done - 1)
             shown[0] = True
         bar.update(done, f'{failed} failed' if failed else '')
+        clock.tick()
 
     try:
         return make_seeds(model, dataset, out, rank=get_rank(), world_size=get_world_size(), progress=progress,
