@@ -2,6 +2,8 @@
 import io
 import pickle
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -31,8 +33,9 @@ def test_rgb_png_is_exact(tmp_path):
     assert image_size(tmp_path / 'a.png') == (6, 9)
 
 
+@pytest.mark.parametrize('kind', ['JPEG', 'TIFF', 'PNG', 'WEBP', 'MPO'])
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation, kind):
     upright = np.zeros((20, 40, 3), np.uint8)
     upright[:10, :20] = 255
     # How a camera stores it: undo what the tag asks a viewer to do.
@@ -40,10 +43,11 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
             6: np.rot90(upright), 7: np.rot90(upright, 2).transpose(1, 0, 2), 8: np.rot90(upright, -1)}[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(undo)).save(tmp_path / 'a.jpg', exif=exif, quality=95)
+    Image.fromarray(np.ascontiguousarray(undo)).save(tmp_path / 'a.jpg', kind, exif=exif, quality=95)
     image = np.asarray(read_image(tmp_path / 'a.jpg')).astype(int)
     assert image.shape == (20, 40, 3) and np.abs(image - upright).max() < 60
     assert image_size(tmp_path / 'a.jpg') == (20, 40)
+    assert read_image(tmp_path / 'a.jpg', max_side=10).size == (10, 5)
 
 
 def test_sixteen_bit_grey_keeps_its_range(tmp_path):
@@ -57,6 +61,40 @@ def test_thirty_two_bit_and_float_tiff(tmp_path):
     for top, expected in ((1.0, 255), (200.0, 200), (65535.0, 255)):
         Image.fromarray(np.array([[0, np.nan, top]], np.float32)).save(tmp_path / 'f.tif')
         assert np.asarray(read_image(tmp_path / 'f.tif'))[0, :, 0].tolist() == [0, 0, expected]
+
+
+def _in_doubles(values, scale):
+    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('block', [1, 7, 300, 1 << 20])
+def test_blocks_of_rows_give_the_values_of_the_whole(tmp_path, monkeypatch, block):
+    monkeypatch.setattr('weclip_sam.datasets.image_io.BLOCK', block)
+    every = np.arange(65536, dtype=np.uint16).reshape(64, 1024)
+    wide = np.random.default_rng(0).integers(-2 ** 31, 2 ** 31, (9, 50), dtype=np.int64).astype(np.int32)
+    cases = [(every, 'png', 255 / 65535), (every.astype('>u2'), 'tif', 255 / 65535), (wide, 'tif', 255 / 65535),
+             (wide % 70000, 'tif', 255 / 65535)]
+    for top, scale in ((1, 255.0), (255, 1.0), (65535, 255 / 65535)):
+        values = np.random.default_rng(1).random((13, 60), np.float32) * top
+        values[0, :4], values[-1, -1] = (np.nan, np.inf, -np.inf, -3), top
+        cases.append((values, 'tif', scale))
+    for values, kind, scale in cases:
+        Image.fromarray(values).save(tmp_path / f'a.{kind}')
+        found = np.asarray(read_image(tmp_path / f'a.{kind}'))
+        assert np.array_equal(found, np.repeat(_in_doubles(values, scale)[..., None], 3, 2)), (values.dtype, scale)
+
+
+def test_the_largest_sixteen_bit_image_needs_little_more_memory_than_one_of_eight(tmp_path):
+    for kind in (np.uint8, np.uint16):
+        Image.fromarray(np.zeros((4000, 5000), kind)).save(tmp_path / f'{kind.__name__}.png', compress_level=1)
+    code = ('import resource; from weclip_sam.datasets.image_io import read_image\n'
+            'for name in ("uint8", "uint8", "uint16"):\n'
+            '    read_image(name + ".png"); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    _, eight, sixteen = map(int, done.stdout.split())
+    assert sixteen < eight + 2 * 40, done.stdout  # MB; the 16 bits of the file alone are 40, as doubles they are 160
 
 
 @pytest.mark.parametrize('mode', ['L', 'P', '1', 'CMYK', 'YCbCr'])
@@ -141,6 +179,13 @@ def test_labels_are_png_alone(tmp_path, kind):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(ImageReadError, match='gone.jpg: no such file'):
         read_image(tmp_path / 'gone.jpg')
+
+
+def test_a_path_that_cannot_be_read_is_not_called_a_broken_image(tmp_path):
+    for path, told in ((tmp_path, 'Is a directory'), (tmp_path / ('a' * 300), 'File name too long')):
+        with pytest.raises(ImageReadError) as caught:
+            read_image(path)
+        assert str(caught.value) == f'{path}: cannot be read ({told})'
 
 
 def _png_header(width, height):

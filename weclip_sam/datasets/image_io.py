@@ -13,6 +13,7 @@ from weclip_sam.datasets.vocabulary import voc_palette
 from weclip_sam.files import atomic_open
 from weclip_sam.structures import IGNORE_LABEL
 
+BLOCK = 1 << 20  # pixels of 16 bits or floats that are converted at a time
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000: larger files are taken for decompression bombs
 # What is decoded at all, whatever a file is called: Pillow also knows EPS, which it hands to Ghostscript, a program.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM', 'JPEG2000')  # MPO is opened as JPEG
@@ -46,6 +47,8 @@ def _opened(path: str | os.PathLike[str], max_pixels: int,
         raise ImageReadError(f'{path}: far more than max_pixels={max_pixels} pixels; refused as a decompression '
                              'bomb') from None
     except Exception as error:  # Pillow's decoders raise nearly any type on broken bytes
+        if isinstance(error, OSError) and error.errno is not None:  # the path's or the disk's fault, not the content's
+            raise ImageReadError(f'{path}: cannot be read ({error.strerror})') from error
         raise ImageReadError(f'{path}: not a readable image ({type(error).__name__}: {error}); '
                              'it may be truncated or no image at all: replace it') from error
 
@@ -57,7 +60,8 @@ def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tu
         ImageReadError: when the header is unreadable or the image too large.
     """
     with _opened(path, max_pixels) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        # Of a TIFF Pillow gives the size as seen.
+        turned = image.format != 'TIFF' and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return image.size if turned else image.size[::-1]
 
 
@@ -89,11 +93,14 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, max_s
         if (width, height) != image.size:
             image.draft(None, (2 * width, 2 * height))  # a JPEG decodes at a fraction of its size, and much faster
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.size != image.size:
+        stored = image.size
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.size != stored:
             height, width = width, height
-        upright = _to_rgb(upright)
-        return upright if upright.size == (width, height) else upright.resize((width, height), Image.Resampling.BICUBIC)
+        upright = _to_rgb(image)
+        if upright.size != (width, height):
+            return upright.resize((width, height), Image.Resampling.BICUBIC)
+        return upright.copy() if upright is image else upright  # not the open file
 
 
 def as_rgb(image: Image.Image | np.ndarray, name: str = 'image', max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -138,14 +145,32 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array * np.uint8(255) if array.dtype == bool else array))
 
 
+def _deep_to_grey(image: Image.Image) -> Image.Image:
+    """Mode I, I;16 or F as mode L. Rows are converted in blocks: a whole image of doubles would take gigabytes."""
+    step = max(1, BLOCK // image.width)
+    starts = range(0, image.height, step)
+
+    def block(start: int) -> np.ndarray:
+        values = np.asarray(image.crop((0, start, image.width, min(start + step, image.height))))
+        return values if image.mode != 'F' else np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(float)
+
+    # Integers are taken for 16 bits; floats for 0..1, 0..255 or 0..65535, the first that holds them all.
+    top = max(block(start).max() for start in starts) if image.mode == 'F' else 0
+    scale = 255 / 65535 if top > 255 else 255.0 if top <= 1 else 1.0
+    grey = np.empty((image.height, image.width), np.uint8)
+    for start in starts:
+        values = block(start)
+        if image.mode == 'F':
+            rows = np.clip(np.rint(values * scale), 0, 255)
+        else:
+            rows = (np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257
+        grey[start:start + step] = rows
+    return Image.fromarray(grey)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ('F', 'I') or image.mode.startswith('I;16'):
-        values = np.asarray(image).astype(np.float64)
-        finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        top = finite.max(initial=0)
-        # Integers are taken for 16 bits; floats for 0..1, 0..255 or 0..65535, the first that holds them all.
-        scale = 255 / 65535 if image.mode != 'F' or top > 255 else 255.0 if top <= 1 else 1.0
-        image = Image.fromarray(np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8))
+        image = _deep_to_grey(image)
     if image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in image.info:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, (255, 255, 255, 255)), image)
