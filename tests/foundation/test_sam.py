@@ -2,10 +2,12 @@
 import json
 import pickle
 import time
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 from segment_anything import SamPredictor, sam_model_registry
 
@@ -169,6 +171,46 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, monkeypatch, writ
     with pytest.raises(ValueError, match=r'evil\.pth .*refused'):
         FrozenSam('vit_b', str(tmp_path / 'evil.pth'))
     assert not (tmp_path / 'ran').exists()
+
+
+def training_checkpoint(path):
+    """As tools/train.py leaves it: weights beside the history of the log."""
+    history = HistoryBuffer()
+    history.update(0.5)
+    torch.save({'meta': {}, 'state_dict': {'decoder.weight': torch.zeros(2)}, 'optimizer': {},
+                'message_hub': {'log_scalars': {'loss': history}}}, path)
+
+
+def torchscript_archive(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+
+
+@pytest.mark.parametrize('write, words', [
+    (training_checkpoint, r'is a training checkpoint of this package'),
+    (torchscript_archive, 'is a TorchScript archive'),
+    (lambda p: save_file({'visual.proj': torch.zeros(1)}, p), r"holds no SAM state dict \(found \['visual\.proj'\]\)"),
+    (lambda p: torch.save({'image_encoder.pos_embed': Evil()}, p), r'would have to execute \(builtins\.eval\)'),
+    (lambda p: p.write_bytes(b'hello'), 'damaged'), (lambda p: p.write_bytes(b'PK\3\4' + bytes(30)), 'damaged'),
+])
+def test_the_line_that_fetches_sam_never_writes_over_a_file_that_is_there(tmp_path, monkeypatch, write, words):
+    monkeypatch.setenv('EVIL_MARK', str(tmp_path / 'ran'))
+    mine = tmp_path / 'mine.pth'
+    write(mine)
+    with pytest.raises(ValueError, match=rf'SAM checkpoint \S+mine\.pth .*{words}') as raised:
+        FrozenSam('vit_b', str(mine))
+    assert f'-o {tmp_path}/sam_vit_b_01ec64.pth https://' in str(raised.value)
+    assert f'-o {mine}' not in str(raised.value)
+    assert ('damaged' in str(raised.value)) == (words == 'damaged' or 'execute' in words)
+
+
+def test_files_under_the_other_formats_name(tmp_path, sam):
+    save_file(sam.sam.state_dict(), tmp_path / 'sam.pth')
+    assert FrozenSam(CARD, str(tmp_path / 'sam.pth')).fingerprint() == sam.fingerprint()
+    torch.save(sam.sam.state_dict(), tmp_path / 'sam.safetensors')
+    with pytest.raises(ValueError, match=r'sam\.safetensors was written by torch\.save.* rename it to \.pth'):
+        FrozenSam(CARD, str(tmp_path / 'sam.safetensors'))
 
 
 @pytest.mark.parametrize('content', [b'', b'hello', b'PK\x03\x04garbage', b'\x80\x02.'])

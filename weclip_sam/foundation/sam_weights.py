@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .sam_card import CARDS, WEIGHTS_DIR, SamCard, build_sam
+from .torchscript import Refused, is_torchscript
 
 _SITE = 'https://dl.fbaipublicfiles.com/segment_anything'
 # File name and size in bytes of the published checkpoints.
@@ -61,22 +62,46 @@ def read_sam_weights(checkpoint: str | Path, arch: Any, card: SamCard) -> dict[s
 def _read(path: Path, arch: Any) -> Any:
     size = path.stat().st_size
     try:
-        if path.suffix == '.safetensors':
+        with path.open('rb') as file:
+            head = file.read(16)
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
+            with zipfile.ZipFile(path) as archive:
+                scripted = is_torchscript(archive)
+            if scripted:
+                raise Refused('is a TorchScript archive (as CLIP is published), not a SAM state dict')
+            if path.suffix == '.safetensors':  # torch would read it by its name
+                raise Refused('was written by torch.save, not by safetensors: rename it to .pth')
+        elif head[8:9] == b'{' or path.suffix == '.safetensors':
             from safetensors.torch import load_file
             return load_file(str(path))
         # Mapping the file finds a wrong architecture without reading gigabytes.
-        return torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+        return torch.load(path, map_location='cpu', weights_only=True, mmap=zipped or None)
+    except Refused as error:
+        raise ValueError(f'SAM checkpoint {path} {error}. {_beside(arch, path)}') from None
     except pickle.UnpicklingError as error:
         # torch words both "not a checkpoint" and "would run code" as unpickling errors; neither is ever executed.
-        raise ValueError(f'SAM checkpoint {path} ({size:,} bytes) is not a plain state dict: it is damaged, or holds '
-                         'objects that loading would have to execute, which is refused. '
-                         f'{how_to_get(arch, path)}') from error
+        raise ValueError(f'SAM checkpoint {path} ({size:,} bytes) {_explain_refusal(path)}. '
+                         f'{_beside(arch, path)}') from error
     except Exception as error:  # torch, zipfile and safetensors raise many types for a damaged file
         expected = ''
         if isinstance(arch, str) and arch in PUBLISHED:
             expected = f', expected {PUBLISHED[arch][1]:,}'
         raise ValueError(f'SAM checkpoint {path} cannot be read: it is truncated or damaged ({size:,} '
-                         f'bytes{expected}). {how_to_get(arch, path)}') from error
+                         f'bytes{expected}). {_beside(arch, path)}') from error
+
+
+def _explain_refusal(path: Path) -> str:
+    """What a file is that torch's unpickler of plain tensors does not accept; nothing is loaded to find out."""
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # no archive of torch.save
+        foreign = []
+    if any(name.startswith('mmengine.') for name in foreign):
+        return 'is a training checkpoint of this package (or of another that uses mmengine), not SAM weights'
+    named = f' ({", ".join(foreign[:3])})' if foreign else ''
+    return ('is not a plain state dict: it is damaged, or holds objects that loading would have to execute'
+            f'{named}, which is refused')
 
 
 def _unwrap(state: Any) -> Any:
@@ -107,7 +132,7 @@ def _describe(state: Mapping[str, Tensor]) -> str:
 
 
 def _beside(arch: Any, path: Path) -> str:
-    """:func:`how_to_get` for a sound file of something else, which must not be written over."""
+    """:func:`how_to_get` for a file that is there: it may be sound and of something else, so it is not written over."""
     return how_to_get(arch, path.parent / PUBLISHED[arch][0] if isinstance(arch, str) and arch in PUBLISHED else path)
 
 
