@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from torch import Tensor, nn
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.registry import MODELS
+
+# Bytes of the weights that configs name, by hub repository.
+PUBLISHED = {
+    'timm/resnet101.tv_in1k': 178_618_848,
+    'timm/vit_base_patch16_224.augreg_in21k_ft_in1k': 346_270_624,
+}
 
 
 @MODELS.register_module()
@@ -85,23 +92,35 @@ def find_backbone_weights(name: str, weights: str) -> Path:
     """The file that ``weights`` of a :class:`TimmBackbone` means, without opening it or asking a network.
 
     Raises:
-        FileNotFoundError: no such file, or timm's own weights are not in the local cache; says how to get them.
+        FileNotFoundError: no such file, or timm's own weights are not in the local cache; says how large they are, as
+            far as that is known, and which line fetches them.
     """
-    if weights != 'timm':
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f'backbone weights {path} are not there; expected a .safetensors file or a state '
-                                    'dict (.pth) of the same network')
-        return path
-    from huggingface_hub import try_to_load_from_cache
     known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     repository = known.hf_hub_id if known is not None else None
+    size = f' ({PUBLISHED[repository] / 1e6:.0f} MB)' if repository in PUBLISHED else ''
+    if weights != 'timm':
+        path = Path(weights).expanduser()
+        if path.is_file():
+            return path
+        what = 'are a folder, not a file' if path.is_dir() else 'are not there'
+        message = f'backbone weights {path} {what}; expected a .safetensors file or a state dict (.pth) of {name!r}'
+        if repository:
+            folder = path if path.is_dir() else path.parent  # the suffix decides how a file is read
+            target = path if path.suffix == '.safetensors' else folder / f'{name}.safetensors'
+            message += (f'. Fetch that of {repository}{size} with: curl -L --create-dirs -o {shlex.quote(str(target))} '
+                        f'https://huggingface.co/{repository}/resolve/main/model.safetensors')
+            message += f'  (and give {target} as weights)' if target != path else ''
+        raise FileNotFoundError(message)
+    from huggingface_hub import try_to_load_from_cache
     found = try_to_load_from_cache(repository, 'model.safetensors') if repository else None
-    if not isinstance(found, str):
-        how = f'hf download {repository} model.safetensors' if repository else 'timm names no source for them'
-        raise FileNotFoundError(f'the pretrained weights of {name!r} are not on this machine. Fetch them with: {how}  '
-                                '(or copy the file here and give its path as weights)')
-    return Path(found)
+    if isinstance(found, str):
+        return Path(found)
+    if not repository:
+        raise FileNotFoundError(f'timm names no source of pretrained weights of {name!r}: give a file of your own as '
+                                'weights, or None for random ones')
+    raise FileNotFoundError(f'the pretrained weights of {name!r} are not on this machine. Fetch them{size} with: '
+                            f'hf download {repository} model.safetensors  '
+                            '(or copy the file here and give its path as weights)')
 
 
 def _read(path: Path) -> dict[str, Tensor]:
