@@ -36,6 +36,7 @@ TINY_CARD = dict(image_size=112, patch_size=8, embed_dim=128, depth=4, num_heads
                  iou_head_depth=3, iou_head_hidden_dim=96)
 # First words of the seed sequences: no other part of the project uses them.
 TRAIN_STREAM, EVAL_STREAM = 0x5A_4D_01, 0x5A_4D_02
+EVAL_SEED = 1  # the settings of the generator were chosen on scenes of seed 0
 # The generator as the embedded default uses it.
 SETTINGS = Config.fromfile(Path(__file__).parents[1] / 'configs/_base_/models/tiny_sam.py').mask_generator.to_dict()
 GENERATOR = {name: value for name, value in SETTINGS.items() if name not in ('type', 'sam')}
@@ -348,7 +349,7 @@ def main(argv: list[str] | None = None) -> dict:
                 train(args)
             run = export(args)
         sam = FrozenSam(args.card, str(args.out)).to(args.device)
-        metrics = dict(evaluate(sam, args.eval_scenes, seed=0), scenes=args.eval_scenes, generator=GENERATOR)
+        metrics = dict(evaluate(sam, args.eval_scenes, seed=EVAL_SEED), scenes=args.eval_scenes, generator=GENERATOR)
         print(json.dumps(metrics, indent=2))
         if not args.eval_only:
             write_metadata(args, run, metrics)

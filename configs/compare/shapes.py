@@ -39,6 +39,13 @@ methods = [
         dict(name='train', tool='train', config='configs/weclip/weclip_tiny_400_shapes.py')]),
     dict(name='WeCLIP without RFM', note='single stage, no SAM', stages=[
         dict(name='train', tool='train', config='configs/weclip/weclip-no-rfm_tiny_400_shapes.py')]),
+    # RFM was made to choose among many blocks; with the one that tune chose, it has no choice.
+    dict(name='WeCLIP, all blocks', note='RFM chooses among all six', stages=[
+        dict(name='train', tool='train', config='configs/weclip/weclip_tiny_400_shapes.py',
+             options={'model.seeds.1.layers': 6, 'model.seeds.1.warmup_layers': 6})]),
+    dict(name='WeCLIP, all blocks, without RFM', note='mean of all six', stages=[
+        dict(name='train', tool='train', config='configs/weclip/weclip-no-rfm_tiny_400_shapes.py',
+             options={'model.seeds.1.layers': 6})]),
     dict(name='CLIP-ES', note='labels offline, same decoder', uses=['clip-es'], stages=[
         dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{clip-es}'})]),
     dict(name='SEPL on CLIP-ES', note='labels offline, same decoder', uses=['masks', 'clip-es', 'sepl'], stages=[
@@ -55,7 +62,7 @@ terms = [
     'Every figure is of the last checkpoint; none is chosen by its score on val.']
 _tune = "shapes 'tune' (scenes that are neither train nor val)"
 tuning = [
-    dict(what='affinity block 2 and its box threshold (all methods), background of the votes, thinning and blend',
+    dict(what='affinity block 2 and its box threshold (all rows but those of all blocks), background of the votes, thinning and blend',
          where=_tune, how='a few values each, labels scored on tune'),
     dict(what='test scales 1 and 1.5 (all methods)', where=_tune, how='three pairs, the main job scored on tune'),
     dict(what="FMA-WSSS's segment prompts: learning rate, iterations, weight of the activation loss, start",
