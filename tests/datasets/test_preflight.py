@@ -1,4 +1,5 @@
 """The preflight finds every fault that is planted, and nothing where there is none."""
+import json
 import os
 
 import numpy as np
@@ -167,7 +168,62 @@ def test_offline_labels_are_read(photos):
         write_labels(photos / 'seeds' / f'{number}.png', np.full((40, 50), 255 if number else 9))
     found = _found(_check(_config(photos, pipeline=steps)))
     assert [(check, where) for check, where, _ in found] == [('mask', 'train_dataloader')] * 2
-    assert '[9] name no class' in found[0][2] and '3.png: no such file' in found[1][2]
+    assert '[9] name no class' in found[1][2]
+    assert f'{photos}/seeds: 1 of 4 images have no label PNG, for example 3; every image needs one' in found[0][2]
+    assert 'tools/make_seeds.py' in found[0][2]
+
+
+@pytest.mark.parametrize('full', [True, False])
+def test_one_missing_label_among_many_is_found_by_listing_the_folder(photos, write_image, full):
+    names = [f'trip/{number:03d}' for number in range(60)]
+    for number, name in enumerate(names):
+        write_image(photos / 'images' / f'{name}.png', size=(40, 40), seed=100 + number)
+        write_labels(photos / 'seeds' / f'{name}.png', np.zeros((40, 40), int))
+    (photos / 'labels.csv').write_text('image,classes\n' + ''.join(f'{name}.png,cat;dog\n' for name in names))
+    (photos / 'train.txt').write_text('\n'.join(names))
+    config = {'train_dataloader': _config(photos, pixel_labels=str(photos / 'seeds'))['train_dataloader']}
+    assert _check(config, full=full).ok
+    (photos / 'seeds' / 'trip' / '017.png').unlink()
+    (check, where, message), = _found(_check(config, full=full))
+    assert (check, where) == ('mask', 'train_dataloader')
+    assert '1 of 60 images have no label PNG, for example trip/017;' in message and 'make_seeds.py' in message
+
+
+@pytest.mark.parametrize('full', [True, False])
+def test_labels_of_images_made_in_memory(memory_reader, tmp_path, full):
+    for number in range(40):
+        write_labels(tmp_path / f'image{number:03d}.png', np.full((20, 30), number % 4))
+    config = dict(train_dataloader=dict(dataset=dict(type='ImageLabelDataset', reader=memory_reader(40),
+                                                     pixel_labels=str(tmp_path))))
+    assert _check(config, full=full).ok
+    (tmp_path / 'image011.png').unlink()
+    write_labels(tmp_path / 'image000.png', np.full((20, 30), 17))  # the quick check looks at the first and the last
+    write_labels(tmp_path / 'image039.png', np.zeros((20, 31), int))
+    write_labels(tmp_path / 'image012.png', np.full((20, 30), 99))
+    found = [message for check, where, message in _found(_check(config, full=full))]
+    assert '1 of 40 images have no label PNG, for example image011;' in found[0]
+    assert 'image000.png: label values [17] name no class; allowed are 0 (background) to 3 and 255' in found[1]
+    assert ('image012.png: label values [99]' in found[2]) == full
+    assert 'image039.png: labels are 20 x 31 (height x width), but the image is 20 x 30' in found[-1]
+    assert len(found) == (4 if full else 3)
+
+
+@pytest.mark.parametrize('full', [True, False])
+def test_labels_made_for_other_classes(photos, full):
+    for number in range(4):
+        write_labels(photos / 'seeds' / f'{number}.png', np.ones((40, 50), int))
+    header = dict(format='weclip_sam seeds 1', classes=['cat', 'dog'], image_folder=str(photos / 'images'))
+    (photos / 'seeds' / 'seeds.json').write_text(json.dumps(header))
+    config = _config(photos, pixel_labels=str(photos / 'seeds'))
+    assert _check(config, full=full).ok
+    table = (photos / 'labels.csv').read_text()
+    (photos / 'labels.csv').write_text(table.replace('3.png,cat', '3.png,ape'))
+    (photos / 'images' / '2.png').write_bytes(b'no image')  # is found all the same
+    found = _found(_check(config, full=full))
+    assert found[0][:2] == ('data set', 'train_dataloader') and 'train_dataloader' in found[1][1]
+    assert f'{photos}/seeds/seeds.json: these labels were made for 2 classes (cat, dog), but the data set has 3 ' \
+        "(ape, cat, dog): label 1 was 'cat' and would teach 'ape'" in found[0][2]
+    assert '2.png: not a readable image' in found[1][2] and len(found) == 2
 
 
 def test_offline_labels_of_large_photographs_have_the_size_they_are_read_at(photos):

@@ -1,4 +1,5 @@
 """Image, masks and labels keep together through every transform."""
+import json
 import pickle
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 from weclip_sam.datasets import ImageLabelDataset, Reader, Record, SampleIndex, Vocabulary
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.datasets.packing import SEEDS_HEADER, LoadPixelLabels
+from weclip_sam.engine.seed_folder import HEADER
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.structures import MaskSet
@@ -235,6 +238,51 @@ def test_pixel_labels_made_offline_follow_the_image(tmp_path):
     write_labels(tmp_path / 'only.png', np.full((HEIGHT, WIDTH), 4))
     with pytest.raises(ValueError, match=r'only.png: label values \[4\]'):
         ImageLabelDataset(_CodedReader(), steps)[0]
+    (tmp_path / 'only.png').unlink()
+    with pytest.raises(ValueError, match='only.png: no such label file; every image needs one. .*make_seeds.py'):
+        ImageLabelDataset(_CodedReader(), steps)[0]
+
+
+@pytest.mark.parametrize('given', ['pixel_labels', 'config', 'pipeline'])
+@pytest.mark.parametrize(('header', 'message'), [
+    (dict(classes=['other']), r'made for 1 classes .other., but the data set has .*: label 1 was .other. and would'),
+    (dict(image_folder='/elsewhere'), r'of images in /elsewhere, but .*write "image_folder": .* into .*seeds.json'),
+    ([], 'not the header of a seed folder'), (dict(classes=3), 'not the header of a seed folder')])
+def test_labels_of_another_data_set_are_refused(tmp_path, write_image, given, header, message):
+    write_image(tmp_path / 'only.png', size=(8, 8))
+    (tmp_path / 'labels.csv').write_text('image,classes\nonly.png,cup;table\n')
+    seeds = tmp_path / 'seeds'
+    write_labels(seeds / 'only.png', np.ones((8, 8), int))
+    load = dict(type='LoadPixelLabels', folder=str(seeds))
+    settings = dict(pixel_labels=dict(pixel_labels=str(seeds)), config=dict(pixel_labels=load),
+                    pipeline=dict(pipeline=[load]))[given]
+
+    def build():
+        return ImageLabelDataset(dict(type='FolderReader', data_root=str(tmp_path)), **settings)
+
+    right = dict(format='weclip_sam seeds 1', classes=['cup', 'table'], image_folder=str(tmp_path))
+    for good in (None, {}, dict(format='of before'), dict(classes=None, image_folder=None), right):
+        if good is not None:  # None: label PNGs of unknown origin are believed
+            (seeds / 'seeds.json').write_text(json.dumps(good))
+        assert build()[0]['pixel_labels'].tolist() == [[1] * 8] * 8
+    (seeds / 'seeds.json').write_text(json.dumps({**right, **header} if header else header))
+    with pytest.raises(ValueError, match=f'^{seeds}/seeds.json: .*{message}'):
+        build()
+
+
+def test_labels_name_the_first_class_that_differs(tmp_path):
+    (tmp_path / 'seeds.json').write_text(json.dumps(dict(classes=['cup', 'table'])))
+    for classes, message in ((['cup', 'plate'], "label 2 was 'table' and would teach 'plate'"),
+                             (['cup'], "label 2 was 'table' and would teach no class"),
+                             (['vase', 'cup', 'table'], "label 1 was 'cup' and would teach 'vase'")):
+        with pytest.raises(ValueError, match=message):
+            LoadPixelLabels(str(tmp_path), classes)
+    LoadPixelLabels(str(tmp_path), ('cup', 'table'))
+    LoadPixelLabels(str(tmp_path), ('cup', 'table', 'vase'))  # new ones at the end move no label
+
+
+def test_the_header_is_the_one_that_make_seeds_writes():
+    assert SEEDS_HEADER == HEADER
 
 
 def test_ground_truth_is_not_trained_on_by_accident():

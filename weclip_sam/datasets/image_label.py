@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.datasets.image_io import check_labels
+from weclip_sam.datasets.packing import LoadPixelLabels
 from weclip_sam.datasets.reader import Reader, Record
 from weclip_sam.datasets.samplers import sample_generator
 from weclip_sam.registry import DATASETS, READERS, TRANSFORMS
@@ -58,7 +59,8 @@ class ImageLabelDataset(Dataset):
         image_labels: N C bool.
 
     Raises:
-        ValueError: when the reader finds fault with its files, or no image is left.
+        ValueError: when the reader finds fault with its files, no image is left, or ``pixel_labels`` were made for
+            other classes or images.
     """
 
     def __init__(self, reader: dict[str, Any] | Reader, pipeline: Sequence[dict[str, Any] | Transform] = (),
@@ -86,6 +88,9 @@ class ImageLabelDataset(Dataset):
         if pixel_labels is not None:
             folder = dict(type='LoadPixelLabels', folder=pixel_labels)
             steps.insert(0, pixel_labels if isinstance(pixel_labels, dict) else folder)
+        known = dict(classes=self.metainfo['classes'], image_folder=self.image_folder)
+        loads = ('LoadPixelLabels', LoadPixelLabels)
+        steps = [{**known, **step} if isinstance(step, dict) and step.get('type') in loads else step for step in steps]
         if mask_bank is not None:
             given = mask_bank if isinstance(mask_bank, dict) else dict(bank=mask_bank)
             steps.insert(0, {'image_folder': self.image_folder, **given, 'type': 'LoadMasks'})

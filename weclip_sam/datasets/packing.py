@@ -1,7 +1,10 @@
 """The two ends of a pipeline: what is loaded besides the image, and the sample that comes out."""
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,14 @@ import numpy as np
 import torch
 
 from weclip_sam.datasets.frame import Frame
-from weclip_sam.datasets.image_io import read_labels
+from weclip_sam.datasets.image_io import ImageReadError, read_labels
 from weclip_sam.files import inside
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.structures import IGNORE_LABEL, SegSample
 
 Results = dict[str, Any]
+SEEDS_HEADER = 'seeds.json'  # tools/make_seeds.py says there what the labels of a folder were made of
 
 
 @TRANSFORMS.register_module()
@@ -78,21 +82,80 @@ class LoadMasks:
 class LoadPixelLabels:
     """Put labels made offline into ``results['pixel_labels']``, at the original size (second-stage training).
 
+    Where the folder has a ``seeds.json``, as ``tools/make_seeds.py`` writes it, the classes and the images that it
+    names must be those of the data set (which may have further classes after them): label numbers mean nothing else.
+    Folders without one are believed.
+
     Args:
-        folder: where ``<image_id>.png`` lie, as ``tools/make_seeds.py`` writes them.
+        folder: where ``<image_id>.png`` lie.
+        classes: the C class names in label order (:class:`ImageLabelDataset` fills them in); None takes any labels.
+        image_folder: where the images lie that the labels must be of (filled in, too); None takes any labels.
 
     Raises:
-        ValueError: naming the file, when it is missing, has another size, or values that name no class.
+        ValueError: naming the file, when it is missing, has another size, or values that name no class; naming
+            ``seeds.json``, when the labels are of other classes or other images.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, classes: Sequence[str] | None = None, image_folder: str | None = None) -> None:
         self.folder = Path(folder)
+        _check_header(self.folder / SEEDS_HEADER, classes, image_folder)
+
+    def path(self, image_id: str) -> Path:
+        """The label file of an image."""
+        return inside(self.folder, f'{image_id}.png', 'image ids')
+
+    def missing(self, image_ids: Iterable[str]) -> list[str]:
+        """The images that have no label, found by one look at each folder instead of one at each file."""
+        there: dict[Path, set[str]] = {}
+        without = []
+        for image_id in image_ids:
+            path = self.path(image_id)
+            if path.parent not in there:
+                there[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
+            if path.name not in there[path.parent]:
+                without.append(image_id)
+        return without
 
     def __call__(self, results: Results) -> Results:
-        path = inside(self.folder, f'{results["image_id"]}.png', 'image ids')
+        path = self.path(results['image_id'])
+        if not path.is_file():
+            raise ImageReadError(f'{path}: no such label file; every image needs one. Run tools/make_seeds.py again '
+                                 '(summary.json in its folder says which images failed and why), or take the image '
+                                 'off the list')
         labels = read_labels(path, len(results['image_labels']), results['ori_shape'])
         results['pixel_labels'] = torch.from_numpy(labels)
         return results
+
+
+def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str | None) -> None:
+    """Compare ``seeds.json``, if there is one, with a data set; what either does not say is not compared."""
+    if not path.is_file():
+        return
+    try:
+        header = json.loads(path.read_text(encoding='utf-8'))
+        made_for, made_of = header.get('classes'), header.get('image_folder')
+        if not isinstance(made_for, (list, type(None))):
+            raise TypeError
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f'{path}: not the header of a seed folder; make the labels anew with tools/make_seeds.py '
+                         '--overwrite, or remove this file if you know what the labels mean') from None
+    # Classes that were added at the end leave the meaning of the others' labels alone.
+    if made_for is not None and classes is not None and made_for != list(classes[:len(made_for)]):
+        first = next(i for i, (a, b) in enumerate(zip_longest(made_for, classes)) if a != b)
+        is_, was = (f'{names[first]!r}' if first < len(names) else 'no class' for names in (classes, made_for))
+        raise ValueError(f'{path}: these labels were made for {len(made_for)} classes ({_shown(made_for)}), but the '
+                         f'data set has {len(classes)} ({_shown(classes)}): label {first + 1} was {was} and would '
+                         f'teach {is_}. Make them anew with tools/make_seeds.py --overwrite, or keep the old '
+                         'order of the classes, new ones last (a classes.txt beside the images does)')
+    if made_of is not None and image_folder is not None and made_of != image_folder:
+        raise ValueError(f'{path}: these labels were made of images in {made_of}, but the images are in {image_folder};'
+                         ' other images may have the same names: make labels of these with tools/make_seeds.py. If '
+                         f'they are the same images, moved, write "image_folder": {json.dumps(image_folder)} into '
+                         f'{path}')
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ', '.join(map(str, names[:5])) + (', ...' if len(names) > 5 else '')
 
 
 @TRANSFORMS.register_module()

@@ -18,8 +18,8 @@ from weclip_sam.datasets.image_io import fit_within, image_size, read_image, rea
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.parallel import Progress, no_progress, parallel_map
+from weclip_sam.datasets.reader import Record
 from weclip_sam.datasets.report import Report
-from weclip_sam.files import inside
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS
 
@@ -55,15 +55,16 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
     """Check the data sets of a config.
 
     Found are: lists, labels and paths that a reader refuses; unreadable, truncated, oversized and tiny images; masks
-    and offline labels that are missing, unreadable, of another size or with values that name no class; images without a
-    label, classes with no image or one, names of classes that look like slips; the same picture in training and
-    evaluation, or twice in one set; data sets with different classes; SAM masks still to be made; links that lead out
-    of the data folder.
+    and offline labels that are missing, unreadable, of another size or with values that name no class, and offline
+    labels of other classes or images; images without a label, classes with no image or one, names of classes that look
+    like slips; the same picture in training and evaluation, or twice in one set; data sets with different classes; SAM
+    masks still to be made; links that lead out of the data folder.
 
     Args:
         config: a whole config.
         report: gets the findings.
-        full: read every file. Otherwise only lists and labels, and a few images of each data set.
+        full: read every file. Otherwise only lists, image labels and which files are there, and a few images of each
+            data set.
         workers: processes.
         progress: see :mod:`weclip_sam.datasets.parallel`.
         explain: words an error for people, or returns None; registries and Python have messages of their own.
@@ -76,9 +77,10 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
             _check_labels(name, dataset, report)
             _check_class_names(name, node, dataset, report)
             _check_bank(name, dataset, report)
+            _check_label_folders(name, dataset, report)
             _check_links(name, node, dataset, report)
     _check_same_classes(datasets, report)
-    jobs = _jobs(datasets, full, report)
+    jobs = _jobs(datasets, full)
     results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
     for job, result in zip(jobs, results, strict=True):
         _take(job, result, report)
@@ -95,11 +97,13 @@ def _build(name: str, node: dict[str, Any], report: Report, explain: Explain) ->
         return DATASETS.build(node)
     except DATA_ERRORS as error:
         report.add('error', 'data set', name, explain(error) or _message(error))
-    if node.get('with_masks'):
-        try:  # perhaps only the masks are at fault: then the images can be checked
-            return DATASETS.build({**node, 'with_masks': False})
-        except DATA_ERRORS:
-            pass
+    # Perhaps only masks or labels are at fault: then the images can be checked.
+    for without in ({'with_masks': False}, {'pixel_labels': None}, {'with_masks': False, 'pixel_labels': None}):
+        if all(node.get(key) for key in without):
+            try:
+                return DATASETS.build({**node, **without})
+            except DATA_ERRORS:
+                pass
     return None
 
 
@@ -162,6 +166,21 @@ def _check_bank(name: str, dataset: ImageLabelDataset, report: Report) -> None:
                            'are still to be made (tools/make_masks.py, or the hook that makes them before training)')
 
 
+def _check_label_folders(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+    for step in _label_steps(dataset):
+        if not step.folder.is_dir():
+            report.add('error', 'mask', name, f'{step.folder} does not exist; make the labels first '
+                       '(tools/make_seeds.py)')
+        elif missing := step.missing(dataset.image_ids):
+            report.add('error', 'mask', name, f'{step.folder}: {len(missing)} of {len(dataset)} images have no label '
+                       f'PNG, for example {", ".join(missing[:5])}; every image needs one. Run tools/make_seeds.py '
+                       'again (summary.json in its folder says which images failed and why), or take them off the list')
+
+
+def _label_steps(dataset: ImageLabelDataset) -> list[LoadPixelLabels]:
+    return [step for step in dataset.pipeline if isinstance(step, LoadPixelLabels)]
+
+
 def _check_links(name: str, node: Mapping[str, Any], dataset: ImageLabelDataset, report: Report) -> None:
     reader = node.get('reader')
     if not isinstance(reader, Mapping) or not reader.get('data_root'):
@@ -207,26 +226,31 @@ class _Result:
     label_errors: dict[Path, str]
 
 
-def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool, report: Report) -> list[_Job]:
+def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
     jobs: dict[Path, _Job] = {}
     for name, dataset in datasets.items():
         records = dataset.records
-        if not full:
-            records = [records[i] for i in sorted(set(np.linspace(0, len(records) - 1, QUICK_SAMPLES).astype(int)))]
-        folders = [Path(step.folder) for step in dataset.pipeline if isinstance(step, LoadPixelLabels)]
-        for folder in [folder for folder in folders if not folder.is_dir()]:
-            report.add('error', 'mask', name, f'{folder} does not exist; make the labels first (tools/make_seeds.py)')
-            folders.remove(folder)
-        for record in records:
+        num_classes, max_side = len(dataset.metainfo['classes']), dataset.reader.max_side
+        for index in _looked_at(len(records), full):
+            record = records[index]
             if record.image_path is not None:
                 job = jobs.setdefault(record.image_path, _Job(record.image_path, dataset.reader.max_pixels, full))
                 job.images[name] = record.image_id
-                num_classes, max_side = len(dataset.metainfo['classes']), dataset.reader.max_side
-                for folder in folders:
-                    job.labels[inside(folder, f'{record.image_id}.png', 'image ids')] = name, num_classes, max_side
+                for path in _label_files(dataset, record):
+                    job.labels[path] = name, num_classes, max_side
                 if dataset.with_masks and record.mask_path is not None and record.mask_path.is_file():
                     job.labels[record.mask_path] = name, num_classes, None
     return sorted(jobs.values(), key=lambda job: job.path)
+
+
+def _looked_at(count: int, full: bool) -> list[int]:
+    """Positions of all images, or of a few."""
+    return list(range(count)) if full else np.unique(np.linspace(0, count - 1, QUICK_SAMPLES).astype(int)).tolist()
+
+
+def _label_files(dataset: ImageLabelDataset, record: Record) -> list[Path]:
+    """Labels made offline that are there; those that are not are counted once."""
+    return [path for path in (step.path(record.image_id) for step in _label_steps(dataset)) if path.is_file()]
 
 
 def _inspect(job: _Job) -> _Result:
@@ -259,7 +283,7 @@ def _take(job: _Job, result: _Result, report: Report) -> None:
 
 
 def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report, explain: Explain) -> None:
-    """Images that are no files, and ground truth that is painted when asked for."""
+    """Images that are no files, their labels made offline, and ground truth that is painted when asked for."""
     records = dataset.records
     painted = [i for i, record in enumerate(records) if record.image_path is None or (
         dataset.with_masks and not (record.mask_path is not None and record.mask_path.is_file()))]
@@ -269,6 +293,13 @@ def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Rep
         except DATA_ERRORS as error:
             check = 'mask' if records[index].image_path else 'image'
             report.add('error', check, name, explain(error) or _message(error))
+    for index in _looked_at(len(records), full):
+        if records[index].image_path is None:
+            for path in _label_files(dataset, records[index]):
+                try:
+                    read_labels(path, len(dataset.metainfo['classes']), dataset.image_size(index))
+                except DATA_ERRORS as error:
+                    report.add('error', 'mask', name, str(error))
 
 
 def _summarise(name: str, dataset: ImageLabelDataset, jobs: list[_Job], report: Report) -> None:
