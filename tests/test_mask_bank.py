@@ -330,6 +330,17 @@ def test_hostile_rle_is_an_error_not_a_crash(code):
         pass
 
 
+def test_origin_is_kept_with_the_masks(tmp_path):
+    bank = MaskBank(tmp_path)
+    bank.put('a', some_masks(0), 'digest')
+    bank.put('b', some_masks(1))
+    again = MaskBank(tmp_path, mode='r')
+    assert [again.origin(name) for name in 'abc'] == ['digest', None, None]
+    assert_same(again.get('a'), some_masks(0))
+    shard_of(tmp_path).write_bytes(shard_of(tmp_path).read_bytes().replace(b'digest', b'Digest'))
+    assert again.origin('a') is None
+
+
 def test_huge_claims_are_refused():
     with pytest.raises(ValueError, match='at most'):
         decode_masks(encode_masks(torch.ones(1, 2, 2)), 10 ** 6, 10 ** 6)

@@ -4,6 +4,9 @@
 Several processes: ``torchrun --nproc-per-node N tools/make_masks.py CONFIG --launcher pytorch``, or ``srun python
 tools/make_masks.py CONFIG --launcher slurm``. Stopped or killed, the same command goes on with what is missing.
 
+Masks that segment_anything's ``scripts/amg.py`` made, as JSON files or folders of PNGs: ``--from DIR`` puts them into
+the bank, for ``make_seeds.py configs/sepl/...``, say. Their formats: weclip_sam/engine/mask_import.py.
+
 Exit code: 0 all masks are there, 1 some images failed (see summary.json), 2 the config or a checkpoint is at fault.
 """
 from __future__ import annotations
@@ -23,6 +26,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='a config with mask_generator and mask_bank, e.g. configs/weclip_sam/...py')
     parser.add_argument('--split', choices=tuple(SPLITS), default='train', help='which images (default: train)')
     parser.add_argument('--out', help="folder of the bank (default: the config's mask_bank)")
+    parser.add_argument('--from', dest='source', metavar='DIR',
+                        help="import masks that are there instead of making them: amg.py's IMAGE.json or IMAGE/*.png")
     parser.add_argument('--batch-size', type=int, default=8, help='images of one size at a time (default: 8)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
@@ -36,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         out = prepare_work_dir(args.out) if args.out else None
         device = start_sharing(args.launcher)
         try:
-            report = run_masks(config, args.split, out, device, args.batch_size)
+            report = run_masks(config, args.split, out, device, args.batch_size, args.source)
         finally:
             stop_sharing()
     sys.exit(1 if report.failed else 0)

@@ -5,9 +5,9 @@ A bank is a folder:
 ``bank.json``
     which data set, which folder of images and which mask generator it belongs to.
 ``shard-*.masks``
-    one record a line: CRC-32 of the text, a blank, JSON with the image's id, size, and per mask the COCO RLE, level,
-    predicted IoU and stability. Only ever appended to, and only by the process that created it, so any number of
-    processes and machines fill one bank without a lock.
+    one record a line: CRC-32 of the text, a blank, JSON with the image's id, size, a digest of the file if the masks
+    were imported, and per mask the COCO RLE, level, predicted IoU and stability. Only ever appended to, and only by the
+    process that created it, so any number of processes and machines fill one bank without a lock.
 ``shard-*.index``
     where each record lies. A convenience: what it lacks is found by reading the shard.
 
@@ -112,8 +112,22 @@ class MaskBank:
             return found
         return None
 
-    def put(self, image_id: str, mask_set: MaskSet) -> None:
+    def origin(self, image_id: str) -> str | None:
+        """What :meth:`put` was told about an image's masks; None if nothing, or the record is damaged."""
+        for place in self._places.get(image_id, ()):
+            try:
+                return _parse(self._read(place)).get('origin')
+            except (ValueError, OSError):
+                continue
+        return None
+
+    def put(self, image_id: str, mask_set: MaskSet, origin: str | None = None) -> None:
         """Add the masks of one image; on return they are on the disk. An image the bank already has is left alone.
+
+        Args:
+            image_id: of the data set.
+            mask_set: of this image only.
+            origin: kept with the masks, see :meth:`origin`.
 
         Raises:
             ValueError: a bank opened with mode ``r``, an id that is no string, or the masks of several images.
@@ -125,7 +139,7 @@ class MaskBank:
             raise ValueError(f'image_id must be a non-empty string, got {image_id!r}')
         if image_id in self._places:
             return
-        text = _to_record(image_id, mask_set)
+        text = _to_record(image_id, mask_set, origin)
         if self._writer is None or self._writer.pid != os.getpid():
             # First use, or a forked worker: a shard is written by one process only.
             self._writer = _ShardWriter(self.root)
@@ -300,14 +314,14 @@ def _short(values: torch.Tensor) -> list[float]:
     return [float(str(v)) for v in values.detach().cpu().numpy().astype(np.float32)]
 
 
-def _to_record(image_id: str, masks: MaskSet) -> bytes:
+def _to_record(image_id: str, masks: MaskSet, origin: str | None = None) -> bytes:
     if len(masks) and int(masks.sample_index.min()) != int(masks.sample_index.max()):
         raise ValueError(f'masks of {image_id!r} belong to several images; put them one image at a time')
     if masks.masks.numel() > MAX_PIXELS:
         raise ValueError(f'masks of {image_id!r} have {masks.masks.numel()} pixels together, at most {MAX_PIXELS}')
-    record = dict(id=image_id, size=list(masks.size), level=masks.level.tolist(),
-                  predicted_iou=_short(masks.predicted_iou), stability=_short(masks.stability),
-                  counts=encode_masks(masks.masks))
+    record = dict(id=image_id, size=list(masks.size), **({} if origin is None else dict(origin=origin)),
+                  level=masks.level.tolist(), predicted_iou=_short(masks.predicted_iou),
+                  stability=_short(masks.stability), counts=encode_masks(masks.masks))
     return json.dumps(record, separators=(',', ':')).encode('ascii')
 
 

@@ -32,11 +32,21 @@ def decode_masks(codes: Sequence[str], height: int, width: int) -> Tensor:
                          f'{MAX_PIXELS} pixels together')
     if not codes:
         return torch.zeros(0, height, width, dtype=torch.bool)
-    runs = [run_lengths(code) for code in codes]
-    if any((r < 0).any() or r.sum() != height * width for r in runs):
+    return paint_runs([run_lengths(code) for code in codes], height, width)
+
+
+def paint_runs(runs: Sequence[np.ndarray], height: int, width: int) -> Tensor:
+    """M arrays of run lengths (column by column, background first) to M H W bool.
+
+    Raises:
+        ValueError: lengths that are no integers or negative, or do not add up to ``height * width``.
+    """
+    pixels = height * width
+    if any(r.dtype.kind not in 'iu' or r.ndim != 1 or ((r < 0) | (r > pixels)).any() or r.sum() != pixels
+           for r in runs):
         raise ValueError(f'an RLE code does not describe {height} x {width} pixels')
     foreground = np.concatenate([np.arange(len(r)) % 2 == 1 for r in runs])
-    columns = np.repeat(foreground, np.concatenate(runs)).reshape(len(codes), width, height)
+    columns = np.repeat(foreground, np.concatenate(runs)).reshape(len(runs), width, height)
     return torch.from_numpy(np.ascontiguousarray(columns.transpose(0, 2, 1)))
 
 

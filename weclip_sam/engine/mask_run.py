@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 
+from weclip_sam.engine.mask_import import MaskFolder
 from weclip_sam.engine.masks import FillReport, fill_bank
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
@@ -22,7 +23,8 @@ from weclip_sam.registry import DATASETS, MODELS
 SUMMARY = 'summary.json'
 
 
-def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int = 8) -> FillReport:
+def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int = 8,
+              source: str | None = None) -> FillReport:
     """Fill the bank of a split in all processes; the main one writes ``summary.json`` into it and prints.
 
     Args:
@@ -31,6 +33,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         out: folder of the bank; None takes the config's.
         device: of this process.
         batch_size: images at a time.
+        source: folder of masks to import, see :mod:`weclip_sam.engine.mask_import`; None makes them.
 
     Returns:
         The report of all processes together.
@@ -38,20 +41,27 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     Raises:
         ValueError: the config says neither where the bank is nor who makes masks, or the bank is of other images or
             another generator.
+        FileNotFoundError: ``source`` holds no masks of these images.
     """
     began = time.monotonic()
     settings = mask_settings(config, split)
     out = out or settings['bank']
-    if out is None or settings['generator'] is None:
+    if out is None or (source is None and settings['generator'] is None):
         what, key = ('folder for the masks', 'mask_bank') if out is None else ('mask generator', 'mask_generator')
         raise ValueError(f'the config names no {what}: give {key} at its top level (see configs/_base_)')
     dataset = DATASETS.build(split_images(config, split))
-    generator = MODELS.build(settings['generator']).to(device)
-    with MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
-                  image_folder=dataset.image_folder) as bank:
+    if source is None:
+        generator = MODELS.build(settings['generator']).to(device)
+        opened = MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
+                          image_folder=dataset.image_folder)
+    else:
+        folder = MaskFolder(source)
+        opened = folder.open_bank(out, settings['dataset'], dataset)
+    with opened as bank:
         about = dict(split=split, dataset=settings['dataset'], generator=bank.header['generator'])
         with WorkTime(out, json.dumps(about), _earlier(out, about), began) as clock:
-            report = fill_bank(bank, generator, dataset, batch_size, get_rank(), get_world_size(), device, clock.tick)
+            report = folder.fill(bank, dataset, clock.tick) if source is not None else fill_bank(
+                bank, generator, dataset, batch_size, get_rank(), get_world_size(), device, clock.tick)
             report = FillReport.join(all_gather_object(report))
         bank.refresh()
         masks = sum(name in bank for name in dataset.image_ids)
@@ -66,6 +76,8 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
             processes=get_world_size(), device=str(device), peak_memory_gb=peak_memory())
         if not report.made and not clock.earlier:
             del summary['wall_seconds_of_all_runs']  # nobody timed those that were found
+        if source is not None:
+            summary['imported_from'] = str(Path(source).resolve())
         write_json(Path(out) / SUMMARY, summary)
         clock.finish()
         _print(summary, out)
@@ -87,7 +99,8 @@ def _earlier(out: str, about: dict[str, Any]) -> float:
 
 def _print(summary: dict[str, Any], out: str) -> None:
     stages = ', '.join(f'{stage} {1000 * seconds:.0f}' for stage, seconds in summary['seconds_per_image'].items())
-    print(f'masks of {summary["made"]} images made, {summary["found"]} found, {len(summary["failed"])} failed in '
+    made = 'imported' if 'imported_from' in summary else 'made'
+    print(f'masks of {summary["made"]} images {made}, {summary["found"]} found, {len(summary["failed"])} failed in '
           f'{format_seconds(summary["wall_seconds"])}' + (f'; ms per image: {stages}' if stages else ''))
     for image_id, reason in list(summary['failed'].items())[:5]:
         print(f'  failed: {image_id}: {reason}')
