@@ -66,11 +66,16 @@ def test_json_forms(table):
     ('"cat"', 'expected an object'),
     ('{"a.jpg": [], "a.jpg": ["cat"]}', "'a.jpg' is listed twice"), ('{"a.jpg": [}', 'line 1: not valid JSON'),
     ('[{"image": "a.jpg"}]', 'expected an object'), ('{"a.jpg": [""]}', 'empty class name'),
+    ('{"a.jpg": [' + '1' * 5000 + ']}', 'labels.json: Exceeds the limit'),
+    ('{"a.jpg": [' + '1' * 4000 + ']}', 'labels.json, entry 1: expected an image name and a list of class names, got'),
+    ('{"\\ud800.jpg": ["cat"]}', r"labels.json, entry 1: '\\ud800.jpg' holds half a character"),
+    ('[{"image": "a.jpg", "classes": ["dog", "c\\udfffat"]}]', r"entry 1: 'c\\udfffat' holds half a character"),
     ('{" ": ["cat"]}', 'empty image name'), ('[' * 100000, 'nested too deeply|not valid JSON'),
     ('[{"image": "a", "classes": []}, {"image": "a", "classes": []}]', "entry 2: image 'a' is listed twice")])
-def test_mistakes_in_json(table, content, message):
-    with pytest.raises(ValueError, match=message):
+def test_mistakes_in_json(table, tmp_path, content, message):
+    with pytest.raises(ValueError, match=message) as caught:
         read_label_table(table(content, 'labels.json'))
+    assert str(caught.value).startswith(f'{tmp_path}/labels.json') and len(str(caught.value)) < 500 + len(str(tmp_path))
 
 
 class _Trap:
@@ -94,13 +99,18 @@ def test_missing_file_says_so(tmp_path):
 
 
 def test_write_refuses_what_csv_cannot_hold(tmp_path):
-    with pytest.raises(ValueError, match='use .json'):
-        write_label_table(tmp_path / 'l.csv', {'a': ['b;c']})
+    for name in ('b;c', 'b\nc', 'b\rc', 'b\0c', ' b', ''):
+        with pytest.raises(ValueError, match='l.csv: .*use .json'):
+            write_label_table(tmp_path / 'l.csv', {'a': [name]})
+    for name in ('l.csv', 'l.json'):
+        with pytest.raises(ValueError, match=rf"{name}: '\\udcff' holds half a character"):
+            write_label_table(tmp_path / name, {'a': ['\udcff']})
     assert list(tmp_path.iterdir()) == []
 
 
 _NAMES = st.text(st.characters(exclude_characters='\0\r\n;', exclude_categories=['Cs', 'Cc', 'Zs', 'Zl', 'Zp']),
                  min_size=1, max_size=6).filter(lambda name: name == name.strip() and '\ufeff' not in name)
+_ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=3)  # lone surrogates too
 _FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -115,10 +125,13 @@ def test_what_is_written_is_read_back(tmp_path, table, suffix):
 
 @_FUZZ
 @given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda t: ('image,classes\n' + t).encode()),
-                         st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+                         st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | _ANY_TEXT,
                                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-                                          st.text(max_size=3), inner, max_size=3), max_leaves=6)
-                         .map(lambda value: json.dumps(value).encode())),
+                                          _ANY_TEXT, inner, max_size=3), max_leaves=6)
+                         .map(lambda value: json.dumps(value).encode()),
+                         st.dictionaries(_ANY_TEXT, st.lists(_ANY_TEXT, max_size=2), max_size=2)
+                         .map(lambda value: json.dumps(value).encode()),
+                         st.integers(4200, 4400).map(lambda digits: b'{"a": [' + b'7' * digits + b']}')),
        suffix=st.sampled_from(['.csv', '.json']))
 def test_any_bytes_give_a_table_or_a_value_error(tmp_path, content, suffix):
     path = tmp_path / f'fuzz{suffix}'
@@ -126,8 +139,9 @@ def test_any_bytes_give_a_table_or_a_value_error(tmp_path, content, suffix):
     try:
         table = read_label_table(path)
     except ValueError as error:
-        assert str(path) in str(error)
+        assert str(error).startswith(str(path)) and str(error).encode()
     else:
+        assert ''.join(name for image, names in table.items() for name in (image, *names)).encode() is not None
         assert all(image and image == image.strip() and '' not in names for image, names in table.items())
 
 

@@ -32,7 +32,7 @@ def read_label_table(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: naming the file and the line or entry: no header, a wrong number of fields, an image listed twice,
-            an empty name, undecodable text, another kind of file.
+            an empty name, undecodable text or half a character, another kind of file.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,20 +54,24 @@ def write_label_table(path: str | os.PathLike[str], table: Mapping[str, Iterable
     """Write a table that :func:`read_label_table` reads back unchanged, as CSV or JSON by its suffix, atomically.
 
     Raises:
-        ValueError: when a name contains the separator or a line break, or has outer blanks, in CSV.
+        ValueError: when a name contains the separator, a line break or NUL, or has outer blanks, in CSV; when it holds
+            half a character.
     """
     path = Path(path)
+    table = {image: list(names) for image, names in table.items()}
+    for image, names in table.items():
+        for name in (image, *names):
+            check_text(name, str(path))
     with atomic_open(path, 'w') as file:
         if path.suffix.lower() == '.json':
-            json.dump({image: list(names) for image, names in table.items()}, file, indent=0, ensure_ascii=False)
+            json.dump(table, file, indent=0, ensure_ascii=False)
             return
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(['image', 'classes'])
         for image, names in table.items():
             for name in (image, *names):
-                if not name or name != name.strip() or '\n' in name or '\r' in name:
+                if not name or name != name.strip() or any(sign in name for sign in '\n\r\0'):
                     raise ValueError(f'{path}: {name!r} cannot be written to CSV; use .json')
-            names = list(names)
             if any(SEPARATOR in name for name in names):
                 raise ValueError(f'{path}: a class name of {image!r} contains {SEPARATOR!r}; use .json')
             writer.writerow([image, SEPARATOR.join(names)])
@@ -107,7 +111,7 @@ def _parse_json(text: str, path: Path) -> dict[str, tuple[str, ...]]:
         if len(result) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f'{path}: {twice!r} is listed twice')
+            raise ValueError(f'{twice!r} is listed twice')
         return result
 
     try:
@@ -116,6 +120,8 @@ def _parse_json(text: str, path: Path) -> dict[str, tuple[str, ...]]:
         raise ValueError(f'{path}, line {error.lineno}: not valid JSON ({error.msg})') from None
     except RecursionError:
         raise ValueError(f'{path}: nested too deeply for a label file') from None
+    except ValueError as error:  # a name listed twice, or a number of thousands of digits
+        raise ValueError(f'{path}: {error}') from None
     if isinstance(data, dict):
         entries: list[tuple[Any, Any]] = list(data.items())
     elif isinstance(data, list) and all(isinstance(e, dict) and set(e) == {'image', 'classes'} for e in data):
@@ -128,15 +134,31 @@ def _parse_json(text: str, path: Path) -> dict[str, tuple[str, ...]]:
         where = f'{path}, entry {number + 1}'
         strings = isinstance(image, str) and isinstance(names, list) and all(isinstance(n, str) for n in names)
         if not strings:
-            raise ValueError(f'{where}: expected an image name and a list of class names, got {image!r}: {names!r}')
+            raise ValueError(f'{where}: expected an image name and a list of class names, got '
+                             f'{image!r:.100}: {names!r:.100}')
         _add(table, image.strip(), names, where, None)
     return table
+
+
+def check_text(text: str, where: str) -> None:
+    """JSON can hold half a character (a lone surrogate), which can be neither printed nor written to a file.
+
+    Raises:
+        ValueError: naming ``where`` and the text.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f'{where}: {text!r} holds half a character, which cannot be written as UTF-8; mend the '
+                         'name') from None
 
 
 def _add(table: dict[str, tuple[str, ...]], image: str, names: Sequence[str], where: str, earlier: int | None) -> None:
     names = tuple(dict.fromkeys(name.strip() for name in names))
     if not image or '' in names:
         raise ValueError(f'{where}: empty {"class" if image else "image"} name')
+    for name in (image, *names):
+        check_text(name, where)
     if image in table:
         first = f' (first in line {earlier})' if earlier else ''
         raise ValueError(f'{where}: image {image!r} is listed twice{first}')
