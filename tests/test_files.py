@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from weclip_sam.files import atomic_open, remove_stale_temporaries, write_json
+from weclip_sam.files import atomic_open, inside, remove_stale_temporaries, write_json
 
 
 def test_content_appears_only_when_complete(tmp_path):
@@ -64,3 +64,13 @@ def test_stale_temporaries_are_removed_and_nothing_else(tmp_path):
     assert remove_stale_temporaries(tmp_path, '*.pth') == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ['.hidden', '.other.json.x.tmp', 'iter_5.pth']
     assert remove_stale_temporaries(tmp_path / 'nowhere') == 0
+
+
+@pytest.mark.parametrize(('name', 'message'), [
+    ('a' * 256, 'too long.*at most 255 bytes'), ('b/' + 'ü' * 128 + '.jpg', 'too long'), ('a/' * 2100 + 'a', '4095'),
+    ('\ud800.jpg', r"'\\ud800.jpg' has characters that no file name"), ('a\0', 'stays inside')])
+def test_names_that_no_file_can_have_are_refused_with_their_source(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        inside(tmp_path, name, 'labels.csv')
+    assert str(caught.value).startswith('labels.csv: ') and len(str(caught.value)) < 2 * len(name) + 300
+    assert inside(tmp_path, 'ü' * 127 + '.', 'labels.csv').parent == tmp_path

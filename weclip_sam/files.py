@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, as nearly all file systems have it
+
 
 @contextmanager
 def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
@@ -107,11 +109,20 @@ def inside(root: str | os.PathLike, name: str, source: str = 'the file list') ->
         source: where the name was found, for the error.
 
     Raises:
-        ValueError: when the name is empty, absolute, names a drive, contains a NUL, or climbs out with ``..``.
+        ValueError: when the name is empty, absolute, names a drive, contains a NUL, climbs out with ``..``, or is no
+            name that a file can have: too long, or not encodable.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     climbs = '..' in posix.parts or '..' in windows.parts
     if not posix.parts or '\0' in name or climbs or posix.is_absolute() or windows.drive or windows.root:
         raise ValueError(f'{source}: {name!r} must be a relative path that stays inside {root}; '
                          'absolute paths and ".." are refused')
-    return Path(root, *posix.parts)
+    path = Path(root, *posix.parts)
+    try:
+        longest, total = max(len(os.fsencode(part)) for part in posix.parts), len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise ValueError(f'{source}: {name!r} has characters that no file name can have; rename the file') from None
+    if longest > _LONGEST_NAME or total > _LONGEST_PATH:
+        raise ValueError(f'{source}: {name[:40]!r}... is too long for a file name; a name has at most {_LONGEST_NAME} '
+                         f'bytes, a whole path {_LONGEST_PATH}')
+    return path

@@ -1,17 +1,19 @@
 """COCO layout: labels and masks from the instances JSON, with checks before C code sees it."""
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_tools
 
 from weclip_sam.datasets import CocoReader, ImageLabelDataset
 from weclip_sam.datasets.coco_json import rasterise
 from weclip_sam.datasets.image_io import write_labels
-from weclip_sam.datasets.labels import write_label_table
+from weclip_sam.datasets.labels import read_label_table, write_label_table
+from weclip_sam.datasets.prepare import prepare_coco
 
 SQUARE = [2.0, 3.0, 8.0, 3.0, 8.0, 9.0, 2.0, 9.0]
 
@@ -118,13 +120,59 @@ def test_any_segmentation_gives_a_mask_or_a_value_error(segmentation):
     (lambda d: d['categories'][0].update(name='persn'), "category 'persn' is no class.*Did you mean 'person'"),
     (lambda d: d['annotations'][0].update(category_id=999), r'unlisted category ids \[999\]'),
     (lambda d: d['images'][0].update(file_name='../x.jpg'), 'stays inside'),
-    (lambda d: d['images'].append(copy.deepcopy(d['images'][0])), 'listed twice')])
-def test_wrong_json_is_explained(coco, change, message):
-    with pytest.raises(ValueError, match=message):
-        CocoReader(coco(change))
+    (lambda d: d['images'].append(copy.deepcopy(d['images'][0])), 'listed twice'),
+    (lambda d: d['images'][0].update(file_name=5), 'image 7: file_name must be a text, got 5'),
+    (lambda d: d['images'][0].update(file_name=None), 'image 7: file_name must be a text, got None'),
+    (lambda d: d['images'][1].update(file_name=['x'] * 999), r"image 5: file_name must be a text, got \['x', 'x'"),
+    (lambda d: d['images'][0].update(file_name='\ud800.jpg'), r"image 7: '\\ud800.jpg' holds half a character"),
+    (lambda d: d['images'][0].update(file_name='a' * 300), 'too long for a file name'),
+    (lambda d: d['categories'][0].update(name=5), 'category 1: name must be a text, got 5'),
+    (lambda d: d['categories'].append(dict(id='91', name='x')), 'category ids must be all.*got int and str'),
+    (lambda d: d['categories'][0].update(id=True), 'category ids must be all.*got bool and int'),
+    (lambda d: d['images'][0].update(id=[1]), 'image ids must be all.*got int and list'),
+    (lambda d: d['annotations'][0].update(image_id='5'), 'image ids must be all whole numbers or all texts'),
+    (lambda d: d['images'][0].update(height=True), 'image 7: height and width must be whole numbers, got True and 16'),
+    (lambda d: d['images'][0].update(width=16.5), 'whole numbers, got 12 and 16.5')])
+@pytest.mark.parametrize('classes', ['coco', 'json'])
+def test_wrong_json_is_explained(coco, change, message, classes):
+    root = coco(change)
+    if classes == 'json' and 'is no class' in message:
+        assert 'persn' in CocoReader(root, classes='json').vocabulary.classes
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        CocoReader(root, classes=classes)
+    assert f'{root}/annotations/instances_train2014.json' in str(caught.value) and len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize('size', [(10 ** 6, 10 ** 6), (0, 5), (-1, -1), ('12', 16)])
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2 ** 70, 2 ** 70) | st.floats() | st.text(
+        st.characters(exclude_categories=[]), max_size=3) | st.sampled_from(['a' * 300, 'person', '../x', 7, '7', 7.0]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2), max_leaves=4)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), classes=st.sampled_from(['coco', 'json']))
+def test_any_value_in_the_json_gives_labels_and_masks_or_a_value_error(coco, data, classes):
+    def change(instances):
+        for _ in range(data.draw(st.integers(1, 2))):
+            items = instances[data.draw(st.sampled_from(sorted(instances)))]
+            item = data.draw(st.sampled_from(items))
+            item[data.draw(st.sampled_from(sorted(item)))] = data.draw(_JSON)
+    root = coco(change)
+    try:
+        report = prepare_coco(Path(root), ['train2014'], classes=classes, overwrite=True, workers=1)
+    except ValueError as error:  # a name that CSV cannot hold
+        assert 'labels_train2014.csv' in str(error)
+        return
+    if not any('instances_train2014.json' in name for name in report.failed):
+        assert 'labels of 3 images' in report.text() and report.text().encode()
+        table = read_label_table(Path(root) / 'labels_train2014.csv')
+        assert len(table) == 3 and all(''.join(names) == ''.join(names).strip() for names in table.values())
+
+
+
+
+@pytest.mark.parametrize('size', [(10 ** 6, 10 ** 6), (0, 5), (-1, -1), ('12', 16), (True, 16), (12.0, 16)])
 def test_absurd_sizes_are_refused(size):
     with pytest.raises(ValueError, match='no acceptable image size'):
         rasterise([], {}, *size, 'x')

@@ -85,7 +85,10 @@ class CocoReader(Reader):
     def _load_json(self, vocabulary: Vocabulary | None, remedy: str) -> Vocabulary:
         path = find_file(self._annotations, 'the instances file', remedy)
         self._coco = load_instances(path)
-        vocabulary = vocabulary or vocabulary_from_json(self._coco)
+        try:
+            vocabulary = vocabulary or vocabulary_from_json(self._coco)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
         self._categories = class_of_category(self._coco, vocabulary, str(path))
         self._by_name = {PurePosixPath(image['file_name']).with_suffix('').as_posix(): image['id']
                          for image in self._coco.dataset['images']}

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.image_io import MAX_PIXELS
+from weclip_sam.datasets.labels import check_text
 from weclip_sam.datasets.vocabulary import Vocabulary
 
 BACKGROUND_NAMES = ('_background_', 'background', '__background__')  # some converters write these as a category
@@ -25,7 +26,8 @@ def load_instances(path: str | os.PathLike[str]) -> COCO:
     """Load an instances JSON; 20 s and 3 GB of memory for train2014.
 
     Raises:
-        ValueError: naming the file, when it is not JSON of that form.
+        ValueError: naming the file, when it is not JSON of that form: ids all whole numbers or all texts, names of
+            files and categories texts, heights and widths whole numbers.
     """
     path = Path(path)
     try:
@@ -39,6 +41,7 @@ def load_instances(path: str | os.PathLike[str]) -> COCO:
         items = data.get(part) if isinstance(data, dict) else None
         if not isinstance(items, list) or any(not isinstance(item, dict) or not keys <= set(item) for item in items):
             raise ValueError(f'{path}: no COCO instances file: expected a list {part!r} of objects with {sorted(keys)}')
+    _check_types(data, path)
     coco = COCO()
     coco.dataset = data
     try:
@@ -54,6 +57,25 @@ def load_instances(path: str | os.PathLike[str]) -> COCO:
     if len(images) != len(names) or len(set(names)) != len(names):
         raise ValueError(f'{path}: image ids or file names are listed twice')
     return coco
+
+
+def _check_types(data: Mapping[str, Any], path: Path) -> None:
+    images, categories, annotations = (data[part] for part in ('images', 'categories', 'annotations'))
+    for what, key, items in (('image', 'image_id', images), ('category', 'category_id', categories)):
+        kinds = {type(item['id']) for item in items} | {type(item[key]) for item in annotations}
+        if not (kinds <= {int} or kinds <= {str}):
+            raise ValueError(f'{path}: {what} ids must be all whole numbers or all texts, here and in the annotations, '
+                             f'got {" and ".join(sorted(kind.__name__ for kind in kinds))}')
+    for what, key, items in (('image', 'file_name', images), ('category', 'name', categories)):
+        for item in items:
+            where, name = f'{path}, {what} {item["id"]!r:.40}', item[key]
+            if not isinstance(name, str):
+                raise ValueError(f'{where}: {key} must be a text, got {name!r:.100}')
+            check_text(name, where)
+    for image in images:
+        if type(image['height']) is not int or type(image['width']) is not int:
+            raise ValueError(f'{path}, image {image["id"]!r:.40}: height and width must be whole numbers, got '
+                             f'{image["height"]!r:.40} and {image["width"]!r:.40}')
 
 
 def vocabulary_from_json(coco: COCO) -> Vocabulary:
@@ -112,8 +134,7 @@ def rasterise(annotations: Sequence[Mapping[str, Any]], classes: Mapping[Any, in
     Raises:
         ValueError: when a segmentation is malformed or of another size.
     """
-    if not (isinstance(height, int) and isinstance(width, int)) or not 0 < height * width <= MAX_PIXELS \
-            or height < 1:
+    if type(height) is not int or type(width) is not int or not 0 < height * width <= MAX_PIXELS or height < 1:
         raise ValueError(f'{source}: {height} x {width} is no acceptable image size')
     labels = np.zeros((height, width), np.uint8)
     masks = []
