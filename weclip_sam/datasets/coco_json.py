@@ -68,13 +68,13 @@ def _check_types(data: Mapping[str, Any], path: Path) -> None:
                              f'got {" and ".join(sorted(kind.__name__ for kind in kinds))}')
     for what, key, items in (('image', 'file_name', images), ('category', 'name', categories)):
         for item in items:
-            where, name = f'{path}, {what} {item["id"]!r:.40}', item[key]
+            where, name = f'{path}: {what} {item["id"]!r:.40}', item[key]
             if not isinstance(name, str):
                 raise ValueError(f'{where}: {key} must be a text, got {name!r:.100}')
             check_text(name, where)
     for image in images:
         if type(image['height']) is not int or type(image['width']) is not int:
-            raise ValueError(f'{path}, image {image["id"]!r:.40}: height and width must be whole numbers, got '
+            raise ValueError(f'{path}: image {image["id"]!r:.40}: height and width must be whole numbers, got '
                              f'{image["height"]!r:.40} and {image["width"]!r:.40}')
 
 

@@ -41,8 +41,8 @@ def _opened(path: str | os.PathLike[str], max_pixels: int,
     except FileNotFoundError:
         raise ImageReadError(f'{path}: no such file') from None
     except UnidentifiedImageError:
-        raise ImageReadError(f'{path}: not a readable image; expected {", ".join(formats)} (by content, not by name): '
-                             'convert or replace it') from None
+        raise ImageReadError(f'{path}: not a readable image; expected {", ".join(formats)} (by content, not by name), '
+                             'undamaged and with pixels that Pillow decodes: convert or replace it') from None
     except Image.DecompressionBombError:
         raise ImageReadError(f'{path}: far more than max_pixels={max_pixels} pixels; refused as a decompression '
                              'bomb') from None
