@@ -1,8 +1,8 @@
-"""One training step at real size, started as its user starts it: tools/train.py, the published configs, checkpoint
-files of the published formats (random weights, full size), real photographs.
+"""At real size: checkpoint files of the published formats (random weights, full size) are read, and one training step
+is started as its user starts it: tools/train.py, the published configs, real photographs.
 
-The photographs are not part of the repository: without the folder ../shared these tests are skipped, and
-tests/test_configs.py takes the same steps on drawn scenes.
+The photographs are not part of the repository: without the folder ../shared the steps are skipped, and
+tests/test_configs.py takes the same ones on drawn scenes.
 """
 import csv
 import json
@@ -10,33 +10,70 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 
 from weclip_sam.datasets.labels import write_label_table
 from weclip_sam.engine.checkpoint import safe_load
+from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.mask_bank import MaskBank
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
-pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason='no ../shared folder beside the repository')
 NAMES = ('2011_000003', '2011_000006', '2011_000025')
 
 
 @pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    """Files like ViT-B-16.pt (half precision, 299 MB) and sam_vit_b_01ec64.pth (375 MB); random content."""
+def clip_files(tmp_path_factory):
+    """(folder, state dict): one CLIP ViT-B/16 in half precision, as clip.pt, clip.safetensors and traced.pt."""
     folder = tmp_path_factory.mktemp('weights')
     torch.manual_seed(0)
-    torch.save(open_clip.create_model('ViT-B-16-quickgelu', pretrained=None).half().state_dict(), folder / 'clip.pt')
-    torch.save(sam_model_registry['vit_b']().state_dict(), folder / 'sam.pth')
-    assert (folder / 'clip.pt').stat().st_size > 290e6 and (folder / 'sam.pth').stat().st_size > 370e6
-    yield folder
+    model = open_clip.create_model('ViT-B-16-quickgelu', pretrained=None).half().eval()
+    state = model.state_dict()
+    torch.save(state, folder / 'clip.pt')
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / 'clip.safetensors')
+    save_traced(model, folder / 'traced.pt')
+    assert all(path.stat().st_size > 290e6 for path in folder.iterdir())
+    yield folder, state
     shutil.rmtree(folder)
+
+
+def save_traced(model, path):
+    """As OpenAI made ViT-B-16.pt: the whole model traced, with three integers beside its weights."""
+    for key, value in {'input_resolution': 224, 'context_length': 77, 'vocab_size': 49408}.items():
+        vars(model).pop(key, None)  # a plain integer in open_clip
+        model.register_buffer(key, torch.tensor(value))
+    inputs = torch.zeros(1, 3, 224, 224).half(), torch.zeros(1, 77, dtype=torch.long)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # TorchScript is on its way out; the files people have are not
+        torch.jit.trace(model, inputs, check_trace=False, strict=False).save(path)
+        listed = torch.jit.load(path).state_dict()
+    assert {'input_resolution', 'attn_mask', 'visual.proj'} <= set(listed)
+
+
+@pytest.fixture(scope='module')
+def weights(clip_files):
+    """Files like ViT-B-16.pt (half precision, 299 MB) and sam_vit_b_01ec64.pth (375 MB); random content."""
+    folder, _ = clip_files
+    torch.save(sam_model_registry['vit_b']().state_dict(), folder / 'sam.pth')
+    assert (folder / 'sam.pth').stat().st_size > 370e6
+    return folder
+
+
+@pytest.mark.parametrize('name', ['clip.pt', 'clip.safetensors', 'traced.pt'])
+def test_clip_vit_b16_is_read_from_every_published_format(name, clip_files):
+    folder, expected = clip_files
+    clip = FrozenClip('ViT-B-16-quickgelu', str(folder / name))
+    found = clip.model.state_dict()
+    assert sorted(found) == sorted(expected) and len(found) == 302
+    for key, value in expected.items():
+        assert found[key].dtype == torch.float32 and torch.equal(found[key], value.float()), key
 
 
 def voc(root):
@@ -88,6 +125,7 @@ def tool(arguments, cwd=ROOT):
     return done.stdout
 
 
+@pytest.mark.skipif(not SHARED.is_dir(), reason='no ../shared folder beside the repository')
 @pytest.mark.parametrize('config, data, images', [
     ('weclip-sam_vit-b16_30k_voc.py', voc, 1), ('weclip-sam_vit-b16_80k_coco.py', coco, 1),
     ('weclip-sam_vit-b16_5k_folder.py', rooms, 2)])
