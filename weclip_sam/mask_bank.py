@@ -33,6 +33,7 @@ from .structures import MaskSet
 
 FORMAT, VERSION = 'weclip_sam mask bank', 1
 HEADER = 'bank.json'
+IMPORTED = 'imported '  # how the generator of a bank of others' masks begins
 
 
 class MaskBank:
@@ -71,6 +72,11 @@ class MaskBank:
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process writes a shard of its own.
         return {**self.__dict__, '_writer': None}
+
+    @property
+    def imported(self) -> bool:
+        """Whether another program made the masks (:mod:`weclip_sam.engine.mask_import`)."""
+        return _is_imported(self.header)
 
     def ids(self) -> list[str]:
         """Image ids in the bank, sorted."""
@@ -293,6 +299,20 @@ class _ShardWriter:
     def close(self) -> None:
         self._shard.close()
         self._index.close()
+
+
+def holds_imported(root: str | os.PathLike) -> bool:
+    """Whether there is a bank in ``root``, and another program made its masks.
+
+    Raises:
+        ValueError: its header is damaged.
+    """
+    path = Path(root) / HEADER
+    return path.is_file() and _is_imported(_read_header(path))
+
+
+def _is_imported(header: dict[str, Any]) -> bool:
+    return str(header['generator']).startswith(IMPORTED)
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -33,13 +33,12 @@ from weclip_sam.engine.masks import FillReport
 from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.engine.seed_making import StageClock
 from weclip_sam.files import inside
-from weclip_sam.mask_bank import HEADER, MaskBank
+from weclip_sam.mask_bank import HEADER, IMPORTED, MaskBank
 from weclip_sam.rle import MAX_PIXELS, decode_masks, paint_runs
 from weclip_sam.structures import MaskSet
 
 METADATA = 'metadata.csv'
 WHOLE = 2  # SAM's level
-_IMPORTED = 'imported '  # how the generator of such a bank begins
 
 
 class MaskFolder:
@@ -116,11 +115,11 @@ class MaskFolder:
                 f'(COCO RLE) or {first}/{METADATA} with 0.png, 1.png, ..., as segment_anything\'s '
                 'scripts/amg.py writes them')
         text = ''.join(f'{image_id} {digest}\n' for image_id, digest in sorted(self._digests.items()))
-        generator = _IMPORTED + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        generator = IMPORTED + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         # Masks that were missing may have come since: an old bank is compared image by image.
         fingerprint = None if (Path(out) / HEADER).is_file() else generator
         bank = MaskBank(out, fingerprint=fingerprint, dataset=name, mode='a', image_folder=dataset.image_folder)
-        if not str(bank.header['generator']).startswith(_IMPORTED):
+        if not bank.imported:
             raise ValueError(f'{bank.root / HEADER}: this bank is filled by a mask generator '
                              f'({bank.header["generator"]!r}); others\' masks are never mixed with its own: choose '
                              'another --out')

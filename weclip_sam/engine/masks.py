@@ -1,6 +1,7 @@
 """Filling a mask bank: SAM sees every image once, whoever asks first."""
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from mmengine.hooks import Hook
 
 from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.engine.seed_making import StageClock
-from weclip_sam.mask_bank import MaskBank
+from weclip_sam.mask_bank import MaskBank, holds_imported
 from weclip_sam.registry import HOOKS, MODELS
 
 
@@ -106,9 +107,31 @@ def _fill(bank: MaskBank, generator: Any, dataset: Any, indices: Sequence[int], 
             report.made += 1
 
 
+def check_imported(root: str | os.PathLike, name: str | None, dataset: Any) -> None:
+    """Whether a bank of imported masks is of these images and has those of all of them.
+
+    Args:
+        root: folder of the bank.
+        name: of the data set; None accepts any.
+        dataset: has ``image_ids`` and ``image_folder``.
+
+    Raises:
+        ValueError: the bank is of other images, or lacks the masks of some.
+    """
+    bank = MaskBank(root, dataset=name, mode='r', image_folder=dataset.image_folder)
+    if missing := [image_id for image_id in dataset.image_ids if image_id not in bank]:
+        raise ValueError(f'mask bank {root}: it holds imported masks, and those of {len(missing)} of the '
+                         f'{len(dataset.image_ids)} training images are missing, for example {missing[0]}. Generated '
+                         'masks are never added to imported ones: make the missing ones with the same program and run '
+                         'tools/make_masks.py CONFIG --from DIR again, or choose another mask_bank')
+
+
 @HOOKS.register_module()
 class MaskBankHook(Hook):
     """Before training starts, make the SAM masks that the training set's bank lacks. All processes share the work.
+
+    A bank of imported masks (``tools/make_masks.py --from``) is taken as it is: nothing is made, and the generator is
+    not even built.
 
     Args:
         bank: folder of the bank; the data set's ``mask_bank`` should name the same one.
@@ -118,7 +141,7 @@ class MaskBankHook(Hook):
 
     Raises:
         ValueError: an image could not be segmented (all others are in the bank by then), or the bank belongs to other
-            images or another generator.
+            images or another generator, or holds imported masks, but not those of all images.
     """
 
     priority = 'VERY_HIGH'
@@ -130,6 +153,9 @@ class MaskBankHook(Hook):
         """Fill; a full bank costs no more than building the generator, whose weights tell whether the bank is its own.
         """
         data = runner.train_dataloader.dataset
+        if holds_imported(self.bank):
+            check_imported(self.bank, self.dataset, data)
+            return
         generator = MODELS.build(self.generator)
         with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',
                       image_folder=data.image_folder) as bank:

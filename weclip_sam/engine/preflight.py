@@ -4,6 +4,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from weclip_sam.datasets.report import Report
 from weclip_sam.engine.checkpoint import safe_load
 from weclip_sam.engine.errors import explain
 from weclip_sam.engine.launch import _check_optimizer
+from weclip_sam.engine.masks import check_imported
 from weclip_sam.foundation.clip_weights import find_weights
 from weclip_sam.foundation.sam_weights import how_to_get
-from weclip_sam.mask_bank import HEADER, MaskBank
+from weclip_sam.mask_bank import HEADER, MaskBank, holds_imported
 from weclip_sam.models.backbones import find_backbone_weights
-from weclip_sam.registry import MODELS, OPTIMIZERS, SEED_STEPS
+from weclip_sam.registry import DATASETS, MODELS, OPTIMIZERS, SEED_STEPS
 
 BUILT_IN = ('random', 'tiny')
 
@@ -76,22 +78,34 @@ def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report:
 
 
 def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
-    """Whether the masks that are there were made by the generator that the config names; large SAMs only if ``full``.
+    """Whether the masks that are there were made by the generator that the config names (large SAMs only if ``full``),
+    or were imported for all training images.
     """
     for place, node in walk_config(config):
         generator = node.get('generator')
         if node.get('type') != 'MaskBankHook' or not isinstance(generator, Mapping) or \
-                not (Path(node['bank']) / HEADER).is_file() or not report.ok or \
-                not full and (generator.get('sam') or {}).get('arch') != 'tiny':
+                not (Path(node['bank']) / HEADER).is_file() or not report.ok:
             continue
         try:
-            MaskBank(node['bank'], MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
+            if holds_imported(node['bank']):
+                if (data := _training_set(config)) is not None:
+                    check_imported(node['bank'], node.get('dataset'), data)
+            elif full or (generator.get('sam') or {}).get('arch') == 'tiny':
+                MaskBank(node['bank'], MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
         except Exception as error:
             message = explain(error)
             if message is None:
                 raise
             report.add('error', 'mask bank', place, message)
         gc.collect()
+
+
+def _training_set(config: Mapping[str, Any]) -> Any:
+    """The data set, or None where it cannot be built: the check of the data sets says why."""
+    try:
+        return DATASETS.build((config.get('train_dataloader') or {}).get('dataset'))
+    except Exception:
+        return None
 
 
 def require_sound(config: Mapping[str, Any]) -> None:
@@ -140,12 +154,27 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
 
 
 def find_foundation(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, config) of every model in a config that comes with weights; equal ones once."""
+    """(place, config) of every model in a config that comes with weights; equal ones once.
+
+    A mask generator is left out where its bank holds imported masks: it is not built.
+    """
     seen: list[Any] = []
+    idle = tuple(_idle_generators(config))
     for place, node in walk_config(config):
-        if node.get('type') in ('FrozenClip', 'FrozenSam', 'TimmBackbone') and node not in seen:
+        if node.get('type') in ('FrozenClip', 'FrozenSam', 'TimmBackbone') and node not in seen and \
+                not place.startswith(idle):
             seen.append(node)
             yield place, dict(node)
+
+
+def _idle_generators(config: Mapping[str, Any]) -> Iterator[str]:
+    """Places, each with a dot after it, of the generators of hooks whose banks hold imported masks."""
+    for place, node in walk_config(config):
+        with suppress(ValueError):  # a damaged header: the check of the banks says so
+            if node.get('type') == 'MaskBankHook' and holds_imported(node['bank']):
+                yield f'{place}.generator.'
+                if config.get('mask_generator') == node.get('generator'):
+                    yield 'mask_generator.'  # the variable that the hook's was copied from
 
 
 def _find_checkpoint(node: Mapping[str, Any]) -> None:
