@@ -92,6 +92,35 @@ def test_masks_of_training_images_are_not_opened_for_training(photos):
     assert _check(config).ok
 
 
+def test_the_quick_check_opens_no_ground_truth(photos, memory_reader, monkeypatch):
+    for number in range(6):
+        (photos / 'masks' / f'{number}.png').write_bytes(b'noise')
+    config = _config(photos)
+    assert _check(config, full=False).ok and len(_found(_check(config))) == 6
+    drawn = memory_reader(4)
+    monkeypatch.setattr(drawn, 'load_ground_truth', lambda index: pytest.fail('drew ground truth'))
+    report = _check(dict(val_dataloader=dict(type='ImageLabelDataset', reader=drawn, with_masks=True)), full=False)
+    assert report.ok and report.datasets['val_dataloader']['masks'] is True
+    (photos / 'masks' / '5.png').unlink()
+    (check, where, message), = _found(_check(config, full=False))
+    assert (check, where) == ('data set', 'val_dataloader') and '1 of 2 ground-truth masks are missing' in message
+
+
+def test_masks_for_scoring_seeds_are_not_needed_to_train_without_scoring(photos):
+    config = _config(photos)
+    config['train_cfg'] = dict(max_iters=3)
+    config['seed_dataset'] = config['custom_hooks'].pop()['dataset']
+    for number in range(4):
+        (photos / 'masks' / f'{number}.png').unlink()
+    assert _check(config, full=False).ok
+    assert [where for _, where, _ in _found(_check(config))] == ['seed_dataset']
+    for hooks in (dict(custom_hooks=[dict(type='SeedEvalHook', dataset=dict(config['seed_dataset']))]),
+                  dict(default_hooks=dict(sheets=dict(type='SheetHook', dataset=dict(config['seed_dataset'])))),
+                  dict(train_cfg=None)):  # tools/make_seeds.py --evaluate is all that such a config is for
+        (check, where, message), = _found(_check({**config, **hooks}, full=False))
+        assert '4 of 4 ground-truth masks are missing' in message
+
+
 def test_the_same_picture_in_training_and_evaluation(photos):
     (photos / 'images' / '5.png').write_bytes((photos / 'images' / '1.png').read_bytes())
     (photos / 'images' / '2.png').write_bytes((photos / 'images' / '3.png').read_bytes())

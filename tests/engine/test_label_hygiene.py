@@ -1,4 +1,5 @@
-"""Training of any kind never opens a mask: with masks present, replaced by noise and deleted it loses alike."""
+"""Training of any kind, the check before it included, never opens a mask: with masks present, replaced by noise and
+deleted it loses alike."""
 import functools
 import shutil
 import sys
@@ -12,6 +13,7 @@ from PIL import Image
 from weclip_sam.datasets.image_io import write_labels
 from weclip_sam.datasets.vocabulary import VOC_CLASSES
 from weclip_sam.engine import build_runner, load_config
+from weclip_sam.engine.preflight import require_sound
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = ('dog', 'cat', 'bus')
@@ -73,6 +75,9 @@ def _train(config_file: str, root: Path, work_dir: Path, iterations: int, pixel_
     config.train_dataloader.batch_size = 2
     for key in ('val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg'):
         config[key] = None
+    config.seed_dataset = dict(type='ImageLabelDataset', reader=dict(dataset.reader), with_masks=True,
+                               pipeline=[dict(type='PackSample')])
+    config.pop('tune_dataset', None)
     config.model.clip.checkpoint = 'random'
     config.model.pop('start', None)
     config.train_cfg.max_iters = iterations
@@ -80,6 +85,7 @@ def _train(config_file: str, root: Path, work_dir: Path, iterations: int, pixel_
     config.custom_hooks = hooks
     config.visualizer.vis_backends = [dict(type='LocalVisBackend')]
     config.work_dir = str(work_dir)
+    require_sound(config)  # as tools/train.py does
     runner = build_runner(config)
     losses = _Losses()
     runner.register_hook(losses)
@@ -112,8 +118,8 @@ def test_losses_do_not_depend_on_masks(config, iterations, offline, voc, tmp_pat
     finally:
         _opened = None
     images = [name for name in opened if name.endswith('.jpg')]
-    # One for every sample (and one for every image that SAM sees), so the listener hears what is opened.
-    assert len(images) == 2 * iterations + (5 if 'weclip-sam' in config else 0)
+    # One for every sample (and one for every image that the check and SAM see): the listener hears what is opened.
+    assert len(images) == 2 * iterations + 5 + (5 if 'weclip-sam' in config else 0)
     assert not [name for name in opened if 'SegmentationClass' in name]
 
     masks = truth / 'SegmentationClass'

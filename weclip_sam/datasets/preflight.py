@@ -64,13 +64,16 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
         config: a whole config.
         report: gets the findings.
         full: read every file. Otherwise only lists, image labels and which files are there, and a few images of each
-            data set.
+            data set; no ground truth is opened, and that of a ``seed_dataset`` which no hook of a training reads need
+            not be there.
         workers: processes.
         progress: see :mod:`weclip_sam.datasets.parallel`.
         explain: words an error for people, or returns None; registries and Python have messages of their own.
     """
     datasets: dict[str, ImageLabelDataset] = {}
     for name, node in find_datasets(config).items():
+        if not full and _is_for_scoring_seeds(name, node, config):
+            continue
         dataset = _build(name, node, report, explain)
         if dataset is not None:
             datasets[name] = dataset
@@ -90,6 +93,13 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
         _summarise(name, dataset, [job for job in jobs if name in job.images], report)
     if full:
         _check_duplicates(jobs, report)
+
+
+def _is_for_scoring_seeds(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a data set is one of training images and masks that only ``tools/make_seeds.py --evaluate`` opens."""
+    hooks = [config.get('custom_hooks'), config.get('default_hooks')]
+    return bool(name == 'seed_dataset' and node.get('with_masks') and config.get('train_cfg')
+                and all(dict(used) != node for _, used in walk_config(hooks)))
 
 
 def _build(name: str, node: dict[str, Any], report: Report, explain: Explain) -> ImageLabelDataset | None:
@@ -238,7 +248,7 @@ def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
                 job.images[name] = record.image_id
                 for path in _label_files(dataset, record):
                     job.labels[path] = name, num_classes, max_side
-                if dataset.with_masks and record.mask_path is not None and record.mask_path.is_file():
+                if full and dataset.with_masks and record.mask_path is not None and record.mask_path.is_file():
                     job.labels[record.mask_path] = name, num_classes, None
     return sorted(jobs.values(), key=lambda job: job.path)
 
@@ -283,13 +293,14 @@ def _take(job: _Job, result: _Result, report: Report) -> None:
 
 
 def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report, explain: Explain) -> None:
-    """Images that are no files, their labels made offline, and ground truth that is painted when asked for."""
+    """Images that are no files, their labels made offline, and (``full``) ground truth that is painted when asked for.
+    """
     records = dataset.records
     painted = [i for i, record in enumerate(records) if record.image_path is None or (
-        dataset.with_masks and not (record.mask_path is not None and record.mask_path.is_file()))]
+        full and dataset.with_masks and not (record.mask_path is not None and record.mask_path.is_file()))]
     for index in painted if full and records[0].image_path is not None else painted[:1]:
         try:
-            dataset.load(index)
+            dataset.load(index) if full else dataset.load_image(index)
         except DATA_ERRORS as error:
             check = 'mask' if records[index].image_path else 'image'
             report.add('error', check, name, explain(error) or _message(error))
