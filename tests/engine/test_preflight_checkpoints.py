@@ -4,12 +4,16 @@ import pickle
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.datasets.shapes_reader import shapes_vocabulary
 from weclip_sam.engine.config import load_config
 from weclip_sam.engine.preflight import find_foundation, full_check, quick_check, require_sound
 from weclip_sam.mask_bank import MaskBank
+from weclip_sam.models.prompts import PromptLearner, save_prompts
 from weclip_sam.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +186,60 @@ def test_a_bank_of_another_generator_is_found(check, tmp_path):
     config['custom_hooks'][0]['generator'] = dict(generator, points_per_side=5)
     finding, = check(config).errors
     assert (finding.check, finding.where) == ('mask bank', 'custom_hooks.0') and 'made for generator' in finding.message
+
+
+FEW = {f'{name}.reader.num_images': 3 for name in (
+    'train_dataloader.dataset', 'val_dataloader.dataset', 'test_dataloader.dataset', 'seed_dataset', 'tune_dataset')}
+
+
+@pytest.mark.parametrize('check', [quick_check, full_check])
+@pytest.mark.parametrize(('name', 'key'), [
+    ('fma-fine_tiny_free_shapes', 'prompts'), ('fma-seg-prompts_tiny_100_shapes', 'start')])
+def test_learnt_prompts_are_checked(check, name, key, tmp_path):
+    for index in range(3):
+        write_labels(tmp_path / 'seeds' / f'train_0_{index:05d}.png', np.zeros((112, 112), int))
+    path = tmp_path / 'prompts.safetensors'
+    config = load_config(ROOT / 'configs' / 'fma' / f'{name}.py', {**FEW, f'model.{key}': str(path)})
+    if key == 'start':
+        config.train_dataloader.dataset.pixel_labels = str(tmp_path / 'seeds')
+    finding, = check(config).errors
+    assert (finding.check, finding.where) == ('checkpoint', f'model.{key}')
+    assert finding.message == f'learnt prompts {path} do not exist: train a PromptTuner with tools/train.py first, ' \
+        f'or name the file of one: model.{key}=FILE'
+    clip = MODELS.build(dict(type='FrozenClip', arch='tiny', checkpoint='tiny'))
+    names = shapes_vocabulary()
+    save_prompts(path, PromptLearner(clip, [*names.prompt_names, *names.background_nouns], n_ctx=8, position='end'))
+    assert check(config).ok
+    save_prompts(path, PromptLearner(clip, ['boat'], n_ctx=4, position='end'))
+    errors = check(config).errors
+    if check is quick_check:
+        assert errors == []
+        return
+    assert [(f.check, f.where) for f in errors] == [('checkpoint', 'model')]
+    found = 'context vectors have shape (4,' if key == 'start' else "prompts were learnt for other classes ('boat'"
+    assert errors[0].message.startswith(f'{path}: {found}')
+    config.train_dataloader.dataset.reader.num_images = 0  # there are no names to compare with: said once
+    assert [f.where for f in check(config).errors] == ['train_dataloader']
+
+
+@pytest.mark.parametrize('check', [quick_check, full_check])
+def test_labels_that_seeds_start_from_are_checked(check, tmp_path):
+    config = load_config(ROOT / 'configs' / 'sepl' / 'sepl_tiny_free_shapes.py', {
+        **FEW, 'input_labels': f'{tmp_path}/{{split}}'})
+    finding, = check(config).errors
+    assert (finding.check, finding.where) == ('mask', 'train_dataloader')
+    assert finding.message == f'{tmp_path}/train does not exist; make the labels first (tools/make_seeds.py)'
+    for index in range(3):
+        write_labels(tmp_path / 'train' / f'train_0_{index:05d}.png', np.full((112, 112), 10))
+    assert check(config).ok
+    write_labels(tmp_path / 'train' / 'train_0_00001.png', np.full((112, 112), 11))
+    (tmp_path / 'train' / 'train_0_00002.png').unlink()
+    missing, value = check(config).errors
+    assert '1 of 3 images have no label PNG, for example train_0_00002;' in missing.message
+    assert 'train_0_00001.png: label values [11] name no class' in value.message
+    config.input_labels = str(tmp_path / '{spilt}')
+    finding, = check(config).errors
+    assert finding.where == 'input_labels' and "/{spilt}': expected a folder; {split} is all that" in finding.message
 
 
 def test_a_run_that_cannot_start_says_so(tmp_path):

@@ -55,10 +55,10 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
     """Check the data sets of a config.
 
     Found are: lists, labels and paths that a reader refuses; unreadable, truncated, oversized and tiny images; masks
-    and offline labels that are missing, unreadable, of another size or with values that name no class, and offline
-    labels of other classes or images; images without a label, classes with no image or one, names of classes that look
-    like slips; the same picture in training and evaluation, or twice in one set; data sets with different classes; SAM
-    masks still to be made; links that lead out of the data folder.
+    and offline labels (``input_labels``, too) that are missing, unreadable, of another size or with values that name no
+    class, and offline labels of other classes or images; images without a label, classes with no image or one, names of
+    classes that look like slips; the same picture in training and evaluation, or twice in one set; data sets with
+    different classes; SAM masks still to be made; links that lead out of the data folder.
 
     Args:
         config: a whole config.
@@ -74,6 +74,8 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
     for name, node in find_datasets(config).items():
         if not full and _is_for_scoring_seeds(name, node, config):
             continue
+        if name == 'train_dataloader' and config.get('input_labels'):
+            node = _with_input_labels(node, config['input_labels'], report)
         dataset = _build(name, node, report, explain)
         if dataset is not None:
             datasets[name] = dataset
@@ -100,6 +102,16 @@ def _is_for_scoring_seeds(name: str, node: Mapping[str, Any], config: Mapping[st
     hooks = [config.get('custom_hooks'), config.get('default_hooks')]
     return bool(name == 'seed_dataset' and node.get('with_masks') and config.get('train_cfg')
                 and all(dict(used) != node for _, used in walk_config(hooks)))
+
+
+def _with_input_labels(node: dict[str, Any], labels: str, report: Report) -> dict[str, Any]:
+    """The training set with the labels that its seeds start from, as ``tools/make_seeds.py`` reads it."""
+    try:
+        return {**node, 'pixel_labels': labels.format(split='train')}
+    except (ValueError, LookupError):
+        report.add('error', 'config', 'input_labels', f'{labels!r}: expected a folder; {{split}} is all that may stand '
+                   'in braces (a brace of the name is doubled)')
+        return node
 
 
 def _build(name: str, node: dict[str, Any], report: Report, explain: Explain) -> ImageLabelDataset | None:

@@ -12,12 +12,13 @@ from mmengine.registry import Registry
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.parallel import Progress, no_progress
-from weclip_sam.datasets.preflight import check_datasets, walk_config
+from weclip_sam.datasets.preflight import DATA_ERRORS, check_datasets, walk_config
 from weclip_sam.datasets.report import Report
 from weclip_sam.engine.checkpoint import safe_load
 from weclip_sam.engine.errors import explain
 from weclip_sam.engine.launch import _check_optimizer
 from weclip_sam.engine.masks import check_imported
+from weclip_sam.engine.vocabulary import fill_vocabulary
 from weclip_sam.foundation.clip_weights import find_weights
 from weclip_sam.foundation.sam_weights import how_to_get
 from weclip_sam.mask_bank import HEADER, MaskBank, holds_imported
@@ -43,6 +44,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
             _find_checkpoint(node)
         except (ValueError, OSError) as error:
             report.add('error', 'checkpoint', place, str(error))
+    _check_prompts(config, report, full=False)
     _check_banks(config, report, full=False)
     check_datasets(config, report, full=False, explain=explain)
     return report
@@ -75,6 +77,32 @@ def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report:
     for name in sorted(set(node) - set(known) - {'type', '_scope_'}):
         hint = suggest_name(name, known) or f' It takes: {", ".join(known) or "no settings besides its type"}.'
         report.add('error', 'config', place, f"{target.__name__} takes no argument '{name}'.{hint}")
+
+
+def _check_prompts(config: Mapping[str, Any], report: Report, full: bool) -> None:
+    """Whether the learnt prompts that a model uses or starts from are there and (``full``) are for its CLIP and names.
+    """
+    model = dict(config.get('model') or {})
+    files = {key: model[key] for key in ('prompts', 'start') if isinstance(model.get(key), (str, Path))}
+    for key, file in files.items():
+        if not Path(file).is_file():
+            report.add('error', 'checkpoint', f'model.{key}', f'learnt prompts {file} do not exist: train a '
+                       f'PromptTuner with tools/train.py first, or name the file of one: model.{key}=FILE')
+    if not files or not full or any(finding.where.split('.')[0] == 'model' for finding in report.errors):
+        return
+    model.pop('mask_generator', None)  # has been loaded by itself
+    try:
+        fill_vocabulary({**dict(config.items()), 'model': model})
+    except DATA_ERRORS:
+        return  # the check of the data sets says why there are no names to compare with
+    try:
+        MODELS.build(model)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        report.add('error', 'checkpoint', 'model', message)
+    gc.collect()
 
 
 def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
@@ -148,6 +176,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
             safe_load(config['load_from'], kind='weights')
         except (ValueError, OSError) as error:
             report.add('error', 'checkpoint', 'load_from', str(error))
+    _check_prompts(config, report, full=True)
     _check_banks(config, report, full=True)
     check_datasets(config, report, full=True, workers=workers, progress=progress, explain=explain)
     return report
