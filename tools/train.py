@@ -21,7 +21,7 @@ from weclip_sam.engine import (
 )
 from weclip_sam.engine.config import use_amp, use_randomness
 from weclip_sam.engine.launch import LAUNCHERS
-from weclip_sam.engine.preflight import require_sound
+from weclip_sam.engine.preflight import log_warnings, require_sound
 from weclip_sam.engine.restore import changed_settings
 
 
@@ -65,8 +65,9 @@ def main(argv: list[str] | None = None) -> None:
         use_randomness(config, args.seed, args.deterministic)
         start_distributed(args.launcher, config)
         resumed = use_resume(config, args.resume)
-        require_sound(config)
+        checked = require_sound(config)
         runner = build_runner(config)
+        log_warnings(checked, runner.logger)
         if args.resume:
             runner.logger.info(f'Resuming from {resumed}' if resumed else
                                f'Nothing to resume in {config.work_dir}: starting from the beginning')

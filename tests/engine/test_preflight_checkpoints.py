@@ -3,15 +3,17 @@ import json
 import pickle
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.datasets.report import Report
 from weclip_sam.datasets.shapes_reader import shapes_vocabulary
 from weclip_sam.engine.config import load_config
-from weclip_sam.engine.preflight import find_foundation, full_check, quick_check, require_sound
+from weclip_sam.engine.preflight import find_foundation, full_check, log_warnings, quick_check, require_sound
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.models.prompts import PromptLearner, save_prompts
 from weclip_sam.registry import MODELS
@@ -272,6 +274,27 @@ def test_options_reach_what_was_copied_from_a_variable():
     assert config.model.seeds[3].threshold == 0.5
     with pytest.raises(ValueError, match=r'image_size.*train_dataloader.dataset.reader.size=56'):
         load_config(ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py', ['image_size=56'])
+
+
+def test_training_begins_with_the_warnings_of_the_check(config_file, tmp_path, monkeypatch):
+    (tmp_path / 'photos' / 'labels.csv').write_text('image,classes\n0.png,cat\n1.png,cat;dog\n2.png,\n')
+    main, said = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['main'], []
+    logger = SimpleNamespace(warning=lambda text: said.append(text), info=lambda text: None)
+    runner = SimpleNamespace(logger=logger, train=lambda: said.append('trained'))
+    monkeypatch.setitem(main.__globals__, 'build_runner', lambda config: runner)
+    main([str(config_file), '--work-dir', str(tmp_path / 'run'), '--cfg-options', f'data_root={tmp_path / "photos"}'])
+    assert len(said) == 3 and said[-1] == 'trained'
+    assert said[0].startswith('no label, train_dataloader: 1 of 3 images have no label and teach background only')
+    assert said[1].startswith('classes, train_dataloader: 1 classes are in one training image only')
+
+
+def test_of_many_warnings_the_first_are_logged():
+    report, said = Report(), []
+    for number in range(13):
+        report.add('warning', 'size', 'train', f'file{number}')
+        report.add('note', 'links', 'train', f'link{number}')
+    log_warnings(report, SimpleNamespace(warning=said.append))
+    assert said[9] == 'size, train: file9' and said[10].startswith('... and 3 more warnings') and len(said) == 11
 
 
 def test_findings_are_printed_where_the_file_cannot_be_written(config_file, tmp_path, capsys):

@@ -5,6 +5,7 @@ import gc
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from logging import Logger
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,11 @@ def _training_set(config: Mapping[str, Any]) -> Any:
         return None
 
 
-def require_sound(config: Mapping[str, Any]) -> None:
+def require_sound(config: Mapping[str, Any]) -> Report:
     """Run :func:`quick_check` and stop if it finds an error.
+
+    Returns:
+        The report, for :func:`log_warnings`.
 
     Raises:
         ValueError: with the report as its text.
@@ -145,6 +149,16 @@ def require_sound(config: Mapping[str, Any]) -> None:
     report = quick_check(config)
     if not report.ok:
         raise ValueError(f'this config is not ready to run:\n{report.text()}')
+    return report
+
+
+def log_warnings(report: Report, logger: Logger, limit: int = 10) -> None:
+    """Log the first ``limit`` warnings of a report, and how many more there are; its notes change no result."""
+    warnings = [finding for finding in report.findings if finding.level == 'warning']
+    for finding in warnings[:limit]:
+        logger.warning(f'{finding.check}, {finding.where}: {finding.message}')
+    if len(warnings) > limit:
+        logger.warning(f'... and {len(warnings) - limit} more warnings; tools/check_data.py shows them')
 
 
 def full_check(config: Mapping[str, Any], workers: int | None = None, progress: Progress = no_progress) -> Report:
