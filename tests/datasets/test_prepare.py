@@ -32,7 +32,8 @@ def voc(tmp_path, write_image):
     lists.mkdir(parents=True)
     (lists / 'train.txt').write_text('2008_000000\n2008_000001\n')
     (lists / 'val.txt').write_text('2008_000002\n')
-    write_labels(root / 'SegmentationClass' / '2008_000002.png', np.zeros((2, 2), int))
+    for name in names[:3]:
+        write_labels(root / 'SegmentationClass' / f'{name}.png', np.zeros((2, 2), int))
     return root
 
 
@@ -98,6 +99,41 @@ def test_voc_says_what_is_missing(voc, gone, message):
     (voc / gone).rename(voc / 'moved_away')
     report = prepare_voc(voc, workers=1)
     assert not report.ok and message in ' '.join(report.missing)
+
+
+@pytest.mark.parametrize(('number', 'split', 'whole'), [(1, 'train', 2), (2, 'val', 1)])
+def test_missing_masks_are_counted(voc, number, split, whole):
+    path = voc / 'SegmentationClass' / f'2008_00000{number}.png'
+    path.rename(voc / 'moved_away.png')
+    report = prepare_voc(voc, workers=1)
+    message, = report.missing
+    assert message.startswith(f'1 of {whole} ground-truth masks of split {split}, for example {path}; ')
+    assert 'VOCtrainval' in message and 'tools/train.py' not in report.text()
+    (voc / 'SegmentationClassAug').mkdir()
+    (voc / 'moved_away.png').rename(voc / 'SegmentationClassAug' / path.name)
+    assert prepare_voc(voc, workers=1).ok
+
+
+def test_masks_of_train_aug_are_no_must(voc):
+    (voc / 'ImageSets' / 'Segmentation' / 'train_aug.txt').write_text('2008_000000\n2008_000003\n2008_000004\n')
+    report = prepare_voc(voc, workers=1)
+    assert report.ok and '2 of 3 ground-truth masks of split train_aug are not there. Masks of the SBD' in report.text()
+    for number in (3, 4):
+        write_labels(voc / 'SegmentationClassAug' / f'2008_00000{number}.png', np.zeros((2, 2), int))
+    assert prepare_voc(voc, workers=1).hints == []
+
+
+def test_a_label_file_that_is_there_is_checked(voc):
+    assert prepare_voc(voc, workers=1).ok
+    path = voc / 'image_labels.csv'
+    for text, message in (
+            (path.read_text().replace('2008_000001,sofa', '2008_000001,soffa'),
+             "image '2008_000001': unknown class 'soffa'. Did you mean 'sofa'? Mend it, or write it anew with --over"),
+            ('garbage', "line 1: expected the header image,classes, got ['garbage']. Mend it, or")):
+        path.write_text(text)
+        report = prepare_voc(voc, workers=1)
+        assert not report.ok and report.failed[str(path)].startswith(message) and path.read_text() == text
+    assert prepare_voc(voc, overwrite=True, workers=1).ok and 'sofa\n' in path.read_text()
 
 
 def test_one_bad_annotation_is_named_and_nothing_half_written(voc):

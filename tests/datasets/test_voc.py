@@ -65,6 +65,17 @@ def test_augmented_masks_are_preferred(voc):
         'SegmentationClass'
 
 
+def test_a_folder_of_sbds_masks_alone_leaves_vocs_own_in_use(voc):
+    write_labels(voc / 'SegmentationClassAug' / '2007_000002.png', np.full((12, 16), 9, np.uint8))
+    assert {r.mask_path for r in VocReader(str(voc), 'train').records} == {
+        voc / 'SegmentationClass' / f'2007_00000{i}.png' for i in (1, 3)}
+    dataset = ImageLabelDataset(dict(type='VocReader', data_root=str(voc), split='train'), with_masks=True)
+    assert dataset[1]['ground_truth'].max() == 2
+    (voc / 'SegmentationClass').rename(voc / 'elsewhere')
+    with pytest.raises(FileNotFoundError, match='2 of 2 ground-truth masks are missing.*SegmentationClassAug'):
+        VocReader(str(voc), 'train').check_masks()
+
+
 def test_without_labels_the_error_says_what_to_run(voc):
     os.rename(voc / 'Annotations', voc / 'elsewhere')
     with pytest.raises(FileNotFoundError, match='tools/prepare_voc.py.*never taken from masks'):

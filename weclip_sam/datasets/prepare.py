@@ -22,7 +22,14 @@ from weclip_sam.datasets.image_io import write_labels
 from weclip_sam.datasets.labels import read_label_table, write_label_table
 from weclip_sam.datasets.parallel import Progress, no_progress, parallel_map
 from weclip_sam.datasets.reader import read_list
-from weclip_sam.datasets.voc import LABEL_FILE, LIST_DIR, classes_from_xml, voc_vocabulary
+from weclip_sam.datasets.voc import (
+    LABEL_FILE,
+    LIST_DIR,
+    classes_from_xml,
+    indices_from_table,
+    mask_paths,
+    voc_vocabulary,
+)
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
 from weclip_sam.files import atomic_open, inside
 
@@ -155,8 +162,17 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
     path = root / LABEL_FILE
     listed = sorted({name for names in _voc_lists(root).values() for name in names})
     if path.is_file() and not overwrite:
-        lacking = set(listed) - {name.removesuffix('.jpg') for name in read_label_table(path)}
+        try:
+            lacking = set(listed) - {name.removesuffix('.jpg') for name in read_label_table(path)}
+        except ValueError as error:
+            report.failed[str(path)] = f'{_without(path, error)}. Mend it, or write it anew with --overwrite'
+            return
         if not lacking:
+            try:
+                indices_from_table(path, listed, voc_vocabulary(root))
+            except ValueError as error:
+                report.failed[str(path)] = f'{_without(path, error)} Mend it, or write it anew with --overwrite'
+                return
             report.done.append(f'{path}: there already, has all {len(listed)} images')
             return
     if not (root / 'Annotations').is_dir():
@@ -199,11 +215,25 @@ def _voc_counts(root: Path, report: Preparation) -> None:
         if lacking:
             report.missing.append(f'{len(lacking)} images of split {name}, for example '
                                   f'{root / "JPEGImages" / (lacking[0] + ".jpg")}; unpack {VOC_URL} again')
-    masks = [root / folder for folder in ('SegmentationClassAug', 'SegmentationClass') if (root / folder).is_dir()]
-    if not masks:
+    _voc_masks(root, report)
+
+
+def _voc_masks(root: Path, report: Preparation) -> None:
+    if not any((root / folder).is_dir() for folder in ('SegmentationClassAug', 'SegmentationClass')):
         report.missing.append(f'{root / "SegmentationClass"}: ground truth for evaluation, part of {VOC_URL}')
-    elif masks[0].name == 'SegmentationClass':
-        report.hints.append(SBD_MASKS.format(root=root))
+        return
+    uses = dict(train='pseudo labels are scored with them', val='predictions are scored with them', train_aug='')
+    for name, listed in _voc_lists(root).items():
+        lacking = [path for path in mask_paths(root, listed) if not path.is_file()] if name in uses else []
+        count = f'{len(lacking)} of {len(listed)} ground-truth masks of split {name}'
+        if lacking and uses[name]:
+            report.missing.append(f'{count}, for example {lacking[0]}; {uses[name]}, and they are part of {VOC_URL}')
+        elif lacking:
+            report.hints.append(f'{count} are not there. {SBD_MASKS.format(root=root)}')
+
+
+def _without(path: Path, error: ValueError) -> str:
+    return str(error).removeprefix(str(path)).removeprefix(':').removeprefix(',').strip()
 
 
 def prepare_coco(root: Path, splits: Sequence[str] = ('train2014', 'val2014'), masks: bool = True,

@@ -31,8 +31,8 @@ class VocReader(Reader):
         split: name of a list in ``ImageSets/Segmentation``: ``'train'``, ``'train_aug'`` (10,582 with SBD), ``'val'``.
         labels: ``'auto'`` (the label file if it exists, else XML), ``'xml'``, ``'none'`` (the test server's
             images have none), or the path of a label file, absolute or relative to ``data_root``.
-        mask_dir: folder of ground-truth PNGs; None takes ``SegmentationClassAug`` if it exists, else
-            ``SegmentationClass``.
+        mask_dir: folder of ground-truth PNGs; None takes each image's from ``SegmentationClassAug`` if it is there,
+            else from ``SegmentationClass``.
         max_pixels: larger images are refused.
         classes: see :func:`voc_vocabulary`; None takes VOC's classes unless ``data_root`` has a ``classes.txt``.
 
@@ -49,10 +49,9 @@ class VocReader(Reader):
                                     f'Run: python tools/prepare_voc.py {root}'))
         vocabulary = voc_vocabulary(root, classes)
         indices = self._labels(root, names, labels, vocabulary)
-        if mask_dir is None:
-            mask_dir = 'SegmentationClassAug' if (root / 'SegmentationClassAug').is_dir() else 'SegmentationClass'
-        records = [Record(name, indices[name], root / 'JPEGImages' / f'{name}.jpg', root / mask_dir / f'{name}.png')
-                   for name in names]
+        masks = mask_paths(root, names) if mask_dir is None else [root / mask_dir / f'{name}.png' for name in names]
+        records = [Record(name, indices[name], root / 'JPEGImages' / f'{name}.jpg', mask)
+                   for name, mask in zip(names, masks, strict=True)]
         check_files(records, WHERE)
         super().__init__(vocabulary, records, max_pixels)
 
@@ -70,6 +69,16 @@ class VocReader(Reader):
                 f'annotations of VOC 2012 and run: python tools/prepare_voc.py {root} (labels are never taken '
                 f'from masks)')
         return {name: classes_from_xml(root / 'Annotations' / f'{name}.xml', vocabulary) for name in names}
+
+
+def mask_paths(root: Path, names: Sequence[str]) -> list[Path]:
+    """Where each image's ground truth is, or would be: in ``SegmentationClassAug`` if it is there, else in
+    ``SegmentationClass``; some copies of the former have the SBD images alone.
+    """
+    augmented, own = root / 'SegmentationClassAug', root / 'SegmentationClass'
+    there = set(os.listdir(augmented)) if augmented.is_dir() else set()
+    other = own if own.is_dir() or not augmented.is_dir() else augmented
+    return [(augmented if f'{name}.png' in there else other) / f'{name}.png' for name in names]
 
 
 def voc_vocabulary(root: Path, classes: str | Sequence[str] | None = None) -> Vocabulary:
@@ -95,7 +104,7 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
     """Classes of the named images from a label file, as positions in the vocabulary.
 
     Raises:
-        ValueError: on an unknown class, or an image the file does not have.
+        ValueError: on unknown classes, or images the file does not have.
     """
     table = read_label_table(path)
     table = {name.removesuffix('.jpg'): classes for name, classes in table.items()}
