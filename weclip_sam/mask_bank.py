@@ -196,18 +196,22 @@ class MaskBank:
         header = dict(format=FORMAT, version=VERSION, dataset=dataset, generator=fingerprint, image_folder=folder)
         text = json.dumps(header, indent=2)
         temporary = self.root / f'.{HEADER}.{uuid.uuid4().hex}.tmp'
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(text + '\n')
-            file.flush()
-            os.fsync(file.fileno())
         try:
-            # A link never overwrites: of several processes that start together, one creates and all read.
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links
-            os.replace(temporary, path)
-        temporary.unlink(missing_ok=True)
+            with open(temporary, 'w', encoding='utf-8') as file:
+                file.write(text + '\n')
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                # A link never overwrites: of several processes that start together, one creates and all read.
+                os.link(temporary, path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links
+                os.replace(temporary, path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a failing write names no file
+        finally:
+            temporary.unlink(missing_ok=True)
 
     # Records ---------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import errno
 import inspect
+import logging
 import os
 import re
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +29,7 @@ _UNKNOWN_ARGUMENT = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyw
 _NO_ARGUMENTS = re.compile(r'^(\w+)\(\) takes no arguments$')
 _MISSING_ARGUMENT = re.compile(r'(\w+)(?:\.__init__)?\(\) missing \d+ required')
 _DISK = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used up',
-         errno.EROFS: 'the file system is read-only'}
+         errno.EROFS: 'the file system is read-only', errno.EFBIG: 'it is larger than files may be here (ulimit -f)'}
 _PATH = {errno.ENOENT: 'no such file or folder', errno.EEXIST: 'a file of that name is in the way',
          errno.EISDIR: 'is a folder, expected a file', errno.ENOTDIR: 'no folder, or a part of this path is a file',
          errno.EACCES: 'cannot be read or written, permission denied',
@@ -64,8 +66,13 @@ def _registered(class_name: str) -> Callable | None:
     return None
 
 
-def explain(error: BaseException) -> str | None:
-    """One line (seldom two) that says what is wrong and what to do, or None if the error is not the user's to mend."""
+def explain(error: BaseException, folder: str | None = None) -> str | None:
+    """One line (seldom two) that says what is wrong and what to do, or None if the error is not the user's to mend.
+
+    Args:
+        error: what was raised.
+        folder: where the program writes, for a full disk whose error names no file.
+    """
     text = str(error.args[0]) if error.args and isinstance(error, KeyError) else str(error)
     remote = 'Original Traceback' in text
     if remote:  # raised in a data worker: the last line is the error itself
@@ -84,7 +91,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, TypeError) and (match := _MISSING_ARGUMENT.search(text)) and _registered(match.group(1)):
         return f'{text.replace(".__init__()", "")}; add it to the config'
     if isinstance(error, OSError) and error.errno in _DISK:
-        where = _where(error)
+        where = _where(error) or folder
         free = _free_space(where) if where and error.errno == errno.ENOSPC else ''
         return f'{where or "a file"}: cannot be written, {_DISK[error.errno]}{free}. Earlier results are intact.'
     if isinstance(error, OSError) and error.errno is not None and (where := _where(error)):
@@ -118,29 +125,61 @@ def friendly_errors(log_dir: Callable[[], str | None] = lambda: None,
                     on_stop: Callable[[], str] = lambda: '') -> Iterator[None]:
     """Run a command: the user's errors end it with one line and exit code 2, real faults keep their traceback.
 
+    A full disk ends it so, too, whatever was being written; log lines that no longer fit are left out in silence.
     SIGTERM is raised as :class:`Terminated` in the block, so that files are closed and workers end; exit code 143
     (130 after Ctrl-C). ``WECLIP_SAM_TRACEBACK=1`` shows every traceback.
 
     Args:
-        log_dir: where the traceback of a shortened error is kept as ``error.txt``, if it returns a folder.
-        on_stop: what to tell somebody who interrupted the run.
+        log_dir: where everything is written, if it returns a folder: named when a full disk's error names no file. The
+            traceback of a shortened error is kept there as ``error.txt``.
+        on_stop: what to tell somebody who interrupted the run, or whose disk was full: how to go on.
     """
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
-        yield
+        with _quiet_about_the_disk():
+            yield
     except (Exception, KeyboardInterrupt) as error:
         stop = _interruption(error)
         if stop is not None:
             print(f'stopped. {on_stop()}'.rstrip(), file=sys.stderr)
             raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
-        message = explain(error)
+        message = explain(error, log_dir())
         if message is None or os.environ.get('WECLIP_SAM_TRACEBACK'):
             raise
+        if _is_of_the_disk(error):
+            message = f'{message} {on_stop()}'.rstrip()
         kept = _keep_traceback(log_dir())
         print(f'error: {message}{kept}', file=sys.stderr)
         raise SystemExit(2) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _is_of_the_disk(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in _DISK
+
+
+@contextmanager
+def _quiet_about_the_disk() -> Iterator[None]:
+    """No tracebacks from log handlers and writing threads (TensorBoard's) when the disk is full.
+
+    Such a thread's error comes to the main thread at its next write; a log handler's loss is no reason to stop.
+    """
+    raising, hook = logging.raiseExceptions, threading.excepthook
+    afterwards = hook
+
+    def quiet(args: threading.ExceptHookArgs) -> None:
+        if not _is_of_the_disk(args.exc_value):
+            hook(args)
+    logging.raiseExceptions, threading.excepthook = False, quiet
+    try:
+        yield
+    except OSError as error:
+        if _is_of_the_disk(error):
+            afterwards = quiet  # the other threads may still notice while the program ends
+        raise
+    finally:
+        logging.raiseExceptions, threading.excepthook = raising, afterwards
 
 
 def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
