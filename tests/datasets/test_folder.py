@@ -1,6 +1,7 @@
 """One's own photographs: the errors people make, and nothing outside the folder."""
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from weclip_sam.datasets import FolderReader, ImageLabelDataset
 from weclip_sam.datasets.folder import in_val
 from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.datasets.reader import ListError
 
 
 @pytest.fixture
@@ -53,6 +55,16 @@ def test_unknown_class_names_the_nearest(photos):
     (photos / 'classes.txt').write_text('dogs\ncat\nboat\n')
     with pytest.raises(ValueError, match="labels.csv, image 'b.jpg': unknown class 'dog'. Did you mean 'dogs'"):
         FolderReader(str(photos))
+
+
+def test_after_many_faults_no_more_are_looked_for(photos):
+    (photos / 'classes.txt').write_text('cat\n')
+    (photos / 'labels.csv').write_text('image,classes\n' + ''.join(f'b{i}.jpg,dog{i}\n' for i in range(30)))
+    with pytest.raises(ListError) as caught:
+        FolderReader(str(photos))
+    assert len(caught.value.faults) == 21 and "b19.jpg': unknown class 'dog19'" in caught.value.faults[19]
+    assert str(caught.value).splitlines() == list(caught.value.faults)
+    assert caught.value.faults[20] == 'Stopped looking after 20 faults'
 
 
 def test_json_labels(photos):
@@ -100,6 +112,18 @@ def test_names_that_would_make_a_second_class_of_one(photos, name, message):
     (photos / 'labels.csv').write_text(table.replace('dog', name, 1))
     with pytest.raises(ValueError, match=message):
         FolderReader(str(photos))
+
+
+@pytest.mark.parametrize('image_dir', ['images', '.'])
+def test_files_that_no_row_names(photos, write_image, monkeypatch, image_dir):
+    with open(photos / 'labels.csv', 'a') as file:
+        file.write('./d.jpg,cat\nhike/e.jpg,dog\n')  # there is no such folder
+    (photos / 'labels.csv').rename(photos / 'images' / 'labels.csv')
+    write_image(photos / 'images' / 'd.jpg')
+    write_image(photos / 'images' / 'trip' / 'f.jpg')
+    monkeypatch.chdir(photos if image_dir == 'images' else photos / 'images')
+    reader = FolderReader('.', f'{image_dir}/labels.csv', image_dir, missing='skip')
+    assert [str(path) for path in reader.unlisted()] == [str(Path(image_dir) / 'trip' / 'f.jpg')]
 
 
 def test_two_images_with_one_id(photos, write_image):

@@ -174,6 +174,77 @@ def test_faults_in_the_table(photos, line, message):
     assert any(message in text for _, where, text in _found(_check(_config(photos))) if where == 'train_dataloader')
 
 
+def test_all_missing_images_are_named_and_the_others_checked(photos, monkeypatch):
+    for number in (0, 2):
+        (photos / 'images' / f'{number}.png').unlink()
+    (photos / 'images' / '3.png').write_bytes(b'no image')
+    (photos / 'masks' / '1.png').unlink()
+    report = _check(_config(photos))
+    both = 'custom_hooks.0 and train_dataloader'
+    assert [(check, where) for check, where, _ in _found(report)] == [
+        ('data set', 'train_dataloader'), ('data set', 'custom_hooks.0'), ('data set', 'custom_hooks.0'),
+        ('image', both), ('image', both), ('image', both)]
+    texts = [message for _, _, message in _found(report)]
+    assert texts[0] == texts[1] and '2 of 4 images are missing' in texts[0]
+    assert '1 of 2 ground-truth masks are missing' in texts[2]
+    assert texts[3:5] == [f'{photos}/images/{number}.png: no such file' for number in (0, 2)]
+    assert '3.png: not a readable image' in texts[5] and report.datasets['train_dataloader']['images'] == 2
+    monkeypatch.setattr('weclip_sam.datasets.preflight.MAX_MISSING', 1)
+    texts = [message for check, _, message in _found(_check(_config(photos))) if check == 'image']
+    assert texts[:2] == [f'{photos}/images/0.png: no such file', '... and 1 more missing files']
+
+
+def test_no_image_at_all_is_said_once(photos):
+    (photos / 'images').rename(photos / 'pictures')
+    config = {'train_dataloader': _config(photos)['train_dataloader']}
+    assert [check for check, _, _ in _found(_check(config))] == ['data set', *['image'] * 4]
+
+
+def test_all_faults_of_a_table_and_of_a_list(photos):
+    (photos / 'classes.txt').write_text('cat\ndog\n')
+    (photos / 'labels.csv').write_text('image,classes\n../x.png,cat\n/y.png,cat\n0.png,catt\n1.png,catt;dogg\n')
+    (photos / 'train.txt').write_text('0.png\n1.png\n7.png\n1.png\n8.png\n')
+    config = {'train_dataloader': _config(photos)['train_dataloader']}
+    found = _found(_check(config))
+    assert {(check, where) for check, where, _ in found} == {('data set', 'train_dataloader')}
+    wanted = ["'../x.png' must be", "'/y.png' must be", "image '7.png' is not in", "image '1.png' is listed twice",
+              "image '8.png' is not in", "image '0.png': unknown class 'catt'", "image '1.png': unknown class 'dogg'"]
+    assert len(found) == len(wanted) and all(part in text for part, (_, _, text) in zip(wanted, found, strict=True))
+
+
+def test_photographs_that_no_row_names(photos, write_image):
+    config = {'train_dataloader': _config(photos)['train_dataloader']}
+    assert _found(_check(config), 'warning') == []
+    for name in ('new.png', 'trip/b.JPG', 'trip/a.webp'):
+        write_image(photos / 'images' / name)
+    (photos / 'images' / 'notes.txt').write_text('no image')
+    (photos / 'images' / '._0.png').write_bytes(b'of a Mac')
+    (check, where, message), = _found(_check(config, full=False), 'warning')
+    assert (check, where) == ('unlisted', 'train_dataloader') and message == (
+        '3 image files are in no line of the label file, so nothing is learnt from them, for example '
+        + ', '.join(f'{photos}/images/{name}' for name in ('new.png', 'trip/a.webp', 'trip/b.JPG')))
+
+
+def test_beside_the_table_only_folders_with_its_images_are_looked_through(photos, write_image):
+    for path in (photos / 'images').iterdir():
+        path.rename(photos / path.name)
+    (photos / 'images').rmdir()
+    config = {'train_dataloader': _config(photos)['train_dataloader']}
+    write_image(photos / 'runs' / 'sheet.png')
+    assert _found(_check(config), 'warning') == []  # nor are the masks taken for photographs
+    write_image(photos / 'new.png')
+    (_, _, message), = _found(_check(config), 'warning')
+    assert message.startswith('1 image files') and message.endswith(f'{photos}/new.png')
+    config['train_dataloader']['dataset']['reader']['mask_dir'] = '.'
+    for number in range(6):
+        (photos / f'{number}.png').rename(photos / f'{number}.jpg')
+        write_labels(photos / f'{number}.png', np.zeros((40, 50), int))
+    table = (photos / 'labels.csv').read_text()
+    (photos / 'labels.csv').write_text(table.replace('.png', '.jpg'))
+    (photos / 'train.txt').write_text('0.jpg\n1.jpg\n2.jpg\n')
+    assert _found(_check(config), 'warning')[-1][2] == message
+
+
 def test_small_images_and_odd_links(photos, tmp_path, write_image):
     write_image(tmp_path / 'elsewhere.png', size=(2, 3))
     (photos / 'images' / '0.png').unlink()

@@ -9,6 +9,7 @@ import pytest
 from weclip_sam.datasets import ImageLabelDataset, VocReader
 from weclip_sam.datasets.image_io import write_labels
 from weclip_sam.datasets.labels import write_label_table
+from weclip_sam.datasets.reader import ListError
 from weclip_sam.datasets.voc import classes_from_xml
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY
 
@@ -105,6 +106,20 @@ def test_wrong_label_file(voc, table, message):
     write_label_table(voc / 'image_labels.csv', table)
     with pytest.raises(ValueError, match=message):
         VocReader(str(voc), 'train')
+
+
+def test_all_faults_of_the_labels_are_told(voc):
+    write_label_table(voc / 'image_labels.csv', {'2007_000001': ['aeroplan', 'dog', 'doge']})
+    with pytest.raises(ListError) as caught:
+        VocReader(str(voc), 'train')
+    line, plane, dog = caught.value.faults
+    assert "no line for image '2007_000003'" in line and "'aeroplan'" in plane and "'doge'" in dog
+    for name in ('2007_000001', '2007_000003'):
+        (voc / 'Annotations' / f'{name}.xml').write_text('<html/>')
+    with pytest.raises(ListError) as caught:
+        VocReader(str(voc), 'train', labels='xml')
+    assert [fault.split(':')[0] for fault in caught.value.faults] == [
+        str(voc / 'Annotations' / f'{name}.xml') for name in ('2007_000003', '2007_000001')]
 
 
 @pytest.mark.parametrize(('content', 'message'), [

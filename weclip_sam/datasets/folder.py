@@ -2,17 +2,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from weclip_sam.datasets.image_io import MAX_PIXELS
 from weclip_sam.datasets.labels import read_label_table
 from weclip_sam.datasets.names import read_classes, read_nouns, read_prompts
-from weclip_sam.datasets.reader import Reader, Record, check_files, find_file, nearest, read_lines
+from weclip_sam.datasets.reader import (
+    Faults,
+    Reader,
+    Record,
+    check_files,
+    class_positions,
+    find_file,
+    nearest,
+    read_lines,
+)
 from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.files import inside
 from weclip_sam.registry import READERS
 
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.jp2')
 
 @READERS.register_module()
 class FolderReader(Reader):
@@ -44,8 +55,9 @@ class FolderReader(Reader):
             size, too. Masks of many megapixels would fill the memory. None keeps all pixels.
 
     Raises:
-        FileNotFoundError: when the folder, the table or an image is missing.
-        ValueError: naming file and line: an unknown class, an image listed twice, a path that leaves the folder.
+        FileNotFoundError: when the folder, the table or images are missing (:class:`MissingImages`).
+        ValueError: naming file and line: unknown classes, images listed twice, paths that leave the folder; of most
+            kinds all at once (:class:`ListError`).
     """
 
     def __init__(self, data_root: str, labels: str = 'labels.csv', image_dir: str | None = None,
@@ -65,21 +77,45 @@ class FolderReader(Reader):
         if image_dir is None:
             image_dir = 'images' if (root / 'images').is_dir() else '.'
         folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
-        paths = {name: inside(folder, name, str(table_path)) for name in table}
-        chosen = _choose(root, split, val_fraction, table)
+        faults, paths = Faults(), {}
+        for name in table:
+            with faults:
+                paths[name] = inside(folder, name, str(table_path))
+        chosen = _choose(root, split, val_fraction, table, faults)
+        indices = class_positions(table, chosen, vocabulary, str(table_path), faults)
+        faults.check()
         if missing == 'skip':
             chosen = [name for name in chosen if paths[name].is_file()]
-        records = []
-        for name in chosen:
-            image_id = _stem(name)
-            indices = sorted(vocabulary.index(c, f'{table_path}, image {name!r}') for c in table[name])
-            records.append(Record(image_id, tuple(indices), paths[name], root / mask_dir / f'{image_id}.png'))
+        records = [Record(_stem(name), indices[name], paths[name], root / mask_dir / f'{_stem(name)}.png')
+                   for name in chosen]
+        self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
         check_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
         if not records:
             raise ValueError(f'{table_path}: no image is in split {split!r} of {len(table)} images'
                              + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
                                 if split in ('train', 'val') else ''))
         super().__init__(vocabulary, records, max_pixels, max_side)
+
+
+    def unlisted(self) -> list[Path]:
+        """Image files that no row of the table names, whatever its split; sorted.
+
+        Looked through is the image folder with all folders in it or, where images lie beside the table among other
+        things, each folder that has an image of the table.
+        """
+        table = read_label_table(self._table)
+        listed = {os.path.join(self._folder, PurePosixPath(name)) for name in table}
+        if self._folder == self._root:
+            places = [(place, os.listdir(place)) for place in {os.path.dirname(path) for path in listed}
+                      if os.path.isdir(place)]
+        else:
+            places = [(place, files) for place, _, files in os.walk(self._folder)]
+        found = {os.path.join(place, file) for place, files in places for file in files
+                 if file.lower().endswith(SUFFIXES) and not file.startswith('.')} - listed
+        masks = {self._masks / f'{_stem(name)}.png' for name in table} if found else set()
+        below_images = self._masks not in (self._folder, *self._folder.parents)
+        return sorted(path for path in map(Path, found) if path not in masks
+                      and not (below_images and self._masks in path.parents))
 
 
 def in_val(image_id: str, fraction: float) -> bool:
@@ -92,7 +128,7 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix('').as_posix()
 
 
-def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object]) -> list[str]:
+def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object], faults: Faults) -> list[str]:
     if split == 'all':
         return list(table)
     if split in ('train', 'val'):
@@ -100,18 +136,17 @@ def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object]
             raise ValueError(f'val_fraction: expected between 0 and 1, got {fraction}')
         return [name for name in table if in_val(_stem(name), fraction) == (split == 'val')]
     path = find_file(root / split, 'the split file', "Or use split='train' and 'val' with val_fraction")
-    names = read_lines(path)
     by_id = {_stem(name): name for name in table}
-    chosen = []
-    for name in names:
+    chosen: dict[str, None] = {}
+    for name in read_lines(path):
         known = name if name in table else by_id.get(name)
-        if known is None:
-            raise ValueError(f'{path}: image {name!r} is not in the label file.{nearest(name, table)}')
-        chosen.append(known)
-    if len(set(chosen)) != len(chosen):
-        twice = next(name for name in chosen if chosen.count(name) > 1)
-        raise ValueError(f'{path}: image {twice!r} is listed twice')
-    return chosen
+        with faults:
+            if known is None:
+                raise ValueError(f'{path}: image {name!r} is not in the label file.{nearest(name, table)}')
+            if known in chosen:
+                raise ValueError(f'{path}: image {known!r} is listed twice')
+            chosen[known] = None
+    return list(chosen)
 
 
 def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str, Iterable[str]],

@@ -18,11 +18,12 @@ from weclip_sam.datasets.image_io import fit_within, image_size, read_image, rea
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.parallel import Progress, no_progress, parallel_map
-from weclip_sam.datasets.reader import Record
+from weclip_sam.datasets.reader import ListError, MissingImages, Record
 from weclip_sam.datasets.report import Report
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS
 
+MAX_MISSING = 1000  # image files that are named one by one
 QUICK_SAMPLES = 16  # images of a data set that the quick check looks at
 SIMILAR = 0.8  # class names whose difflib ratio reaches it may be one class, written in two ways
 SMALL = 32  # pixels: two patches of ViT-B/16
@@ -54,11 +55,12 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
                    progress: Progress = no_progress, explain: Explain = lambda error: None) -> None:
     """Check the data sets of a config.
 
-    Found are: lists, labels and paths that a reader refuses; unreadable, truncated, oversized and tiny images; masks
-    and offline labels (``input_labels``, too) that are missing, unreadable, of another size or with values that name no
-    class, and offline labels of other classes or images; images without a label, classes with no image or one, names of
-    classes that look like slips; the same picture in training and evaluation, or twice in one set; data sets with
-    different classes; SAM masks still to be made; links that lead out of the data folder.
+    Found are: lists, labels and paths that a reader refuses; image files that are missing, or that no row of a table
+    names; unreadable, truncated, oversized and tiny images; masks and offline labels (``input_labels``, too) that are
+    missing, unreadable, of another size or with values that name no class, and offline labels of other classes or
+    images; images without a label, classes with no image or one, names of classes that look like slips; the same
+    picture in training and evaluation, or twice in one set; data sets with different classes; SAM masks still to be
+    made; links that lead out of the data folder.
 
     Args:
         config: a whole config.
@@ -71,12 +73,13 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
         explain: words an error for people, or returns None; registries and Python have messages of their own.
     """
     datasets: dict[str, ImageLabelDataset] = {}
+    missing: dict[Path, list[str]] = defaultdict(list)
     for name, node in find_datasets(config).items():
         if not full and _is_for_scoring_seeds(name, node, config):
             continue
         if name == 'train_dataloader' and config.get('input_labels'):
             node = _with_input_labels(node, config['input_labels'], report)
-        dataset = _build(name, node, report, explain)
+        dataset = _build(name, node, report, explain, missing)
         if dataset is not None:
             datasets[name] = dataset
             _check_labels(name, dataset, report)
@@ -84,6 +87,8 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
             _check_bank(name, dataset, report)
             _check_label_folders(name, dataset, report)
             _check_links(name, node, dataset, report)
+            _check_unlisted(name, dataset, report)
+    _tell_missing(missing, report)
     _check_same_classes(datasets, report)
     jobs = _jobs(datasets, full)
     results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
@@ -114,11 +119,21 @@ def _with_input_labels(node: dict[str, Any], labels: str, report: Report) -> dic
         return node
 
 
-def _build(name: str, node: dict[str, Any], report: Report, explain: Explain) -> ImageLabelDataset | None:
+def _build(name: str, node: dict[str, Any], report: Report, explain: Explain,
+           missing: dict[Path, list[str]]) -> ImageLabelDataset | None:
+    """The data set as far as it can be built; ``missing`` gets the data sets by image file that is not there."""
     try:
         return DATASETS.build(node)
     except DATA_ERRORS as error:
-        report.add('error', 'data set', name, explain(error) or _message(error))
+        for message in error.faults if isinstance(error, ListError) else [explain(error) or _message(error)]:
+            report.add('error', 'data set', name, message)
+        if isinstance(error, MissingImages):
+            for path in error.paths:
+                missing[path].append(name)
+            if not _is_folder(node) or len(error.paths) == error.total:
+                return None
+            there = {**node, 'reader': {**node['reader'], 'missing': 'skip'}}  # those can be checked
+            return _build(name, there, report, explain, missing)
     # Perhaps only masks or labels are at fault: then the images can be checked.
     for without in ({'with_masks': False}, {'pixel_labels': None}, {'with_masks': False, 'pixel_labels': None}):
         if all(node.get(key) for key in without):
@@ -127,6 +142,28 @@ def _build(name: str, node: dict[str, Any], report: Report, explain: Explain) ->
             except DATA_ERRORS:
                 pass
     return None
+
+
+def _is_folder(node: Mapping[str, Any]) -> bool:
+    reader = node.get('reader')
+    return isinstance(reader, Mapping) and reader.get('type') in ('FolderReader', FolderReader)
+
+
+def _tell_missing(missing: Mapping[Path, list[str]], report: Report) -> None:
+    for path, names in list(missing.items())[:MAX_MISSING]:
+        report.add('error', 'image', ' and '.join(sorted(names)), f'{path}: no such file')
+    if len(missing) > MAX_MISSING:
+        names = sorted({name for each in missing.values() for name in each})
+        report.add('error', 'image', ' and '.join(names), f'... and {len(missing) - MAX_MISSING} more missing files')
+
+
+def _check_unlisted(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+    if not name.startswith('train_dataloader') or not isinstance(dataset.reader, FolderReader):
+        return
+    files = dataset.reader.unlisted()
+    if files:
+        report.add('warning', 'unlisted', name, f'{len(files)} image files are in no line of the label file, so '
+                   f'nothing is learnt from them, for example {", ".join(map(str, files[:5]))}')
 
 
 def _message(error: BaseException) -> str:
@@ -160,9 +197,9 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
     for each in (c for c in counts if ',' in c):
         report.add('warning', 'class names', name, f'class {each!r} has a comma in its name, which CLIP reads as '
                    "synonyms; if these are several classes, separate them by ';' in the label file")
-    reader = node.get('reader')
-    if not isinstance(reader, Mapping) or reader.get('type') not in ('FolderReader', FolderReader) or \
-            reader.get('classes') is not None or (Path(reader['data_root']) / 'classes.txt').is_file():
+    reader = node['reader']
+    if not _is_folder(node) or reader.get('classes') is not None or \
+            (Path(reader['data_root']) / 'classes.txt').is_file():
         return
     for first, other in combinations(counts, 2):
         match = difflib.SequenceMatcher(None, first.casefold(), other.casefold())

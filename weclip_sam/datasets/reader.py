@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.image_io import MAX_PIXELS, fit_within, image_size, read_image, read_labels
 from weclip_sam.datasets.vocabulary import Vocabulary
 
+MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
 
 @dataclass(frozen=True)
 class Record:
@@ -124,6 +126,64 @@ class Reader:
                                     f'example {shown}; evaluation needs them all (or set with_masks=False)')
 
 
+class ListError(ValueError):
+    """All faults of a list or table at once.
+
+    Attributes:
+        faults: a sentence for each.
+    """
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return self.args
+
+    def __str__(self) -> str:
+        return '\n'.join(self.args)
+
+
+class Faults:
+    """Collects ValueErrors, ``with faults: ...`` for each line of a list, so that people need not mend them one by one.
+
+    After ``MAX_FAULTS`` a :class:`ListError` ends it.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        if not isinstance(error, ValueError):
+            return False
+        self.found.append(str(error))
+        if len(self.found) == MAX_FAULTS:
+            raise ListError(*self.found, f'Stopped looking after {MAX_FAULTS} faults') from None
+        return True
+
+    def check(self) -> None:
+        """End here if anything was found.
+
+        Raises:
+            ListError: with all of it.
+        """
+        if self.found:
+            raise ListError(*self.found)
+
+
+class MissingImages(FileNotFoundError):
+    """Image files that a list names and that are not there.
+
+    Attributes:
+        paths: all of them.
+        total: how many images the list has.
+    """
+
+    def __init__(self, message: str, paths: Sequence[Path] = (), total: int = 0) -> None:
+        super().__init__(message)
+        self.paths, self.total = list(paths), total
+
+
 def find_file(path: Path, what: str, remedy: str) -> Path:
     """Return ``path`` if it exists.
 
@@ -147,7 +207,7 @@ def check_files(records: Sequence[Record], remedy: str) -> None:
     """Find out which image files are missing, one look at each folder instead of one at each file.
 
     Raises:
-        FileNotFoundError: with their number, an example, what is near, and the remedy.
+        MissingImages: with their number, an example, what is near, and the remedy.
     """
     folders = {record.image_path.parent for record in records if record.image_path is not None}
     there = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
@@ -155,8 +215,24 @@ def check_files(records: Sequence[Record], remedy: str) -> None:
                if record.image_path is not None and record.image_path.name not in there[record.image_path.parent]]
     if missing:
         first = missing[0]
-        raise FileNotFoundError(f'{len(missing)} of {len(records)} images are missing, for example {first}.'
-                                f'{nearest(first.name, there[first.parent])} {remedy}')
+        raise MissingImages(f'{len(missing)} of {len(records)} images are missing, for example {first}.'
+                            f'{nearest(first.name, there[first.parent])} {remedy}', missing, len(records))
+
+
+def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vocabulary: Vocabulary, source: str,
+                    faults: Faults) -> dict[str, tuple[int, ...]]:
+    """The classes of the named images as ascending positions; an unknown one is one fault, whatever images have it."""
+    positions = {name: index for index, name in enumerate(vocabulary.classes)}
+    unknown: set[str] = set()
+    found = {}
+    for name in names:
+        for each in table[name]:
+            if each not in positions and each not in unknown:
+                unknown.add(each)
+                with faults:
+                    vocabulary.index(each, f'{source}, image {name!r}')
+        found[name] = tuple(sorted(positions[each] for each in table[name] if each in positions))
+    return found
 
 
 def read_lines(path: Path) -> list[str]:

@@ -9,7 +9,16 @@ from xml.etree import ElementTree
 from weclip_sam.datasets.image_io import MAX_PIXELS
 from weclip_sam.datasets.labels import read_label_table
 from weclip_sam.datasets.names import read_classes, read_nouns, read_prompts
-from weclip_sam.datasets.reader import Reader, Record, check_files, find_file, nearest, read_list
+from weclip_sam.datasets.reader import (
+    Faults,
+    Reader,
+    Record,
+    check_files,
+    class_positions,
+    find_file,
+    nearest,
+    read_list,
+)
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY, Vocabulary
 from weclip_sam.registry import READERS
 
@@ -68,7 +77,12 @@ class VocReader(Reader):
                 f'no image labels in {root}: there is neither {LABEL_FILE} nor the folder Annotations. Get the '
                 f'annotations of VOC 2012 and run: python tools/prepare_voc.py {root} (labels are never taken '
                 f'from masks)')
-        return {name: classes_from_xml(root / 'Annotations' / f'{name}.xml', vocabulary) for name in names}
+        faults, found = Faults(), {}
+        for name in names:
+            with faults:
+                found[name] = classes_from_xml(root / 'Annotations' / f'{name}.xml', vocabulary)
+        faults.check()
+        return found
 
 
 def mask_paths(root: Path, names: Sequence[str]) -> list[Path]:
@@ -104,17 +118,19 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
     """Classes of the named images from a label file, as positions in the vocabulary.
 
     Raises:
-        ValueError: on unknown classes, or images the file does not have.
+        ListError: on unknown classes, and images the file does not have.
     """
     table = read_label_table(path)
     table = {name.removesuffix('.jpg'): classes for name, classes in table.items()}
-    result = {}
+    faults, names = Faults(), list(names)
     for name in names:
-        if name not in table:
-            raise ValueError(f'{path}: no line for image {name!r}.{nearest(name, table)}'
-                             ' Make the file anew with tools/prepare_voc.py')
-        result[name] = tuple(sorted(vocabulary.index(c, f'{path}, image {name!r}') for c in table[name]))
-    return result
+        with faults:
+            if name not in table:
+                raise ValueError(f'{path}: no line for image {name!r}.{nearest(name, table)}'
+                                 ' Make the file anew with tools/prepare_voc.py')
+    found = class_positions(table, [name for name in names if name in table], vocabulary, str(path), faults)
+    faults.check()
+    return found
 
 
 def classes_from_xml(path: Path, vocabulary: Vocabulary = VOC_VOCABULARY) -> tuple[int, ...]:
