@@ -136,6 +136,13 @@ def test_explain_shows_every_stage():
         assert labels.shape == (SIZE, SIZE) and labels.dtype == torch.int64
 
 
+@pytest.mark.parametrize('seeds', ['par', 'sam'])
+def test_explain_of_an_image_without_a_label_shows_background(seeds):
+    shown = build(seeds).eval().explain(batch(labels=((), (1,)), masks=True))
+    assert shown['cam'].shape == (0, SIZE, SIZE) and shown['cam_classes'].tolist() == []
+    assert shown['seed'].shape == (SIZE, SIZE) and not shown['seed'].any() and len(shown['stages']) >= 2
+
+
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(vocabulary=None), 'vocabulary is missing'), (dict(labels='ofline'), "Did you mean 'offline'"),
     (dict(labels='offline'), 'needs seeds')])

@@ -43,6 +43,8 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
 
 def to_original(maps: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:
     """Resize N h w maps over a padded input to the original image, N H W."""
+    if not len(maps):  # an image without a label has no class maps
+        return maps.float().new_zeros(0, *sample.ori_shape)
     maps = F.interpolate(maps[None].float(), tuple(padded), mode='bilinear', align_corners=False)
     top, left, bottom, right = sample.content_box
     maps = maps[..., top:bottom, left:right]
