@@ -62,7 +62,8 @@ terms = [
     'Every figure is of the last checkpoint; none is chosen by its score on val.']
 _tune = "shapes 'tune' (scenes that are neither train nor val)"
 tuning = [
-    dict(what='affinity block 2 and its box threshold (all rows but those of all blocks), background of the votes, thinning and blend',
+    dict(what='affinity block 2 (all rows but those of all blocks) and its box threshold, background of the votes, '
+              'thinning and blend',
          where=_tune, how='a few values each, labels scored on tune'),
     dict(what='test scales 1 and 1.5 (all methods)', where=_tune, how='three pairs, the main job scored on tune'),
     dict(what="FMA-WSSS's segment prompts: learning rate, iterations, weight of the activation loss, start",
