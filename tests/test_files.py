@@ -46,6 +46,19 @@ def test_errors_name_the_file_and_not_the_temporary_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['folder']
 
 
+def test_a_folder_that_becomes_read_only_is_no_fault_of_the_temporary_file(tmp_path, monkeypatch):
+    def refuse(name, *_):
+        raise PermissionError(errno.EACCES, 'Permission denied', name)
+    (tmp_path / 'a').write_bytes(b'old')
+    for call in ('replace', 'unlink'):
+        monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(PermissionError) as caught, atomic_open(tmp_path / 'a') as file:
+        file.write(b'new')
+    assert caught.value.filename == str(tmp_path / 'a') and (tmp_path / 'a').read_bytes() == b'old'
+    monkeypatch.undo()
+    assert remove_stale_temporaries(tmp_path) == 1
+
+
 def test_only_whole_files_are_written(tmp_path):
     with pytest.raises(ValueError, match="must be 'wb' or 'w'"), atomic_open(tmp_path / 'a', 'a'):
         pass

@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
@@ -45,7 +45,7 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException as error:
-        if os.path.exists(temporary):
+        with suppress(OSError):  # gone already, or the folder has become read-only: the first error counts
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno is not None and error.filename in (None, temporary):
             # A failing write does not say of which file, and a failing move names the temporary one.

@@ -22,6 +22,7 @@ import socket
 import uuid
 import warnings
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,8 @@ class MaskBank:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error  # a failing write names no file
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the first error counts
+                temporary.unlink()
 
     # Records ---------------------------------------------------------------------------------------------------------
 
