@@ -9,8 +9,7 @@ import torch
 from weclip_sam.datasets import ImageLabelDataset, Reader, Record, SampleIndex, Vocabulary
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.datasets.image_io import write_labels
-from weclip_sam.datasets.packing import SEEDS_HEADER, LoadPixelLabels
-from weclip_sam.engine.seed_folder import HEADER
+from weclip_sam.datasets.packing import LoadPixelLabels
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.structures import MaskSet
@@ -279,10 +278,6 @@ def test_labels_name_the_first_class_that_differs(tmp_path):
             LoadPixelLabels(str(tmp_path), classes)
     LoadPixelLabels(str(tmp_path), ('cup', 'table'))
     LoadPixelLabels(str(tmp_path), ('cup', 'table', 'vase'))  # new ones at the end move no label
-
-
-def test_the_header_is_the_one_that_make_seeds_writes():
-    assert SEEDS_HEADER == HEADER
 
 
 def test_ground_truth_is_not_trained_on_by_accident():

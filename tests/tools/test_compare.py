@@ -17,7 +17,7 @@ from weclip_sam.datasets.shapes_reader import ShapesReader
 from weclip_sam.engine import load_config
 from weclip_sam.engine.comparison import load_experiment
 from weclip_sam.engine.comparison_results import collect, read_run
-from weclip_sam.engine.stages import is_finished, run_experiment, run_stage
+from weclip_sam.engine.stages import is_finished, run_experiment, run_stage, why_stale
 from weclip_sam.evaluation.report import Spread, incomplete, main_columns, to_json, to_markdown
 from weclip_sam.evaluation.report_chart import apart, nice_step
 from weclip_sam.evaluation.report_html import to_html
@@ -193,6 +193,8 @@ def test_a_killed_training_is_not_resumed_with_other_settings(experiment_file, t
     stage = experiment.runs[0].stages[0]
     stage.folder.mkdir(parents=True)
     stage.record.write_text(json.dumps(dict(arguments=stage.arguments, finished=False, seconds=5.0, settings='other')))
+    assert why_stale(stage) == ''  # there is nothing that could be resumed
+    (stage.folder / 'iter_5.pth').touch()
     with pytest.raises(ValueError, match=r'have changed since.*Remove the folder'):
         run_experiment(experiment, tools)
     assert not calls(tools)
@@ -205,6 +207,23 @@ def test_a_finished_run_of_ones_own_is_never_begun_again(experiment_file, tools)
     stage.record.unlink()
     report = run_experiment(experiment, tools)
     assert report.found == [str(stage.folder)] and [call[0] for call in calls(tools)].count('train') == 1
+
+
+def test_labels_without_a_score_have_none(experiment_file, tools, tmp_path):
+    experiment = load_experiment(experiment_file, seeds=1)
+    run_experiment(experiment, tools)
+    two_stage = experiment.runs[1]
+    merged = next(stage for stage in two_stage.stages if stage.name == 'merged')
+    assert read_run(two_stage).seed_steps['merged'] == 65
+    summary = json.loads(merged.summary.read_text())
+    del summary['evaluation']
+    merged.summary.write_text(json.dumps(dict(summary, not_scored='torn')))
+    second = two_stage.stages[2]
+    second.summary.write_text(json.dumps({k: v for k, v in json.loads(second.summary.read_text()).items()
+                                          if k != 'train_seeds'}))
+    result = read_run(two_stage)
+    assert result.seeds_miou is None and result.seed_steps == {'first-seeds': 60}
+    assert result.missing == ('merged: its labels are not scored. torn',)
 
 
 def test_methods_without_the_one_in_focus(experiment_file, tools, tmp_path, monkeypatch):

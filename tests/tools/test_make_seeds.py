@@ -524,7 +524,7 @@ def test_labels_that_cannot_be_scored_are_on_record(photos, tmp_path, capsys):
     picture.write_bytes(data)
     shutil.move(root / 'elsewhere', root / 'masks')
     write_labels(root / 'masks' / 'p3.png', np.full((38, 38), 9))
-    assert run_tool('make_seeds', config, '--out', out, '--evaluate') == 0
+    assert run_tool('make_seeds', config, '--out', out, '--evaluate') == 1  # a fault, not a lack
     assert 'p3.png: label values [9] name no class' in summary_of(out)['not_scored']
     write_labels(root / 'masks' / 'p3.png', np.zeros((38, 38), int))
     before = summary_of(out)['wall_seconds_of_all_runs']

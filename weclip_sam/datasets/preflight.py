@@ -16,6 +16,7 @@ from mmengine.config import Config
 from weclip_sam.datasets.folder import FolderReader
 from weclip_sam.datasets.image_io import fit_within, image_size, read_image, read_labels
 from weclip_sam.datasets.image_label import ImageLabelDataset
+from weclip_sam.datasets.names import CLASS_FILE
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.parallel import Progress, no_progress, parallel_map
 from weclip_sam.datasets.reader import ListError, MissingImages, Record
@@ -113,7 +114,7 @@ def _with_input_labels(node: dict[str, Any], labels: str, report: Report) -> dic
     """The training set with the labels that its seeds start from, as ``tools/make_seeds.py`` reads it."""
     try:
         return {**node, 'pixel_labels': labels.format(split='train')}
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, AttributeError):
         report.add('error', 'config', 'input_labels', f'{labels!r}: expected a folder; {{split}} is all that may stand '
                    'in braces (a brace of the name is doubled)')
         return node
@@ -130,7 +131,7 @@ def _build(name: str, node: dict[str, Any], report: Report, explain: Explain,
         if isinstance(error, MissingImages):
             for path in error.paths:
                 missing[path].append(name)
-            if not _is_folder(node) or len(error.paths) == error.total:
+            if not _is_folder(node) or len(error.paths) == error.total or node['reader'].get('missing') == 'skip':
                 return None
             there = {**node, 'reader': {**node['reader'], 'missing': 'skip'}}  # those can be checked
             return _build(name, there, report, explain, missing)
@@ -199,14 +200,14 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
                    "synonyms; if these are several classes, separate them by ';' in the label file")
     reader = node['reader']
     if not _is_folder(node) or reader.get('classes') is not None or \
-            (Path(reader['data_root']) / 'classes.txt').is_file():
+            (Path(reader['data_root']) / CLASS_FILE).is_file():
         return
     for first, other in combinations(counts, 2):
         match = difflib.SequenceMatcher(None, first.casefold(), other.casefold())
         if match.quick_ratio() >= SIMILAR and match.ratio() >= SIMILAR:
             report.add('warning', 'class names', name, f'classes {first!r} (images: {counts[first]}) and {other!r} '
                        f'(images: {counts[other]}) are written almost alike: if they are one class, mend the label '
-                       f'file; if not, list all classes in {Path(reader["data_root"]) / "classes.txt"}, one a line')
+                       f'file; if not, list all classes in {Path(reader["data_root"]) / CLASS_FILE}, one a line')
 
 
 def _check_bank(name: str, dataset: ImageLabelDataset, report: Report) -> None:

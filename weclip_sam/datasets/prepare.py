@@ -168,8 +168,9 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
             report.failed[str(path)] = f'{_without(path, error)}. Mend it, or write it anew with --overwrite'
             return
         if not lacking:
+            vocabulary = voc_vocabulary(root)
             try:
-                indices_from_table(path, listed, voc_vocabulary(root))
+                indices_from_table(path, listed, vocabulary)
             except ValueError as error:
                 report.failed[str(path)] = f'{_without(path, error)} Mend it, or write it anew with --overwrite'
                 return

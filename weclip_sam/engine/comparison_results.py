@@ -60,7 +60,7 @@ def read_run(run: Run) -> RunResult:
     steps: dict[str, float] = {}
     val: dict[str, float] = {}
     classes: dict[str, dict[str, float | None]] = {}
-    costs, missing, parameters = [], [], 0
+    costs, missing, parameters, scored = [], [], 0, True
     for stage in run.stages:
         summary, record, stale = read_json(stage.summary), read_json(stage.record), why_stale(stage)
         if summary is None or stale or (record is not None and not record.get('finished')):
@@ -75,7 +75,12 @@ def read_run(run: Run) -> RunResult:
         if stage.tool == 'train':
             count = summary.get('trained_parameters')
             parameters = None if count is None or parameters is None else parameters + int(count)
-        steps.update(_label_scores(stage, summary))
+        found = _label_scores(stage, summary)
+        steps.update(found)
+        if found or stage.tool == 'make_seeds':
+            scored = bool(found)
+        if stage.tool == 'make_seeds' and not found:
+            missing.append(f'{stage.name}: its labels are not scored. {summary.get("not_scored", "")}'.rstrip())
         scores = summary.get('test') if stage.tool == 'test' else summary.get('val')
         if isinstance(scores, Mapping) and isinstance(scores.get('mIoU'), (int, float)):
             kind = (stage.measure or 'single') if stage.tool == 'test' else 'single'
@@ -84,7 +89,7 @@ def read_run(run: Run) -> RunResult:
         if failures := summary.get('failed'):
             missing.append(f'{stage.name}: {len(failures)} images failed')
     chosen = next((classes[kind] for kind in TESTS if kind in classes), {})
-    last = list(steps.values())[-1] if steps else None
+    last = list(steps.values())[-1] if steps and scored else None  # never an earlier stage's for a later one
     return RunResult(run.seed, last, steps, val, chosen, parameters, tuple(costs), tuple(missing))
 
 

@@ -32,6 +32,7 @@ from weclip_sam.datasets.image_io import read_labels
 from weclip_sam.engine.masks import FillReport
 from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.engine.seed_making import StageClock
+from weclip_sam.engine.shards import digest_files
 from weclip_sam.files import inside
 from weclip_sam.mask_bank import HEADER, IMPORTED, MaskBank
 from weclip_sam.rle import MAX_PIXELS, decode_masks, paint_runs
@@ -107,7 +108,8 @@ class MaskFolder:
             FileNotFoundError: there are masks of no image at all.
             ValueError: the bank is of other images or of a mask generator, or holds other masks of some image.
         """
-        self._digests = self._digest_all(dataset.image_ids)
+        # Of metadata.csv, which has area, box and scores of every PNG, where there are PNGs.
+        self._digests = digest_files(dataset.image_ids, self.find, 'look at masks')
         if not self._digests:
             first = dataset.image_ids[0]
             raise FileNotFoundError(
@@ -161,24 +163,6 @@ class MaskFolder:
         progress.stop()
         report.seconds = clock.seconds
         return report
-
-    def _digest_all(self, image_ids: list[str]) -> dict[str, str]:
-        """By image id a digest of its file; ``metadata.csv`` has area, box and scores of every PNG."""
-        mine = image_ids[get_rank()::get_world_size()]
-        progress = ProgressReporter()
-        if is_main_process():
-            progress.start('look at masks', len(mine))
-        digests = {}
-        for done, image_id in enumerate(mine, start=1):
-            try:
-                content = self.find(image_id).read_bytes()
-            except (ValueError, OSError):
-                continue  # filling the bank will say so
-            digests[image_id] = hashlib.blake2b(content, digest_size=8).hexdigest()
-            if is_main_process():
-                progress.update(done)
-        progress.stop()
-        return {key: value for part in all_gather_object(digests) for key, value in part.items()}
 
 
 def _read_json(path: Path) -> list[Any]:

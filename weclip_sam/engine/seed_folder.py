@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from weclip_sam.datasets.image_io import read_labels
+from weclip_sam.datasets.packing import SEEDS_HEADER
 from weclip_sam.engine.predictions import label_path
 from weclip_sam.evaluation import IoUReport, confusion_matrix
 from weclip_sam.files import atomic_open, write_json
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, SeedState, foreground_label
 
-HEADER = 'seeds.json'
 FORMAT = 'weclip_sam seeds 1'
 # What the header keeps of every image, and what to call it.
 _KEPT = dict(image_labels='classes', input_labels='labels to start from')
@@ -41,7 +41,7 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
     Raises:
         ValueError: the folder holds labels of other settings or other images, or label PNGs of unknown origin.
     """
-    path = Path(out) / HEADER
+    path = Path(out) / SEEDS_HEADER
     now = {key: dict(given) for key, given in zip(_KEPT, (names, inputs), strict=True) if given is not None}
     if path.is_file():
         try:
@@ -63,8 +63,8 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
                              f'"image_folder": {json.dumps(folder)} into {path}')
         return _forget_changed(path, there, known, now)
     if any(Path(out).glob('*.png')):
-        raise ValueError(f'{out} holds label PNGs but no {HEADER}, so nobody knows what made them; choose another '
-                         '--out, or add --overwrite to make them all anew')
+        raise ValueError(f'{out} holds label PNGs but no {SEEDS_HEADER}, so nobody knows what made them; choose '
+                         'another --out, or add --overwrite to make them all anew')
     write_json(path, dict(format=FORMAT, **card, **now))
     return {}
 
@@ -88,7 +88,7 @@ def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict
 
 def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
     """Remove labels and scores of the images, the header first: stopped halfway, the rest is of unknown origin."""
-    (Path(out) / HEADER).unlink(missing_ok=True)
+    (Path(out) / SEEDS_HEADER).unlink(missing_ok=True)
     _remove_labels(out, image_ids)
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
-from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
+from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.predictions import label_path
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
-from weclip_sam.engine.seed_folder import HEADER, claim_folder, clear_folder, count_pixels, score_path, score_report
+from weclip_sam.engine.seed_folder import claim_folder, clear_folder, count_pixels, score_path, score_report
 from weclip_sam.engine.seed_making import SeedReport, make_seeds
-from weclip_sam.engine.shards import SECONDS, WorkTime
+from weclip_sam.engine.shards import SECONDS, WorkTime, digest_files
 from weclip_sam.engine.splits import mask_settings, scored_images, seed_images
 from weclip_sam.files import remove_stale_temporaries, write_json
 from weclip_sam.mask_bank import MaskBank
@@ -40,7 +39,8 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
         device: of this process.
 
     Returns:
-        How many images failed. That labels could not be scored is said and kept in the summary; they are there.
+        How many images failed; 1 if all labels are there, but their scoring broke off. Why labels were not scored is
+        said and kept in the summary. That there are no masks to score them by is no failure.
     """
     began = time.monotonic()
     dataset = DATASETS.build(_images(config, split, labels))
@@ -53,12 +53,13 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
     card = dict(config=name, split=split, classes=list(dataset.metainfo['classes']), images=len(dataset),
                 image_folder=dataset.image_folder,
                 fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32])
+    inputs = _inputs(dataset)
     if is_main_process():
         if overwrite:
             clear_folder(out, dataset.image_ids)
             for file in (SUMMARY, SECONDS):  # they tell of the labels that were there
                 (Path(out) / file).unlink(missing_ok=True)
-        for what, changed in claim_folder(out, card, _names(dataset), _inputs(dataset)).items():
+        for what, changed in claim_folder(out, card, _names(dataset), inputs).items():
             print(f'{out}: the {what} of {len(changed)} images, for example {changed[0]}, are others than when their '
                   'labels were made; these are made anew')
         _remove_what_kills_left(out, dataset.image_ids)
@@ -70,7 +71,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
                    failed=dict(sorted(report.failed.items())),
                    seconds_per_image={k: v / len(report.made) for k, v in report.seconds.items() if report.made},
                    processes=get_world_size(), device=str(device))
-    table = None
+    table, broken = None, False
 
     def keep() -> None:
         summary.update(clock.read(), peak_memory_gb=peak_memory())
@@ -80,12 +81,12 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
 
     keep()  # whatever comes of the scoring, what was made and what failed is on record
     if evaluate:
-        table, scored = _evaluate(config, split, out)
+        table, scored, broken = _evaluate(config, split, out)
         summary.update(scored)
         keep()
     if is_main_process():
         _print(summary, table)
-    return len(report.failed)
+    return len(report.failed) or int(broken)
 
 
 def _remove_what_kills_left(out: str, image_ids: Sequence[str]) -> None:
@@ -126,7 +127,7 @@ def dataset_card(config: Config, split: str, labels: str | None) -> list[Any]:
     reader = {key: value for key, value in dataset['reader'].items() if key not in ('data_root', 'num_images')}
     labels = labels or config.get('input_labels')
     made_by = None
-    if labels and (header := Path(str(labels).format(split=split)) / HEADER).is_file():
+    if labels and (header := Path(str(labels).format(split=split)) / SEEDS_HEADER).is_file():
         made_by = json.loads(header.read_text(encoding='utf-8')).get('fingerprint')
     return [split, reader, dataset['pipeline'], labels, made_by]
 
@@ -144,12 +145,7 @@ def _inputs(dataset: Any) -> dict[str, str] | None:
     folders = [step.folder for step in dataset.pipeline if isinstance(step, LoadPixelLabels)]
     if not folders:
         return None
-    digests = {}
-    for image_id in dataset.image_ids:
-        with suppress(OSError):  # missing: making the label will say so
-            content = label_path(folders[0], image_id).read_bytes()
-            digests[image_id] = hashlib.blake2b(content, digest_size=8).hexdigest()
-    return digests
+    return digest_files(dataset.image_ids, lambda image_id: label_path(folders[0], image_id), 'look at labels')
 
 
 def _build_model(config: Config, dataset: Any) -> Any:
@@ -184,25 +180,26 @@ def _make(model: Any, dataset: Any, out: str, clock: WorkTime, **options: Any) -
         bar.stop()
 
 
-def _evaluate(config: Config, split: str, out: str) -> tuple[Any, dict[str, Any]]:
+def _evaluate(config: Config, split: str, out: str) -> tuple[Any, dict[str, Any], bool]:
     """Every process scores its share; the sums are the same everywhere.
 
     Returns:
-        The table, or None where the ground truth cannot be used, and what the summary says: ``evaluation``, or the
-        reason as ``not_scored``.
+        The table or None; what the summary says: ``evaluation``, or the reason as ``not_scored``; and whether there was
+        ground truth, but a file of it or a label could not be used.
     """
-    dataset, counts, reason = None, None, ''
+    dataset, counts, reason, broken = None, None, '', False
     try:
         dataset = DATASETS.build(scored_images(config, split))
+        broken = True
         counts = count_pixels(out, dataset, range(get_rank(), len(dataset), get_world_size()))
     except (ValueError, OSError) as error:
         reason = str(error)
-    parts = all_gather_object((counts, reason))
-    if reasons := [each for _, each in parts if each]:
-        return None, dict(not_scored=reasons[0])
-    total, kept, images, missing = (sum(each[i] for each, _ in parts) for i in range(4))
+    parts = all_gather_object((counts, reason, broken))
+    if reasons := [each for _, each, _ in parts if each]:
+        return None, dict(not_scored=reasons[0]), any(each for *_, each in parts)
+    total, kept, images, missing = (sum(each[i] for each, *_ in parts) for i in range(4))
     table, scores = score_report(total, kept, images, missing, dataset.metainfo['classes'])
-    return table, dict(evaluation=scores)
+    return table, dict(evaluation=scores), False
 
 
 def _earlier(out: str, fingerprint: str) -> float:

@@ -1,19 +1,22 @@
 """Sharing out the work of a tool that trains nothing: the same launchers as training, results gathered at the end."""
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from torch import distributed
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.engine.launch import LAUNCHERS, _fill_environment
+from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.files import write_json
 
 SECONDS = 'seconds.json'
@@ -105,3 +108,28 @@ class WorkTime:
         if is_main_process():
             with suppress(OSError):  # a full disk shall be reported by whoever has something to lose
                 write_json(self.path, dict(work=self.work, **self.read()))
+
+
+def digest_files(names: Sequence[str], find: Callable[[str], Path], title: str) -> dict[str, str]:
+    """A digest of each named file, to tell when it is replaced; every process reads its share, all get all.
+
+    Args:
+        names: what the files are called in the result.
+        find: the path of a name.
+        title: of the progress bar.
+
+    Returns:
+        16 hexadecimal digits by name; names whose file cannot be found or read are left out, as using it will tell.
+    """
+    mine = names[get_rank()::get_world_size()]
+    progress = ProgressReporter()
+    if is_main_process():
+        progress.start(title, len(mine))
+    digests = {}
+    for done, name in enumerate(mine, start=1):
+        with suppress(ValueError, OSError):
+            digests[name] = hashlib.blake2b(find(name).read_bytes(), digest_size=8).hexdigest()
+        if is_main_process():
+            progress.update(done)
+    progress.stop()
+    return {key: value for part in all_gather_object(digests) for key, value in part.items()}

@@ -59,7 +59,7 @@ def why_stale(stage: Stage) -> str:
     if record is None:
         return ''
     same = tuple(record.get('arguments') or ()) == stage.arguments
-    if not record.get('finished') and not (same and stage.tool == 'train' and record.get('seconds')):
+    if not record.get('finished') and not (same and stage.tool == 'train' and any(stage.folder.glob('iter_*.pth'))):
         return ''  # it will be made from the beginning, or by a tool that knows what it may go on with
     if not same:
         before, now = (' '.join(map(str, arguments or ())) for arguments in (record.get('arguments'), stage.arguments))
