@@ -4,7 +4,8 @@
 Several processes: ``torchrun --nproc-per-node N tools/make_seeds.py CONFIG --launcher pytorch``, or ``srun python
 tools/make_seeds.py CONFIG --launcher slurm``. Stopped or killed, the same command goes on with what is missing.
 
-Exit code: 0 all labels are there, 1 some images failed or scoring broke off (see summary.json), 2 the config or a checkpoint is at fault.
+Exit code: 0 all labels are there, 1 some images failed or scoring broke off (see summary.json), 2 the config or a
+checkpoint is at fault.
 """
 from __future__ import annotations
 
