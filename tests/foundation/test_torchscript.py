@@ -2,6 +2,8 @@
 import io
 import pickle
 import random
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -193,6 +195,57 @@ def test_modules_within_themselves_end(tmp_path):
     path = archive(tmp_path / 'deep.pt', b'\x80\x02c__torch__\nM\n)\x81}bq\x00' + level + b'.', {})
     with pytest.raises(Refused, match='more than 100,000 entries'):
         read_torchscript(path)
+
+
+def nested(depth):
+    """A tuple of twice a tuple of twice a tuple and so on."""
+    return b'K\x01' + b'2\x86' * depth  # DUP, TUPLE2
+
+
+MODULE = b'c__torch__\nM\n)\x81'  # an empty one; BUILD ('b') with a dict sets its attributes
+TENSOR = MODULE + b'}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n(%s%s%s%st\x52sb.'
+FLOATS = b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\n%sX\x03\x00\x00\x00cpuK\x04tQ'
+ZERO, FOUR, ONE = b'K\x00', b'K\x04\x85', b'K\x01\x85'
+WITHIN_ITSELF = b'q\x00}X\xe8\x03\x00\x00' + b'a' * 1000 + b'h\x00sb.'
+UNBOUNDED = {
+    'size': TENSOR % (FLOATS % b'X\x01\x00\x00\x000', ZERO, b'J\x00\x00\x00\x10X\x04\x00\x00\x00aaaa\x86', ONE),
+    'stride': TENSOR % (FLOATS % b'X\x01\x00\x00\x000', ZERO, FOUR, nested(60)),
+    'offset': TENSOR % (FLOATS % b'X\x01\x00\x00\x000', nested(60), FOUR, ONE),
+    'storage key': TENSOR % (FLOATS % nested(60), ZERO, FOUR, ONE),
+    'storage': TENSOR % (b'ctorch\nFloatStorage\n' + nested(60) + b'K\x04\x87', ZERO, FOUR, ONE),
+    'kind': TENSOR % (b'(' + nested(60) + b'K\x00K\x00K\x00K\x00tQ', ZERO, FOUR, ONE),
+    'attribute': MODULE + b'}' + nested(60) + b'K\x01sb.',
+    'key of a dict': MODULE + b'(' + nested(60) + b'K\x01db.',
+    'key of an OrderedDict': MODULE + b'ccollections\nOrderedDict\n)R' + nested(60) + b'K\x01sb.',
+    'item of a set': b'\x8f(' + nested(60) + b'\x90.',
+    'item of a frozenset': b'(' + nested(60) + b'\x91.',
+    'bytearray': b'\x96' + (1 << 32).to_bytes(8, 'little') + b'.',
+    'module': MODULE + WITHIN_ITSELF}
+
+
+def test_a_small_file_takes_neither_forever_nor_all_memory(tmp_path):
+    """In a process of its own with 20 s of time for each and 300 MB beyond what it has."""
+    for kind, pickled in UNBOUNDED.items():
+        archive(tmp_path / f'{kind}.pt', b'\x80\x02' + pickled, {'0': bytes(16)})
+    code = """
+import resource, sys
+from pathlib import Path
+from weclip_sam.foundation.clip_weights import read_state_dict
+pages = int(Path('/proc/self/statm').read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 300_000_000,) * 2)
+for path in sys.argv[1:]:
+    print(path, flush=True)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + 20, resource.RLIM_INFINITY))
+    try:
+        read_state_dict(Path(path))
+    except ValueError as error:
+        print(error)
+"""
+    paths = [str(tmp_path / f'{kind}.pt') for kind in UNBOUNDED]
+    done = subprocess.run([sys.executable, '-c', code, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
+    assert done.stdout.count(' bytes)') == len(paths) and 'MemoryError' not in done.stdout, done.stdout
 
 
 def test_what_is_no_module_is_said(tmp_path):

@@ -13,7 +13,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ _DTYPES = {f'{name}Storage': dtype for name, dtype in dict(
     Double=torch.float64, Float=torch.float32, Half=torch.float16, BFloat16=torch.bfloat16, Long=torch.int64,
     Int=torch.int32, Short=torch.int16, Char=torch.int8, Byte=torch.uint8, Bool=torch.bool).items()}
 _MAX_ENTRIES = 100_000  # of all modules together; a ViT-L has some 5,000
+_MAX_NAME = 1000  # characters of a dotted name
+_MAX_DIMENSIONS = 64  # as in torch
 
 
 class Refused(Exception):
@@ -75,13 +77,49 @@ class _Module(_Inert):
         self.attributes = state
 
 
+class _Dict(_Inert, dict):
+    """A dict with the keys of TorchScript: the hash of tuples within tuples may take forever."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not (type(key) in (str, float, complex, bool, _Tensor) or _is_int64(key)):
+            raise pickle.UnpicklingError(f'a dict with a {type(key).__name__} as a key')
+        super().__setitem__(key, value)
+
+
+class _Storage(NamedTuple):
+    """A tensor's numbers; no pickle can make one but through ``persistent_load``."""
+
+    dtype: torch.dtype
+    key: str
+    count: int
+
+
+# What a file sets is checked for its type before anything is done with it: numbers times strings and the texts of
+# nested tuples have no bounds.
 class _Tensor(_Inert):
-    def __init__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> None:
+    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> None:
+        if type(storage) is not _Storage or not _is_int64(offset):
+            raise pickle.UnpicklingError('a tensor without a storage or an offset')
+        for numbers in (size, stride):
+            if type(numbers) is not tuple or len(numbers) > _MAX_DIMENSIONS or not all(map(_is_int64, numbers)):
+                raise pickle.UnpicklingError('a tensor whose size or stride is no tuple of integers')
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+
+def _is_int64(value: Any) -> bool:
+    return type(value) is int and -2 ** 63 <= value < 2 ** 63
 
 
 # In Python, not in C: a damaged file makes the C unpickler allocate any amount of memory.
 class _Unpickler(pickle._Unpickler):
+    def _empty_dict(self) -> None:
+        self.append(_Dict())
+
+    # TorchScript writes no sets and no bytearrays; the latter are allocated before they are read.
+    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if bytes([code]) not in (
+        pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.BYTEARRAY8)}
+    dispatch[pickle.EMPTY_DICT[0]] = _empty_dict
+
     def find_class(self, module: str, name: str) -> Any:
         if module == '__torch__' or module.startswith('__torch__.'):
             return _Module
@@ -90,16 +128,16 @@ class _Unpickler(pickle._Unpickler):
         if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
             return _Tensor
         if (module, name) == ('collections', 'OrderedDict'):
-            return dict
+            return _Dict
         if module == 'torch.jit._pickle' or (module, name) == ('torch', 'device'):  # attributes that are no weights
             return _Inert
         raise Refused(f'refused: this TorchScript archive names {module}.{name}, which is neither module nor tensor')
 
-    def persistent_load(self, pid: Any) -> tuple[torch.dtype, str, int]:
+    def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count = pid
-        if kind != 'storage' or not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError(f'a reference to {kind!r} instead of a storage')
-        return dtype, str(key), int(count)
+        if kind != 'storage' or not isinstance(dtype, torch.dtype) or type(key) is not str or not _is_int64(count):
+            raise pickle.UnpicklingError('a reference to something else than a storage')
+        return _Storage(dtype, key, count)
 
 
 class _Records:
@@ -107,7 +145,7 @@ class _Records:
 
     def __init__(self, archive: zipfile.ZipFile, root: str, budget: int) -> None:
         self.archive, self.root, self.budget = archive, root, budget
-        self.storages: dict[tuple[torch.dtype, str, int], Tensor] = {}
+        self.storages: dict[_Storage, Tensor] = {}
 
     def read(self, name: str) -> bytes:
         record = self.archive.getinfo(self.root + name)
@@ -118,20 +156,21 @@ class _Records:
 
     def tensor(self, wanted: _Tensor) -> Tensor:
         """Cut one tensor out of its storage; ``as_strided`` checks that it lies within."""
-        flat = self._storage(*wanted.storage)
+        flat = self._storage(wanted.storage)
         if math.prod(wanted.size) > len(flat):
             raise Refused(f'a tensor of {tuple(wanted.size)} in a storage of {len(flat)} numbers')
         return flat.as_strided(wanted.size, wanted.stride, wanted.offset)
 
-    def _storage(self, dtype: torch.dtype, key: str, count: int) -> Tensor:
-        if (dtype, key, count) not in self.storages:
+    def _storage(self, wanted: _Storage) -> Tensor:
+        if wanted not in self.storages:
+            dtype, key, count = wanted
             content = self.read(f'data/{key}')
             if len(content) != count * dtype.itemsize:
                 raise Refused(f'its record data/{key} has {len(content)} bytes, expected {count} x {dtype.itemsize}: '
                               'the file is damaged')
-            self.storages[dtype, key, count] = torch.frombuffer(bytearray(content), dtype=dtype) if content else \
+            self.storages[wanted] = torch.frombuffer(bytearray(content), dtype=dtype) if content else \
                 torch.empty(0, dtype=dtype)
-        return self.storages[dtype, key, count]
+        return self.storages[wanted]
 
 
 def _walk(root: _Module) -> Iterator[tuple[str, _Tensor]]:
@@ -142,6 +181,9 @@ def _walk(root: _Module) -> Iterator[tuple[str, _Tensor]]:
         below = []
         for name, value in module.attributes.items():
             entries += 1
+            if type(name) is not str or len(prefix) + len(name) > _MAX_NAME:
+                raise Refused(f'its modules have names that are no text or longer than {_MAX_NAME:,} characters: no '
+                              'CLIP, or modules within themselves')
             if isinstance(value, _Tensor):
                 yield f'{prefix}{name}', value
             elif isinstance(value, _Module):
