@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from weclip_sam.datasets.image_io import (
     ImageReadError,
@@ -48,6 +48,26 @@ def test_exif_orientation_is_applied(tmp_path, orientation, kind):
     assert image.shape == (20, 40, 3) and np.abs(image - upright).max() < 60
     assert image_size(tmp_path / 'a.jpg') == (20, 40)
     assert read_image(tmp_path / 'a.jpg', max_side=10).size == (10, 5)
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+def test_a_tiff_whose_orientation_is_in_its_xmp_is_turned_once(tmp_path, orientation):
+    """Pillow gives its size as stored before decoding, and as seen afterwards; before Pillow 11 it does so for all."""
+    stored = np.zeros((40, 20, 3), np.uint8)
+    stored[:10] = 255
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[700] = (f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="{orientation}"/>'
+                 '</x:xmpmeta>').encode()
+    tags.tagtype[700] = 1
+    Image.fromarray(stored).save(tmp_path / 'a.tif', tiffinfo=tags)
+    with Image.open(tmp_path / 'a.tif') as image:
+        if image.getexif().get(0x0112, 1) != orientation != 1:
+            pytest.skip('this Pillow does not look there')
+    upright = {1: stored, 3: stored[::-1, ::-1], 6: np.rot90(stored, -1)}[orientation]
+    assert np.array_equal(np.asarray(read_image(tmp_path / 'a.tif')), upright)
+    assert image_size(tmp_path / 'a.tif') == upright.shape[:2]
+    small = read_image(tmp_path / 'a.tif', max_side=20)
+    assert small.size == (upright.shape[1] // 2, upright.shape[0] // 2)
 
 
 def test_sixteen_bit_grey_keeps_its_range(tmp_path):

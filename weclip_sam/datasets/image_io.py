@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from weclip_sam.datasets.vocabulary import voc_palette
 from weclip_sam.files import atomic_open
@@ -53,6 +54,13 @@ def _opened(path: str | os.PathLike[str], max_pixels: int,
                              'it may be truncated or no image at all: replace it') from error
 
 
+def _seen_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an open image with its orientation applied, before it is decoded."""
+    # Pillow gives some TIFFs' sizes as seen, others' as stored, depending on its version: their tags are as stored.
+    width, height = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
+    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+
+
 def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) as :func:`read_image` would return it, from the header alone.
 
@@ -60,9 +68,7 @@ def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tu
         ImageReadError: when the header is unreadable or the image too large.
     """
     with _opened(path, max_pixels) as image:
-        # Of a TIFF Pillow gives the size as seen.
-        turned = image.format != 'TIFF' and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        return image.size if turned else image.size[::-1]
+        return _seen_size(image)[::-1]
 
 
 def fit_within(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
@@ -89,14 +95,11 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, max_s
         ImageReadError: naming the file, when it is missing, truncated, too large or not of :data:`FORMATS`.
     """
     with _opened(path, max_pixels) as image:
-        height, width = fit_within(image.size[::-1], max_side)
-        if (width, height) != image.size:
-            image.draft(None, (2 * width, 2 * height))  # a JPEG decodes at a fraction of its size, and much faster
-        image.load()
-        stored = image.size
+        seen = _seen_size(image)
+        height, width = fit_within(seen[::-1], max_side)
+        if (width, height) != seen:  # a JPEG decodes at a fraction of its size, and much faster
+            image.draft(None, (2 * width, 2 * height) if image.size == seen else (2 * height, 2 * width))
         ImageOps.exif_transpose(image, in_place=True)
-        if image.size != stored:
-            height, width = width, height
         upright = _to_rgb(image)
         if upright.size != (width, height):
             return upright.resize((width, height), Image.Resampling.BICUBIC)
