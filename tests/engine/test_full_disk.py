@@ -16,6 +16,7 @@ from weclip_sam.engine import explain, friendly_errors
 TOY = Path(__file__).parent / 'toy'
 # In a mount namespace of its own, which takes the mount with it.
 PRIVATE = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c']
+LOST = 'events of TensorBoard or the like are lost'
 MOUNT = 'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
 
 
@@ -41,6 +42,8 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(tmp_path, kind):
     reason = 'the disk is full (0 MB free)' if kind == 'tmpfs' else 'it is larger than files may be here (ulimit -f)'
     if kind == 'tmpfs':
         assert told.pop(0).startswith(f'error: {tmp_path}/cut: cannot be written, the file system is read-only')
+    if 'TensorBoard' in told[0]:  # its thread may notice first
+        assert told.pop(0) == f'error: a file: cannot be written, {reason.split(" (0")[0]}: {LOST}'
     training, header, record = told
     assert training.startswith(f'error: {tmp_path}/cut') and f'cannot be written, {reason}' in training
     assert training.endswith('Earlier results are intact. Go on with: python tools/train.py')
@@ -55,20 +58,41 @@ def test_only_the_disk_s_faults_are_kept_from_the_terminal(monkeypatch, capsys):
     monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
     seen = []
     monkeypatch.setattr(threading, 'excepthook', lambda args: seen.append(args.exc_type))
-    before = logging.raiseExceptions, threading.excepthook
+    before = logging.Handler.handleError, threading.excepthook
 
     def fail(error):
         raise error
     with friendly_errors():
-        for error in (OSError(errno.ENOSPC, 'full'), OSError(errno.EIO, 'broken'), KeyError('x')):
+        for error in (OSError(errno.ENOSPC, 'full'), OSError(errno.ENOSPC, 'full', 'again'),
+                      OSError(errno.EIO, 'broken'), KeyError('x')):
             thread = threading.Thread(target=fail, args=(error,))
             thread.start()
             thread.join()
-    assert seen == [OSError, KeyError] and (logging.raiseExceptions, threading.excepthook) == before
+    assert seen == [OSError, KeyError] and (logging.Handler.handleError, threading.excepthook) == before
+    assert capsys.readouterr().err == f'error: a file: cannot be written, the disk is full: {LOST}\n'  # once
     with pytest.raises(SystemExit), friendly_errors(lambda: '/nowhere/run', lambda: 'Go on with: this'):
         raise OSError(errno.EDQUOT, 'quota')
     assert capsys.readouterr().err == ('error: /nowhere/run: cannot be written, the disk quota is used up. Earlier '
                                        'results are intact. Go on with: this\n')
     threading.excepthook(threading.ExceptHookArgs((KeyError, KeyError('x'), None, None)))
-    assert seen == [OSError, KeyError, KeyError] and logging.raiseExceptions == before[0]
+    assert seen == [OSError, KeyError, KeyError] and logging.Handler.handleError is before[0]
     assert explain(OSError(errno.ENOSPC, 'full')).startswith('a file: cannot be written, the disk is full. ')
+
+
+def test_log_handlers_keep_their_errors_but_those_of_the_disk(capsys):
+    class Failing(logging.Handler):
+        def emit(self, record):
+            try:
+                raise record.msg
+            except Exception:
+                self.handleError(record)
+
+    handler = Failing()
+    with friendly_errors():
+        for error in (OSError(errno.ENOSPC, 'full'), OSError(errno.EROFS, 'no', 'log')):
+            handler.handle(logging.makeLogRecord({'msg': error}))
+        assert capsys.readouterr().err == ''
+        for error in (OSError(errno.EIO, 'broken'), KeyError('some key')):
+            handler.handle(logging.makeLogRecord({'msg': error}))
+            shown = capsys.readouterr().err
+            assert 'Logging error' in shown and repr(error.args[-1]).strip("'") in shown

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -163,23 +163,35 @@ def _is_of_the_disk(error: BaseException | None) -> bool:
 def _quiet_about_the_disk() -> Iterator[None]:
     """No tracebacks from log handlers and writing threads (TensorBoard's) when the disk is full.
 
-    Such a thread's error comes to the main thread at its next write; a log handler's loss is no reason to stop.
+    Such a thread's error comes to the main thread at its next write, if there is one: the first is told in one line. A
+    log handler's loss is no reason to stop.
     """
-    raising, hook = logging.raiseExceptions, threading.excepthook
-    afterwards = hook
+    handle_error, hook = logging.Handler.handleError, threading.excepthook
+    afterwards, told = hook, False
+
+    def handle(handler: logging.Handler, record: logging.LogRecord) -> None:
+        if not _is_of_the_disk(sys.exc_info()[1]):
+            handle_error(handler, record)
 
     def quiet(args: threading.ExceptHookArgs) -> None:
-        if not _is_of_the_disk(args.exc_value):
+        nonlocal told
+        error = args.exc_value
+        if not isinstance(error, OSError) or not _is_of_the_disk(error):
             hook(args)
-    logging.raiseExceptions, threading.excepthook = False, quiet
+        elif not told:
+            told = True
+            with suppress(OSError):  # stderr may be a file on that disk
+                print(f'error: {_where(error) or "a file"}: cannot be written, {_DISK[error.errno]}: events of '
+                      'TensorBoard or the like are lost', file=sys.stderr)
+    logging.Handler.handleError, threading.excepthook = handle, quiet
     try:
         yield
     except OSError as error:
         if _is_of_the_disk(error):
-            afterwards = quiet  # the other threads may still notice while the program ends
+            afterwards, told = quiet, True  # the other threads may still notice while the program ends
         raise
     finally:
-        logging.raiseExceptions, threading.excepthook = raising, afterwards
+        logging.Handler.handleError, threading.excepthook = handle_error, afterwards
 
 
 def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
