@@ -166,6 +166,9 @@ def test_every_fault_of_a_path_is_one_line_that_names_it(tmp_path):
     for number in (errno.EACCES, errno.EPERM):  # reading or writing: the error does not say
         told = explain(OSError(number, os.strerror(number), 'labels.csv'))
         assert told == 'labels.csv: cannot be read or written, permission denied'
+        for folder, where in ((None, 'a file'), ('runs/a', 'runs/a')):
+            told = explain(OSError(number, os.strerror(number)), folder)
+            assert told == f'{where}: cannot be read or written, permission denied'
     assert explain(OSError(errno.ECONNREFUSED, 'Connection refused')) is None
 
 

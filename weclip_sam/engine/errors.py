@@ -94,7 +94,9 @@ def explain(error: BaseException, folder: str | None = None) -> str | None:
         where = _where(error) or folder
         free = _free_space(where) if where and error.errno == errno.ENOSPC else ''
         return f'{where or "a file"}: cannot be written, {_DISK[error.errno]}{free}. Earlier results are intact.'
-    if isinstance(error, OSError) and error.errno is not None and (where := _where(error)):
+    denied = isinstance(error, PermissionError) and error.errno is not None
+    if isinstance(error, OSError) and error.errno is not None and (
+            where := _where(error) or (folder or 'a file' if denied else '')):
         return f'{where}: {_PATH.get(error.errno, error.strerror)}'
     if isinstance(error, RuntimeError) and 'DataLoader worker' in text and ('exited' in text or 'killed' in text):
         return ('a data worker died (out of memory, perhaps: fewer workers or a smaller batch_size help). What was '
