@@ -35,9 +35,10 @@ methods = [
     dict(name='WeCLIP-SAM, 280 iterations', note='ours, single stage, shorter', uses=['masks'], stages=[
         dict(name='train', tool='train', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py', options={
             **_bank, 'train_cfg.max_iters': 280, 'param_scheduler.0.end': 280})]),
-    dict(name='WeCLIP-SAM, decoder heard', note='ours, its prediction is half of the maps from half-time on', uses=['masks'],
-         stages=[dict(name='train', tool='train', options=_bank,
-                      config='configs/weclip_sam/weclip-sam-prediction_tiny_400_shapes.py')]),
+    dict(name='WeCLIP-SAM, decoder heard', note='ours, its prediction is half of the maps from half-time on',
+         uses=['masks'], stages=[
+             dict(name='train', tool='train', config='configs/weclip_sam/weclip-sam-prediction_tiny_400_shapes.py',
+                  options=_bank)]),
     dict(name='WeCLIP', note='single stage, no SAM', stages=[
         dict(name='train', tool='train', config='configs/weclip/weclip_tiny_400_shapes.py')]),
     dict(name='WeCLIP without RFM', note='single stage, no SAM', stages=[
