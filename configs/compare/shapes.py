@@ -12,6 +12,7 @@ _labels = 'train_dataloader.dataset.pixel_labels'
 _clip_es, _sepl = 'configs/clip_es/clip-es_tiny_free_shapes.py', 'configs/sepl/sepl_tiny_free_shapes.py'
 _coarse, _fine = 'configs/fma/fma-coarse_tiny_free_shapes.py', 'configs/fma/fma-fine_tiny_free_shapes.py'
 _decoder = 'configs/two_stage/offline-decoder_tiny_400_shapes.py'
+_thin = 'configs/weclip_sam/weclip-sam-thin_tiny_400_shapes.py'
 _bank = {'mask_bank': '{masks}', 'train_dataloader.dataset.mask_bank': '{masks}', 'custom_hooks.0.bank': '{masks}',
          'custom_hooks.2.dataset.mask_bank': '{masks}'}
 # Made once and used by several methods, whose wall time counts them all the same.
@@ -31,14 +32,12 @@ _fma_chain = [
 methods = [
     dict(name='WeCLIP-SAM', note='ours, single stage', uses=['masks'], stages=[
         dict(name='train', tool='train', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py', options=_bank)]),
+    dict(name='WeCLIP-SAM, decoder not heard', note='ours, labels from CLIP and SAM alone', uses=['masks'], stages=[
+        dict(name='train', tool='train', config=_thin, options=_bank)]),
     # Making labels costs time in every iteration; this row spends no more time than the two-stage systems do.
-    dict(name='WeCLIP-SAM, 280 iterations', note='ours, single stage, shorter', uses=['masks'], stages=[
-        dict(name='train', tool='train', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py', options={
+    dict(name='WeCLIP-SAM, decoder not heard, 280 iterations', note='the same, shorter', uses=['masks'], stages=[
+        dict(name='train', tool='train', config=_thin, options={
             **_bank, 'train_cfg.max_iters': 280, 'param_scheduler.0.end': 280})]),
-    dict(name='WeCLIP-SAM, decoder heard', note='ours, its prediction is half of the maps from half-time on',
-         uses=['masks'], stages=[
-             dict(name='train', tool='train', config='configs/weclip_sam/weclip-sam-prediction_tiny_400_shapes.py',
-                  options=_bank)]),
     dict(name='WeCLIP', note='single stage, no SAM', stages=[
         dict(name='train', tool='train', config='configs/weclip/weclip_tiny_400_shapes.py')]),
     dict(name='WeCLIP without RFM', note='single stage, no SAM', stages=[
@@ -69,6 +68,7 @@ tuning = [
     dict(what='affinity block 2 (all rows but those of all blocks) and its box threshold, background of the votes, '
               'thinning and blend',
          where=_tune, how='a few values each, labels scored on tune'),
+    dict(what="WeCLIP-SAM: the decoder's prediction as half of the maps", where=_tune, how='with or without, one seed'),
     dict(what='test scales 1 and 1.5 (all methods)', where=_tune, how='three pairs, the main job scored on tune'),
     dict(what="FMA-WSSS's segment prompts: learning rate, iterations, weight of the activation loss, start",
          where=_tune, how='a few values each, fine seeds scored on tune'),

@@ -21,8 +21,9 @@ methods = [
     for name, suffix in [
         ('RFM and PAR, no votes', '-par'), ('votes on RFM maps', '-votes'),
         ('votes on the mean of CAM and RFM maps', '-blend'),
-        ('the same, masks thinned (the main job)', ''), ('and ignored where CAM disagrees', '-agree'),
-        ('and the decoder heard from half-time on', '-prediction')]]
-pictures = dict(config=_name.format(''), count=4, extremes=2, focus='the same, masks thinned (the main job)')
+        ('the same, masks thinned', '-thin'), ('and ignored where CAM disagrees', '-agree'),
+        ('thinned, decoder heard from half-time on (main job)', '')]]
+pictures = dict(config=_name.format(''), count=4, extremes=2,
+                focus='thinned, decoder heard from half-time on (main job)')
 terms = ['One seed; data, masks, decoder and schedule are those of the main job.',
          'Every figure is of the last checkpoint; none is chosen by its score on val.']

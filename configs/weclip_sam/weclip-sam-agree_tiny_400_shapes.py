@@ -1,4 +1,4 @@
-"""Ablation of WeCLIP-SAM: votes as in the main job; pixels that the maps alone name otherwise are ignored.
+"""Ablation of WeCLIP-SAM: thinned masks vote; pixels that the maps alone name otherwise are ignored.
 
     python tools/train.py configs/weclip_sam/weclip-sam-agree_tiny_400_shapes.py
 """

@@ -40,7 +40,7 @@ def finished(tmp_path, toy_config):  # the toy's fixture clears mmengine's globa
 
 def test_it_ends_with_labels_by_step_a_sheet_and_both_protocols(refined, finished):
     summary = json.loads((finished / 'summary.json').read_text())
-    assert list(summary['train_seeds']['stages']) == ['gradcam', 'affinity', 'blend']
+    assert list(summary['train_seeds']['stages']) == ['gradcam', 'affinity', 'blend', 'prediction']
     # The bundled weights are at work: labels of two images are far better than chance after two iterations.
     assert summary['train_seeds']['pseudo labels'] > 30
     assert refined == [(iterations, 3.0) for iterations in (10, 10, 10)]  # WeCLIP's CRF, once per image, only there
