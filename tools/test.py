@@ -11,6 +11,7 @@ from pathlib import Path
 from weclip_sam.engine import build_runner, friendly_errors, load_config, prepare_work_dir, safe_load, start_distributed
 from weclip_sam.engine.config import use_randomness, use_test_options
 from weclip_sam.engine.launch import LAUNCHERS
+from weclip_sam.engine.shards import stop_sharing
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         start_distributed(args.launcher, config)
         config.load_from, config.resume = args.checkpoint, False
         build_runner(config).test()
+        stop_sharing()
 
 
 if __name__ == '__main__':

@@ -23,6 +23,7 @@ from weclip_sam.engine.config import use_amp, use_randomness
 from weclip_sam.engine.launch import LAUNCHERS
 from weclip_sam.engine.preflight import log_warnings, require_sound
 from weclip_sam.engine.restore import changed_settings
+from weclip_sam.engine.shards import stop_sharing
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -75,6 +76,8 @@ def main(argv: list[str] | None = None) -> None:
             runner.logger.warning('The run goes on with other settings than it began with: ' + '; '.join(changed[:8])
                                   + ('' if len(changed) <= 8 else f' and {len(changed) - 8} more'))
         runner.train()
+        del runner
+        stop_sharing()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Sharing out the work of a tool that trains nothing: the same launchers as training, results gathered at the end."""
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -53,8 +54,9 @@ def start_sharing(launcher: str) -> torch.device:
 
 
 def stop_sharing() -> None:
-    """Leave the process group, if one was joined."""
+    """Leave the process group, if one was joined: at the interpreter's end its threads may abort the process."""
     if distributed.is_initialized():
+        gc.collect()  # a model that is wrapped for training holds the group
         distributed.destroy_process_group()
 
 
