@@ -151,7 +151,7 @@ def friendly_errors(log_dir: Callable[[], str | None] = lambda: None,
         if _is_of_the_disk(error):
             message = f'{message} {on_stop()}'.rstrip()
         kept = _keep_traceback(log_dir())
-        print(f'error: {message}{kept}', file=sys.stderr)
+        sys.stderr.write(f'error: {message}{kept}\n')  # whole: a thread may write its line at the same time
         raise SystemExit(2) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -183,8 +183,8 @@ def _quiet_about_the_disk() -> Iterator[None]:
         elif not told:
             told = True
             with suppress(OSError):  # stderr may be a file on that disk
-                print(f'error: {_where(error) or "a file"}: cannot be written, {_DISK[error.errno]}: events of '
-                      'TensorBoard or the like are lost', file=sys.stderr)
+                sys.stderr.write(f'error: {_where(error) or "a file"}: cannot be written, {_DISK[error.errno]}: events '
+                                 'of TensorBoard or the like are lost\n')
     logging.Handler.handleError, threading.excepthook = handle, quiet
     try:
         yield
