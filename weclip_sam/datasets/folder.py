@@ -25,6 +25,7 @@ from weclip_sam.registry import READERS
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.jp2')
 
+
 @READERS.register_module()
 class FolderReader(Reader):
     """A folder of images and ``labels.csv`` (see :mod:`weclip_sam.datasets.labels`).
@@ -95,7 +96,6 @@ class FolderReader(Reader):
                              + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
                                 if split in ('train', 'val') else ''))
         super().__init__(vocabulary, records, max_pixels, max_side)
-
 
     def unlisted(self) -> list[Path]:
         """Image files that no row of the table names, whatever its split; sorted.
