@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 
 from weclip_sam.api import SegmentationResult, Segmenter
-from weclip_sam.datasets.image_io import ImageReadError, as_rgb, read_image
-from weclip_sam.datasets.shapes import CLASSES
+from weclip_sam.datasets.shapes.scenes import CLASSES
 from weclip_sam.engine import load_config, safe_load
-from weclip_sam.engine.restore import parse_literal_config, restore_model
+from weclip_sam.engine.start.restore import parse_literal_config, restore_model
+from weclip_sam.io.images import ImageReadError, as_rgb, read_image
 from weclip_sam.registry import DATASETS
 
 

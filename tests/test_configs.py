@@ -15,13 +15,13 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from weclip_sam.datasets.image_io import read_labels, write_labels
 from weclip_sam.engine import load_config
-from weclip_sam.engine.launch import _check_optimizer
-from weclip_sam.engine.seed_making import make_seeds
-from weclip_sam.engine.splits import mask_settings, seed_images
-from weclip_sam.engine.vocabulary import fill_vocabulary
+from weclip_sam.engine.start.launch import _check_optimizer
+from weclip_sam.engine.start.vocabulary import fill_vocabulary
+from weclip_sam.io.images import read_labels, write_labels
 from weclip_sam.models.prompts import PromptLearner, save_prompts
+from weclip_sam.offline.seed_making import make_seeds
+from weclip_sam.offline.splits import mask_settings, seed_images
 from weclip_sam.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
 ROOT = Path(__file__).parents[1]

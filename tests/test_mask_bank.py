@@ -15,8 +15,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from weclip_sam.io.rle import decode_masks, encode_masks, run_lengths
 from weclip_sam.mask_bank import MaskBank
-from weclip_sam.rle import decode_masks, encode_masks, run_lengths
 from weclip_sam.structures import MaskSet
 
 

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 
-from weclip_sam.datasets.labels import write_label_table
-from weclip_sam.engine.checkpoint import safe_load
+from weclip_sam.datasets.readers.labels import write_label_table
 from weclip_sam.foundation.clip import FrozenClip
+from weclip_sam.io.checkpoints import safe_load
 from weclip_sam.mask_bank import MaskBank
 
 ROOT = Path(__file__).resolve().parents[1]

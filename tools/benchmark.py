@@ -11,12 +11,12 @@ import argparse
 import platform
 
 import torch
+from benchmarks.measure import measure, table
+from benchmarks.parts import PARTS, SETTINGS, Bench
 
 from weclip_sam.api import choose_device
 from weclip_sam.engine import ProgressReporter, friendly_errors
-from weclip_sam.engine.benchmark import measure, table
-from weclip_sam.engine.benchmark_parts import PARTS, SETTINGS, Bench
-from weclip_sam.files import write_json
+from weclip_sam.io.files import write_json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from weclip_sam.checking.configs import full_check, quick_check
 from weclip_sam.engine import friendly_errors, load_config
 from weclip_sam.engine.phases import phase_progress
-from weclip_sam.engine.preflight import full_check, quick_check
-from weclip_sam.files import write_json
+from weclip_sam.io.files import write_json
 
 
 def main(argv: list[str] | None = None) -> None:

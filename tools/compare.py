@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Compare methods on one data set: ``python tools/compare.py configs/compare/shapes.py --run``.
 
-The experiment file lists the methods and their stages (see ``weclip_sam/engine/comparison.py``). ``--run`` runs what is
-missing, seed by seed, and goes on after a kill; ``--collect`` only reads what is finished. Both write ``report.html``
-(one page that needs nothing else), ``report.md`` and ``report.json`` into the experiment's root, or into ``--out``.
+The experiment file lists the methods and their stages (see ``weclip_sam/comparison/experiment.py``). ``--run``
+runs what is missing, seed by seed, and goes on after a kill; ``--collect`` only reads what is finished. Both write
+``report.html`` (one page that needs nothing else), ``report.md`` and ``report.json`` into the experiment's root, or
+into ``--out``.
 
 Exit code: 0, or 1 if a stage failed (the report says which).
 """
@@ -14,13 +15,13 @@ import shlex
 import sys
 from pathlib import Path
 
+from weclip_sam.comparison.experiment import load_experiment
+from weclip_sam.comparison.html import to_html
+from weclip_sam.comparison.report import incomplete, to_json, to_markdown
+from weclip_sam.comparison.results import collect
+from weclip_sam.comparison.stages import is_finished, run_experiment, why_stale
 from weclip_sam.engine import friendly_errors, prepare_work_dir
-from weclip_sam.engine.comparison import load_experiment
-from weclip_sam.engine.comparison_results import collect
-from weclip_sam.engine.stages import is_finished, run_experiment, why_stale
-from weclip_sam.evaluation.report import incomplete, to_json, to_markdown
-from weclip_sam.evaluation.report_html import to_html
-from weclip_sam.files import atomic_open, write_json
+from weclip_sam.io.files import atomic_open, write_json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

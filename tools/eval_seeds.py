@@ -10,10 +10,10 @@ import argparse
 import os
 
 from weclip_sam.engine import ProgressReporter, friendly_errors
-from weclip_sam.engine.class_names import read_id_list, resolve_classes
+from weclip_sam.engine.start.class_names import read_id_list, resolve_classes
 from weclip_sam.evaluation import IoUReport
 from weclip_sam.evaluation.label_files import LabelStore, score_label_files
-from weclip_sam.files import write_json
+from weclip_sam.io.files import write_json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

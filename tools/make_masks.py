@@ -15,10 +15,10 @@ import argparse
 import sys
 
 from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
-from weclip_sam.engine.launch import LAUNCHERS
-from weclip_sam.engine.mask_run import run_masks
-from weclip_sam.engine.shards import start_sharing, stop_sharing
-from weclip_sam.engine.splits import SPLITS
+from weclip_sam.engine.start.launch import LAUNCHERS
+from weclip_sam.offline.mask_run import run_masks
+from weclip_sam.offline.shards import start_sharing, stop_sharing
+from weclip_sam.offline.splits import SPLITS
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

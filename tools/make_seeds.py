@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
-from weclip_sam.engine.launch import LAUNCHERS
-from weclip_sam.engine.seed_run import run_seeds
-from weclip_sam.engine.shards import start_sharing, stop_sharing
-from weclip_sam.engine.splits import SPLITS
+from weclip_sam.engine.start.launch import LAUNCHERS
+from weclip_sam.offline.seed_run import run_seeds
+from weclip_sam.offline.shards import start_sharing, stop_sharing
+from weclip_sam.offline.splits import SPLITS
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -18,7 +18,7 @@ from typing import Any
 
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
-from weclip_sam.files import write_json
+from weclip_sam.io.files import write_json
 
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2'}
 

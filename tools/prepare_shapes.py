@@ -19,13 +19,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from weclip_sam.datasets.image_io import write_labels
-from weclip_sam.datasets.labels import write_label_table
-from weclip_sam.datasets.names import CLASS_FILE, NOUN_FILE
-from weclip_sam.datasets.shapes_reader import SPLITS, ShapesReader
-from weclip_sam.datasets.voc import LABEL_FILE, LIST_DIR
+from weclip_sam.datasets.readers.labels import write_label_table
+from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE
+from weclip_sam.datasets.readers.voc import LABEL_FILE, LIST_DIR
+from weclip_sam.datasets.shapes.reader import SPLITS, ShapesReader
 from weclip_sam.engine import ProgressReporter, friendly_errors
-from weclip_sam.files import atomic_open
+from weclip_sam.io.files import atomic_open
+from weclip_sam.io.images import write_labels
 
 CONFIG = 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'
 # Where a config of shapes has a reader, and the split it reads there.

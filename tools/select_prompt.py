@@ -12,10 +12,10 @@ import torch
 
 from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES
 from weclip_sam.engine import ProgressReporter, friendly_errors, load_config, prepare_work_dir
-from weclip_sam.engine.seed_eval import spread
-from weclip_sam.engine.splits import SPLITS, seed_images
-from weclip_sam.files import write_json
+from weclip_sam.engine.hooks.seed_eval import spread
+from weclip_sam.io.files import write_json
 from weclip_sam.models.prompt_selection import localisation_embeddings, rank_templates
+from weclip_sam.offline.splits import SPLITS, seed_images
 from weclip_sam.registry import DATASETS, MODELS
 from weclip_sam.seeds.gradcam import COMPETITORS
 

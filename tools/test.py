@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 from weclip_sam.engine import build_runner, friendly_errors, load_config, prepare_work_dir, safe_load, start_distributed
-from weclip_sam.engine.config import use_randomness, use_test_options
-from weclip_sam.engine.launch import LAUNCHERS
-from weclip_sam.engine.shards import stop_sharing
+from weclip_sam.engine.start.config import use_randomness, use_test_options
+from weclip_sam.engine.start.launch import LAUNCHERS
+from weclip_sam.offline.shards import stop_sharing
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

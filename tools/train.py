@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from weclip_sam.checking.configs import log_warnings, require_sound
 from weclip_sam.engine import (
     build_runner,
     friendly_errors,
@@ -19,11 +20,10 @@ from weclip_sam.engine import (
     start_distributed,
     use_resume,
 )
-from weclip_sam.engine.config import use_amp, use_randomness
-from weclip_sam.engine.launch import LAUNCHERS
-from weclip_sam.engine.preflight import log_warnings, require_sound
-from weclip_sam.engine.restore import changed_settings
-from weclip_sam.engine.shards import stop_sharing
+from weclip_sam.engine.start.config import use_amp, use_randomness
+from weclip_sam.engine.start.launch import LAUNCHERS
+from weclip_sam.engine.start.restore import changed_settings
+from weclip_sam.offline.shards import stop_sharing
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

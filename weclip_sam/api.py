@@ -21,10 +21,10 @@ from PIL import Image
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.frame import Frame
-from weclip_sam.datasets.image_io import as_rgb, fit_within, read_image, write_labels
-from weclip_sam.engine.config import use_test_options
-from weclip_sam.engine.restore import restore_model
-from weclip_sam.files import atomic_open
+from weclip_sam.engine.start.config import use_test_options
+from weclip_sam.engine.start.restore import restore_model
+from weclip_sam.io.files import atomic_open
+from weclip_sam.io.images import as_rgb, fit_within, read_image, write_labels
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.visualization import class_colors, enlarge, overlay_labels
 

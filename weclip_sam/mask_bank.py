@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .rle import MAX_PIXELS, decode_masks, encode_masks
-from .structures import MaskSet
+from weclip_sam.io.rle import MAX_PIXELS, decode_masks, encode_masks
+from weclip_sam.structures import MaskSet
 
 FORMAT, VERSION = 'weclip_sam mask bank', 1
 HEADER = 'bank.json'
@@ -76,7 +76,7 @@ class MaskBank:
 
     @property
     def imported(self) -> bool:
-        """Whether another program made the masks (:mod:`weclip_sam.engine.mask_import`)."""
+        """Whether another program made the masks (:mod:`weclip_sam.offline.mask_import`)."""
         return _is_imported(self.header)
 
     def ids(self) -> list[str]:

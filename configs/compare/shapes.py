@@ -2,7 +2,7 @@
 
     python tools/compare.py configs/compare/shapes.py --run
 
-Stages and placeholders are explained in weclip_sam/engine/comparison.py.
+Stages and placeholders are explained in weclip_sam/comparison/experiment.py.
 """
 title = 'shapes: single-stage against two-stage systems'
 root = 'work_dirs/compare/shapes'

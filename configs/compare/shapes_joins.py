@@ -3,7 +3,7 @@
     python tools/compare.py configs/compare/shapes_joins.py --run
 
 The masks and the main job's row are those of configs/compare/shapes.py, or made here. Stages and placeholders are
-explained in weclip_sam/engine/comparison.py.
+explained in weclip_sam/comparison/experiment.py.
 """
 title = 'shapes: how the labels of WeCLIP-SAM are joined'
 root = 'work_dirs/compare/shapes_joins'

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from weclip_sam.datasets import CocoReader, ImageLabelDataset, VocReader
-from weclip_sam.datasets.image_io import read_labels, write_labels
-from weclip_sam.datasets.labels import read_label_table
-from weclip_sam.datasets.parallel import parallel_map
 from weclip_sam.datasets.prepare import prepare_coco, prepare_voc
+from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.engine import load_config
+from weclip_sam.io.images import read_labels, write_labels
+from weclip_sam.io.parallel import parallel_map
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = 'next    python tools/train.py configs/weclip_sam'

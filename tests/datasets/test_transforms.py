@@ -8,8 +8,8 @@ import torch
 
 from weclip_sam.datasets import ImageLabelDataset, Reader, Record, SampleIndex, Vocabulary
 from weclip_sam.datasets.frame import Frame
-from weclip_sam.datasets.image_io import write_labels
 from weclip_sam.datasets.packing import LoadPixelLabels
+from weclip_sam.io.images import write_labels
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.structures import MaskSet

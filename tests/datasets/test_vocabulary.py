@@ -2,7 +2,8 @@
 import pytest
 
 from weclip_sam.datasets import COCO_VOCABULARY, VOC_VOCABULARY, Vocabulary
-from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES, DEFAULT_TEMPLATES, voc_palette
+from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES, DEFAULT_TEMPLATES
+from weclip_sam.io.images import voc_palette
 
 
 def test_counts():

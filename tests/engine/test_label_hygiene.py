@@ -10,10 +10,10 @@ import pytest
 from mmengine.hooks import Hook
 from PIL import Image
 
-from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.checking.configs import require_sound
 from weclip_sam.datasets.vocabulary import VOC_CLASSES
 from weclip_sam.engine import build_runner, load_config
-from weclip_sam.engine.preflight import require_sound
+from weclip_sam.io.images import write_labels
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = ('dog', 'cat', 'bus')

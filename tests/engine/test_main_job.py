@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from weclip_sam.engine import build_runner, load_config
-from weclip_sam.engine.summary import ProtocolValHook
+from weclip_sam.engine.hooks.summary import ProtocolValHook
 from weclip_sam.seeds.crf import dense_crf
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py'
@@ -19,7 +19,7 @@ def refined(monkeypatch):
     def watched(*args, **settings):
         calls.append((settings['iterations'], settings['gaussian_sxy']))
         return dense_crf(*args, **settings)
-    monkeypatch.setattr('weclip_sam.models.inference.dense_crf', watched)
+    monkeypatch.setattr('weclip_sam.models.predict.dense_crf', watched)
     return calls
 
 

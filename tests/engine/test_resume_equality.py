@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from weclip_sam.engine import CurriculumHook, rng_state, safe_load, set_rng_state
-from weclip_sam.engine.restore import changed_settings
+from weclip_sam.engine.start.restore import changed_settings
 
 
 def final_state(runner):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from weclip_sam.engine import ProgressReporter, build_runner
+from weclip_sam.engine.hooks.seed_eval import spread
 from weclip_sam.engine.progress import format_seconds
-from weclip_sam.engine.seed_eval import spread
 
 
 def test_a_run_ends_with_its_summary_and_writes_its_files(run_toy, tmp_path, capsys):
@@ -68,7 +68,7 @@ def test_a_test_with_a_foreign_checkpoint_is_refused(toy_config, tmp_path):
 
 @pytest.mark.parametrize('image_id', ['../../evil', '/etc/evil', 'a/../../evil'])
 def test_predictions_stay_in_their_folder(tmp_path, image_id):
-    from weclip_sam.engine.predictions import label_path
+    from weclip_sam.engine.hooks.predictions import label_path
     assert label_path(tmp_path, 'sub/x.y') == tmp_path / 'sub' / 'x.y.png'
     with pytest.raises(ValueError, match='outside'):
         label_path(tmp_path, image_id)

@@ -6,7 +6,7 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.utils.amg import generate_crop_boxes, is_box_near_crop_edge, remove_small_regions
 
-from weclip_sam.datasets.shapes import render_scene
+from weclip_sam.datasets.shapes.scenes import render_scene
 from weclip_sam.foundation import FrozenSam, MaskGenerator
 from weclip_sam.foundation.mask_filters import (
     clean_regions,

@@ -13,8 +13,9 @@ from mmengine.optim import build_optim_wrapper
 
 from weclip_sam.datasets import VOC_VOCABULARY
 from weclip_sam.engine import PolyWarmupLR
-from weclip_sam.evaluation import IoUReport, confusion_matrix, multi_scale_logits
+from weclip_sam.evaluation import IoUReport, confusion_matrix
 from weclip_sam.models.losses import affinity_labels, affinity_loss, radius_mask, segmentation_loss
+from weclip_sam.models.predict import multi_scale_logits
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds import SeedPipeline
 from weclip_sam.seeds.affinity import attention_distance, choose_attention, mean_attention, propagate, transition_matrix

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from weclip_sam.engine.benchmark import Case, Way, measure, table
-from weclip_sam.engine.benchmark_parts import PARTS, SETTINGS, Bench
+from benchmarks.measure import Case, Way, measure, table
+from benchmarks.parts import PARTS, SETTINGS, Bench
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device('cpu')
@@ -18,7 +17,7 @@ CPU = torch.device('cpu')
 
 def test_ways_take_turns_and_ratios_are_of_the_same_turn(monkeypatch):
     clock, order = [0.0], []
-    monkeypatch.setattr('weclip_sam.engine.benchmark.time.perf_counter', lambda: clock[0])
+    monkeypatch.setattr('benchmarks.measure.time.perf_counter', lambda: clock[0])
     costs = dict(slow=iter([9, 9, 4, 8, 40]), fast=iter([9, 9, 1, 4, 10]))
 
     def work(name):
@@ -41,7 +40,7 @@ def test_ways_take_turns_and_ratios_are_of_the_same_turn(monkeypatch):
 
 MEMORY = '''
 import torch
-from weclip_sam.engine.benchmark import Case, Way, measure
+from benchmarks.measure import Case, Way, measure
 ways = Way('little', lambda: None), Way('much', lambda: torch.ones(30_000_000).sum())
 print([row.memory_mb for row in measure(Case('memory', ways), torch.device('cpu'), repeats=1, warmup=1)])
 '''

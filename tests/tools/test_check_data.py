@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weclip_sam.datasets.image_io import write_labels
+from weclip_sam.io.images import write_labels
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/two_stage/deeplab-v3_resnet18_800_shapes.py'

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weclip_sam.datasets.image_io import write_labels
-from weclip_sam.datasets.shapes import CLASSES
-from weclip_sam.datasets.shapes_reader import ShapesReader
+from weclip_sam.comparison.chart import apart, nice_step
+from weclip_sam.comparison.experiment import load_experiment
+from weclip_sam.comparison.html import to_html
+from weclip_sam.comparison.report import Spread, incomplete, main_columns, to_json, to_markdown
+from weclip_sam.comparison.results import collect, read_run
+from weclip_sam.comparison.stages import is_finished, run_experiment, run_stage, why_stale
+from weclip_sam.datasets.shapes.reader import ShapesReader
+from weclip_sam.datasets.shapes.scenes import CLASSES
 from weclip_sam.engine import load_config
-from weclip_sam.engine.comparison import load_experiment
-from weclip_sam.engine.comparison_results import collect, read_run
-from weclip_sam.engine.stages import is_finished, run_experiment, run_stage, why_stale
-from weclip_sam.evaluation.report import Spread, incomplete, main_columns, to_json, to_markdown
-from weclip_sam.evaluation.report_chart import apart, nice_step
-from weclip_sam.evaluation.report_html import to_html
+from weclip_sam.io.images import write_labels
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py')
@@ -169,7 +169,7 @@ def test_results_made_from_what_is_gone_are_not_taken(experiment_file, tools, tm
         shutil.rmtree(runs / 'ours' / 'seed0' / f'test-{name}')
     assert len(run_experiment(experiment, tools).ran) == 3
     # An edited config: all that was made with it is stale.
-    monkeypatch.setattr('weclip_sam.engine.stages._settings', lambda config: 'other')
+    monkeypatch.setattr('weclip_sam.comparison.stages._settings', lambda config: 'other')
     assert 'have changed since' in read_run(experiment.runs[1]).missing[0]
     load_tool().main([str(experiment_file), '--list', '--seeds', '1'])
     assert {line.split()[0] for line in capsys.readouterr().out.splitlines()[-7:]} == {'stale'}

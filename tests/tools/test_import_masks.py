@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from weclip_sam.datasets.image_io import read_labels, write_labels
+from weclip_sam.io.images import read_labels, write_labels
+from weclip_sam.io.rle import encode_masks
 from weclip_sam.mask_bank import MaskBank
-from weclip_sam.rle import encode_masks
 from weclip_sam.seeds.sepl import sepl_merge
 
 ROOT = Path(__file__).parents[2]

@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from weclip_sam.datasets.image_io import read_labels, write_labels
 from weclip_sam.datasets.image_label import ImageLabelDataset
-from weclip_sam.engine.seed_folder import claim_folder
+from weclip_sam.io.images import read_labels, write_labels
 from weclip_sam.mask_bank import MaskBank
+from weclip_sam.offline.seed_folder import claim_folder
 
 ROOT = Path(__file__).parents[2]
 CARD = {'embed_dim': 16, 'quick_gelu': True,
@@ -405,7 +405,7 @@ def test_images_made_in_memory_have_no_place(tmp_path, monkeypatch):
     from weclip_sam.registry import READERS
     scenes = READERS.build(dict(type='ShapesReader', num_images=2))
     place = scenes.image_folder
-    monkeypatch.setattr('weclip_sam.datasets.shapes_reader.DATA_SET_SCENES', dict(scale=(0.5, 1.0)))
+    monkeypatch.setattr('weclip_sam.datasets.shapes.reader.DATA_SET_SCENES', dict(scale=(0.5, 1.0)))
     assert place.startswith('procedural scenes ') and scenes.image_folder != place
     claim_folder(tmp_path, dict(fingerprint='f'))  # as before places were kept
     assert claim_folder(tmp_path, dict(fingerprint='f', image_folder=None)) == {}
@@ -470,7 +470,7 @@ def test_the_time_of_all_runs_is_added_up(photos, tmp_path, monkeypatch, tool):
 
 
 def test_a_kill_takes_no_more_than_the_last_seconds_away(tmp_path, monkeypatch):
-    from weclip_sam.engine.shards import WorkTime
+    from weclip_sam.offline.shards import WorkTime
 
     def work():
         clock = WorkTime(tmp_path, 'masks', 100.0, time.monotonic() - 50)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from weclip_sam.datasets import FolderReader, ShapesReader, VocReader
-from weclip_sam.datasets.labels import read_label_table
+from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.engine import load_config
 from weclip_sam.registry import DATASETS
 

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope='module')
 def tool():
-    path = Path(__file__).parents[2] / 'tools' / 'train_tiny_clip.py'
+    path = Path(__file__).parents[2] / 'tools' / 'pretrain' / 'train_tiny_clip.py'
     spec = importlib.util.spec_from_file_location('train_tiny_clip', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

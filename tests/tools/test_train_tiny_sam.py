@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sam_training import DenseHead, PromptBatch, dense_loss, mask_iou, prompt_loss
 
-from weclip_sam.datasets.shapes import Instance, Scene
+from weclip_sam.datasets.shapes.scenes import Instance, Scene
 from weclip_sam.foundation.sam import FrozenSam, build_sam
-from weclip_sam.foundation.sam_training import DenseHead, PromptBatch, dense_loss, mask_iou, prompt_loss
 
 CARD = dict(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2, window_size=2, global_attn_indexes=[],
             prompt_dim=16, decoder_heads=2, decoder_mlp_dim=16, iou_head_hidden_dim=8)
@@ -18,7 +18,7 @@ CARD = dict(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2, win
 
 @pytest.fixture(scope='module')
 def tool():
-    path = Path(__file__).parents[2] / 'tools' / 'train_tiny_sam.py'
+    path = Path(__file__).parents[2] / 'tools' / 'pretrain' / 'train_tiny_sam.py'
     spec = importlib.util.spec_from_file_location('train_tiny_sam', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

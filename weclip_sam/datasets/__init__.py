@@ -1,12 +1,13 @@
 """Images with image-level labels: readers, the data set, transforms and samplers."""
-from .coco import CocoReader
-from .folder import FolderReader
-from .image_label import ImageLabelDataset
-from .packing import LoadMasks, LoadPixelLabels, PackSample, UseGroundTruth
-from .reader import Reader, Record
-from .samplers import InfiniteSeededSampler, SampleIndex
-from .shapes_reader import ShapesReader
-from .transforms import (
+from weclip_sam.datasets.image_label import ImageLabelDataset
+from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels, PackSample, UseGroundTruth
+from weclip_sam.datasets.readers.base import Reader, Record
+from weclip_sam.datasets.readers.coco import CocoReader
+from weclip_sam.datasets.readers.folder import FolderReader
+from weclip_sam.datasets.readers.voc import VocReader
+from weclip_sam.datasets.samplers import InfiniteSeededSampler, SampleIndex
+from weclip_sam.datasets.shapes.reader import ShapesReader
+from weclip_sam.datasets.transforms import (
     ColorJitter,
     PadToMultiple,
     RandomCrop,
@@ -16,8 +17,7 @@ from .transforms import (
     ResizeLong,
     ResizeToMultiple,
 )
-from .voc import VocReader
-from .vocabulary import COCO_VOCABULARY, VOC_VOCABULARY, Vocabulary
+from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, VOC_VOCABULARY, Vocabulary
 
 __all__ = [
     'COCO_VOCABULARY', 'CocoReader', 'ColorJitter', 'FolderReader', 'ImageLabelDataset', 'InfiniteSeededSampler',

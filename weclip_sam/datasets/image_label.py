@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from weclip_sam.datasets.frame import Frame
-from weclip_sam.datasets.image_io import check_labels
 from weclip_sam.datasets.packing import LoadPixelLabels
-from weclip_sam.datasets.reader import Reader, Record
+from weclip_sam.datasets.readers.base import Reader, Record
 from weclip_sam.datasets.samplers import sample_generator
+from weclip_sam.io.images import check_labels
 from weclip_sam.registry import DATASETS, READERS, TRANSFORMS
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]

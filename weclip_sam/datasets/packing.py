@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from weclip_sam.datasets.frame import Frame
-from weclip_sam.datasets.image_io import ImageReadError, read_labels
-from weclip_sam.files import inside
+from weclip_sam.io.files import inside
+from weclip_sam.io.images import ImageReadError, read_labels
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.structures import IGNORE_LABEL, SegSample

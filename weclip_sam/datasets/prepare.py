@@ -11,18 +11,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from weclip_sam.datasets.coco_json import (
+from weclip_sam.datasets.readers.base import read_list
+from weclip_sam.datasets.readers.coco_json import (
     class_of_category,
     image_table,
     load_instances,
     rasterise,
     vocabulary_from_json,
 )
-from weclip_sam.datasets.image_io import write_labels
-from weclip_sam.datasets.labels import read_label_table, write_label_table
-from weclip_sam.datasets.parallel import Progress, no_progress, parallel_map
-from weclip_sam.datasets.reader import read_list
-from weclip_sam.datasets.voc import (
+from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
+from weclip_sam.datasets.readers.voc import (
     LABEL_FILE,
     LIST_DIR,
     classes_from_xml,
@@ -31,7 +29,9 @@ from weclip_sam.datasets.voc import (
     voc_vocabulary,
 )
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
-from weclip_sam.files import atomic_open, inside
+from weclip_sam.io.files import atomic_open, inside
+from weclip_sam.io.images import write_labels
+from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 
 VOC_URL = 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
 SBD_URL = 'https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz'
@@ -91,7 +91,7 @@ def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, wo
         sbd: the unpacked SBD benchmark, for its lists; not needed if ``SegmentationClassAug`` or the list is there.
         overwrite: write existing files anew.
         workers: processes.
-        progress: see :mod:`weclip_sam.datasets.parallel`.
+        progress: see :mod:`weclip_sam.io.parallel`.
     """
     report = Preparation()
     if not root.is_dir():
@@ -251,7 +251,7 @@ def prepare_coco(root: Path, splits: Sequence[str] = ('train2014', 'val2014'), m
         classes: ``'coco'``, or ``'json'`` for the categories of the file.
         overwrite: write existing files anew.
         workers: processes.
-        progress: see :mod:`weclip_sam.datasets.parallel`.
+        progress: see :mod:`weclip_sam.io.parallel`.
     """
     report = Preparation()
     if not root.is_dir():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.io.images import voc_palette
 
 MAX_CLASSES = 254  # labels are uint8: 0 is background and 255 means ignore
 
@@ -46,21 +47,6 @@ COCO_PROMPT_NAMES = {
     'hair drier': 'hairdrier,blowdrier'}
 COCO_BACKGROUND_NOUNS = tuple(noun for noun in VOC_BACKGROUND_NOUNS if noun not in ('keyboard', 'sign'))
 
-
-def voc_palette(size: int = 256) -> list[tuple[int, int, int]]:
-    """The VOC colours: the bits of a label, three at a time, become the high bits of red, green and blue.
-
-    Returns:
-        ``size`` RGB triples in 0..255; label 0 is black and 255 a light cream.
-    """
-    colours = []
-    for label in range(size):
-        rgb = [0, 0, 0]
-        for step in range(8):
-            for channel in range(3):
-                rgb[channel] |= (label >> (3 * step + channel) & 1) << (7 - step)
-        colours.append((rgb[0], rgb[1], rgb[2]))
-    return colours
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from weclip_sam.evaluation.iou import IoUReport, confusion_matrix
-from weclip_sam.files import write_json
+from weclip_sam.io.files import write_json
 from weclip_sam.registry import METRICS
 
 

@@ -92,8 +92,9 @@ def find_card(arch: str) -> dict[str, Any]:
     if arch == 'tiny' or arch.endswith('.json'):
         path = TINY_CARD if arch == 'tiny' else Path(arch)
         if not path.is_file():
-            hint = ' The package is incomplete: install it again, or run tools/train_tiny_clip.py.' if arch == 'tiny' \
-                else ''
+            hint = ''
+            if arch == 'tiny':
+                hint = ' The package is incomplete: install it again, or run tools/pretrain/train_tiny_clip.py.'
             raise FileNotFoundError(f'CLIP card {path} is not there.{hint}')
         try:
             card = json.loads(path.read_text())

@@ -33,7 +33,8 @@ def find_weights(arch: str, checkpoint: str) -> Path:
         ValueError: the name is neither a path nor a tag that open_clip knows for ``arch``.
     """
     if checkpoint == 'tiny':
-        path, how = TINY_WEIGHTS, 'The package is incomplete: install it again, or run tools/train_tiny_clip.py.'
+        path = TINY_WEIGHTS
+        how = 'The package is incomplete: install it again, or run tools/pretrain/train_tiny_clip.py.'
     elif _looks_like_path(checkpoint):
         path = Path(checkpoint).expanduser()
         how = f'Expected {_FORMATS} of {arch!r}. {_how_to_fetch(arch, "openai")}'

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from ..registry import MODELS
-from ..structures import MaskSet
-from .mask_filters import (
+from weclip_sam.foundation.mask_filters import (
     Box,
     clean_regions,
     crop_boxes,
@@ -28,7 +26,9 @@ from .mask_filters import (
     point_grid,
     stability_score,
 )
-from .sam import FrozenSam
+from weclip_sam.foundation.sam import FrozenSam
+from weclip_sam.registry import MODELS
+from weclip_sam.structures import MaskSet
 
 __all__ = ['MaskGenerator']
 

@@ -11,9 +11,9 @@ from PIL import Image
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from ..registry import MODELS
-from .sam_card import SamCard, build_sam, load_card
-from .sam_weights import read_sam_weights
+from weclip_sam.foundation.sam_card import SamCard, build_sam, load_card
+from weclip_sam.foundation.sam_weights import read_sam_weights
+from weclip_sam.registry import MODELS
 
 __all__ = ['FrozenSam', 'SamCard', 'build_sam', 'decode_points', 'load_card']
 

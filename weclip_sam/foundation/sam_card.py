@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-from ..checks import suggest_name
+from weclip_sam.checks import suggest_name
 
 WEIGHTS_DIR = Path(__file__).parent / 'weights'
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .sam_card import CARDS, WEIGHTS_DIR, SamCard, build_sam
-from .torchscript import Refused, is_torchscript
+from weclip_sam.foundation.sam_card import CARDS, WEIGHTS_DIR, SamCard, build_sam
+from weclip_sam.foundation.torchscript import Refused, is_torchscript
 
 _SITE = 'https://dl.fbaipublicfiles.com/segment_anything'
 # File name and size in bytes of the published checkpoints.
@@ -32,7 +32,8 @@ def how_to_get(arch: Any, path: Path) -> str:
         return (f'Get {name} ({size / 1e6:,.0f} MB) with: curl -L --create-dirs -o {shlex.quote(str(target))} '
                 f'{_SITE}/{name}')
     if arch == 'tiny':
-        return 'The tiny weights belong to the package: reinstall it, or make them with tools/train_tiny_sam.py'
+        return ('The tiny weights belong to the package: reinstall it, or make them with '
+                'tools/pretrain/train_tiny_sam.py')
     return "Give the path of a .pth or .safetensors state dict, or checkpoint='random'"
 
 

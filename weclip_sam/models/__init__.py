@@ -1,13 +1,13 @@
 """Trained models, and the frozen networks inside them."""
-from .backbones import TimmBackbone
-from .decoder import WeClipDecoder
-from .heads import DeepLabV2Head, DeepLabV3Head
-from .preprocess import SegDataPreprocessor
-from .prompt_tuning import PromptTuner
-from .prompts import PromptLearner, load_prompts, save_prompts
-from .seed_maker import SeedMaker
-from .segmentor import Segmentor
-from .weclip import WeClip
+from weclip_sam.models.backbones import TimmBackbone
+from weclip_sam.models.decoder import WeClipDecoder
+from weclip_sam.models.heads import DeepLabV2Head, DeepLabV3Head
+from weclip_sam.models.preprocess import SegDataPreprocessor
+from weclip_sam.models.prompt_tuning import PromptTuner
+from weclip_sam.models.prompts import PromptLearner, load_prompts, save_prompts
+from weclip_sam.models.seed_maker import SeedMaker
+from weclip_sam.models.segmentor import Segmentor
+from weclip_sam.models.weclip import WeClip
 
 __all__ = ['DeepLabV2Head', 'DeepLabV3Head', 'PromptLearner', 'PromptTuner', 'SeedMaker', 'SegDataPreprocessor',
            'Segmentor', 'TimmBackbone', 'WeClip', 'WeClipDecoder', 'load_prompts', 'save_prompts']

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.files import atomic_open
 from weclip_sam.foundation.clip import FrozenClip
+from weclip_sam.io.files import atomic_open
 from weclip_sam.registry import MODELS
 
 POSITIONS = ('front', 'middle', 'end')

@@ -7,9 +7,9 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from weclip_sam.models.inference import TEST_DEFAULTS, predict_samples, to_original
 from weclip_sam.models.losses import pixel_cross_entropy
 from weclip_sam.models.offline import offline_labels
+from weclip_sam.models.predict import TEST_DEFAULTS, predict_samples, to_original
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import SegSample
 

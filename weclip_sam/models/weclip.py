@@ -10,9 +10,9 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.models.decoder import DecoderOutput
-from weclip_sam.models.inference import TEST_DEFAULTS, labels_to_original, predict_samples, to_original
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
+from weclip_sam.models.predict import TEST_DEFAULTS, labels_to_original, predict_samples, to_original
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.labels import background_of_maps, label_pixels

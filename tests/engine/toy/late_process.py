@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank
 
-from weclip_sam.engine.masks import MaskBankHook
 from weclip_sam.mask_bank import MaskBank
+from weclip_sam.offline.masks import MaskBankHook
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet
 

@@ -1,0 +1,230 @@
+"""One's own photographs: the errors people make, and nothing outside the folder."""
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from weclip_sam.datasets import FolderReader, ImageLabelDataset
+from weclip_sam.datasets.readers.base import ListError
+from weclip_sam.datasets.readers.folder import in_val
+from weclip_sam.io.images import write_labels
+
+
+@pytest.fixture
+def photos(tmp_path, write_image):
+    root = tmp_path / 'photos'
+    for seed, name in enumerate(['b.jpg', 'a.png', 'trip/c.JPG']):
+        write_image(root / 'images' / name, seed=seed)
+    (root / 'labels.csv').write_text('image,classes\nb.jpg,dog;cat\na.png,\ntrip/c.JPG,boat\n')
+    return root
+
+
+def test_classes_are_sorted_names(photos):
+    reader = FolderReader(str(photos))
+    assert reader.vocabulary.classes == ('boat', 'cat', 'dog')
+    assert [(r.image_id, r.classes) for r in reader.records] == [('a', ()), ('b', (1, 2)), ('trip/c', (0,))]
+    assert reader.records[2].mask_path == photos / 'masks' / 'trip' / 'c.png'
+
+
+def test_images_without_a_label_are_kept_or_skipped(photos):
+    config = dict(type='FolderReader', data_root=str(photos))
+    kept = ImageLabelDataset(config, [dict(type='PackSample')])
+    assert len(kept) == 3 and not kept[0]['data_samples'].image_labels.any()
+    assert ImageLabelDataset(config, unlabelled='skip').image_ids == ['b', 'trip/c']
+
+
+def test_class_order_can_be_given(photos):
+    (photos / 'classes.txt').write_text('dog\ncat\n\nboat\nhorse\n')
+    assert FolderReader(str(photos)).vocabulary.classes == ('dog', 'cat', 'boat', 'horse')
+    assert FolderReader(str(photos), classes=['cat', 'boat', 'dog']).records[1].classes == (0, 2)
+
+
+def test_prompt_names_and_synonyms(photos):
+    assert FolderReader(str(photos), prompt_names={'boat': ['boat', 'ship']}).vocabulary.prompt_names[0] == 'boat,ship'
+    (photos / 'prompts.json').write_text(json.dumps({'cat': 'small cat'}))
+    assert FolderReader(str(photos)).vocabulary.prompt_names == ('boat', 'small cat', 'dog')
+    (photos / 'prompts.json').write_text('[')
+    with pytest.raises(ValueError, match='prompts.json: not valid JSON'):
+        FolderReader(str(photos))
+
+
+def test_unknown_class_names_the_nearest(photos):
+    (photos / 'classes.txt').write_text('dogs\ncat\nboat\n')
+    with pytest.raises(ValueError, match="labels.csv, image 'b.jpg': unknown class 'dog'. Did you mean 'dogs'"):
+        FolderReader(str(photos))
+
+
+def test_after_many_faults_no_more_are_looked_for(photos):
+    (photos / 'classes.txt').write_text('cat\n')
+    (photos / 'labels.csv').write_text('image,classes\n' + ''.join(f'b{i}.jpg,dog{i}\n' for i in range(30)))
+    with pytest.raises(ListError) as caught:
+        FolderReader(str(photos))
+    assert len(caught.value.faults) == 21 and "b19.jpg': unknown class 'dog19'" in caught.value.faults[19]
+    assert str(caught.value).splitlines() == list(caught.value.faults)
+    assert caught.value.faults[20] == 'Stopped looking after 20 faults'
+
+
+def test_json_labels(photos):
+    (photos / 'l.json').write_text(json.dumps({'b.jpg': ['cat']}))
+    assert [r.image_id for r in FolderReader(str(photos), labels='l.json').records] == ['b']
+
+
+@pytest.mark.parametrize('name', ['../secret.jpg', '/etc/passwd', 'trip/../../secret.jpg', 'C:\\x.jpg', '..\\x.jpg',
+                                  '.', '\\\\host\\x.jpg'])
+@pytest.mark.parametrize('kind', ['csv', 'json'])
+def test_paths_that_leave_the_folder_are_refused(photos, name, kind):
+    text = f'image,classes\n{name},cat\n' if kind == 'csv' else json.dumps({name: ['cat']})
+    (photos / f'l.{kind}').write_text(text)
+    with pytest.raises(ValueError, match=f'l.{kind}.*stays inside'):
+        FolderReader(str(photos), labels=f'l.{kind}')
+
+
+def test_missing_images(photos):
+    os.rename(photos / 'images' / 'b.jpg', photos / 'images' / 'bb.jpg')
+    with pytest.raises(FileNotFoundError, match="1 of 3 images.*b.jpg.*Did you mean 'bb.jpg'.*missing='skip'"):
+        FolderReader(str(photos))
+    assert [r.image_id for r in FolderReader(str(photos), missing='skip').records] == ['a', 'trip/c']
+
+
+@pytest.mark.parametrize(('gone', 'message'), [
+    ('labels.csv', 'label file is missing.*image,classes'), ('images', 'b.jpg')])
+def test_missing_parts(photos, gone, message):
+    os.rename(photos / gone, photos / f'other_{gone}')
+    with pytest.raises(FileNotFoundError, match=message):
+        FolderReader(str(photos))
+
+
+def test_images_may_lie_beside_the_table(photos):
+    for path in (photos / 'images').iterdir():
+        path.rename(photos / path.name)
+    (photos / 'images').rmdir()
+    assert [r.image_path for r in FolderReader(str(photos)).records][:2] == [photos / 'a.png', photos / 'b.jpg']
+    with pytest.raises(FileNotFoundError, match='image folder is missing'):
+        FolderReader(str(photos), image_dir='pictures')
+
+
+@pytest.mark.parametrize(('name', 'message'), [('Background', 'is no class of its own'), ('Cat', "'Cat' and 'cat'")])
+def test_names_that_would_make_a_second_class_of_one(photos, name, message):
+    table = (photos / 'labels.csv').read_text()
+    (photos / 'labels.csv').write_text(table.replace('dog', name, 1))
+    with pytest.raises(ValueError, match=message):
+        FolderReader(str(photos))
+
+
+@pytest.mark.parametrize('image_dir', ['images', '.'])
+def test_files_that_no_row_names(photos, write_image, monkeypatch, image_dir):
+    with open(photos / 'labels.csv', 'a') as file:
+        file.write('./d.jpg,cat\nhike/e.jpg,dog\n')  # there is no such folder
+    (photos / 'labels.csv').rename(photos / 'images' / 'labels.csv')
+    write_image(photos / 'images' / 'd.jpg')
+    write_image(photos / 'images' / 'trip' / 'f.jpg')
+    monkeypatch.chdir(photos if image_dir == 'images' else photos / 'images')
+    reader = FolderReader('.', f'{image_dir}/labels.csv', image_dir, missing='skip')
+    assert [str(path) for path in reader.unlisted()] == [str(Path(image_dir) / 'trip' / 'f.jpg')]
+
+
+def test_two_images_with_one_id(photos, write_image):
+    write_image(photos / 'images' / 'b.png')
+    with open(photos / 'labels.csv', 'a') as file:
+        file.write('b.png,cat\n')
+    with pytest.raises(ValueError, match="share the id 'b'.*b.jpg.*b.png"):
+        FolderReader(str(photos))
+
+
+def test_split_file(photos):
+    (photos / 'few.txt').write_text('trip/c.JPG\nb\n')
+    assert [r.image_id for r in FolderReader(str(photos), split='few.txt').records] == ['b', 'trip/c']
+    (photos / 'few.txt').write_text('bx.jpg\n')
+    with pytest.raises(ValueError, match="few.txt: image 'bx.jpg'.*Did you mean 'b.jpg'"):
+        FolderReader(str(photos), split='few.txt')
+    (photos / 'few.txt').write_text('b\nb.jpg\n')
+    with pytest.raises(ValueError, match="'b.jpg' is listed twice"):
+        FolderReader(str(photos), split='few.txt')
+    with pytest.raises(FileNotFoundError, match="none.txt.*split='train'"):
+        FolderReader(str(photos), split='none.txt')
+
+
+def test_fraction_split_is_stable(tmp_path, write_image):
+    names = [f'photo{i}.png' for i in range(60)]
+    for name in names:
+        write_image(tmp_path / 'images' / name)
+
+    def ids(split, upto):
+        (tmp_path / 'labels.csv').write_text('image,classes\n' + ''.join(f'{n},cat\n' for n in names[:upto]))
+        return {r.image_id for r in FolderReader(str(tmp_path), split=split, val_fraction=0.3).records}
+    train, val = ids('train', 60), ids('val', 60)
+    assert not train & val and len(train | val) == 60 and 9 <= len(val) <= 27
+    assert ids('val', 30) == {name for name in val if int(name[5:]) < 30}  # new images move no old ones
+    assert in_val('photo0', 1.0) and not in_val('photo0', 0.0)
+
+
+def test_empty_split_is_explained(photos):
+    with pytest.raises(ValueError, match="no image is in split 'val' of 3.*val_fraction=0.0001.*list file"):
+        FolderReader(str(photos), split='val', val_fraction=1e-4)
+
+
+def test_table_without_any_class(photos):
+    (photos / 'labels.csv').write_text('image,classes\nb.jpg,\n')
+    with pytest.raises(ValueError, match='names no class at all'):
+        FolderReader(str(photos))
+
+
+def test_masks_for_evaluation(photos):
+    for name in ('a', 'b', 'trip/c'):
+        write_labels(photos / 'masks' / f'{name}.png', np.full((12, 16), 3, np.uint8))
+    dataset = ImageLabelDataset(dict(type='FolderReader', data_root=str(photos)), with_masks=True)
+    assert dataset[2]['ground_truth'].max() == 3
+    write_labels(photos / 'masks' / 'a.png', np.full((12, 16), 9, np.uint8))
+    with pytest.raises(ValueError, match=r'a.png: label values \[9\]'):
+        dataset[0]
+    write_labels(photos / 'masks' / 'a.png', np.full((2, 16), 1, np.uint8))
+    with pytest.raises(ValueError, match='a.png: labels are 2 x 16.*image is 12 x 16'):
+        dataset[0]
+
+
+def test_real_photographs(shared):
+    train = ImageLabelDataset(dict(type='FolderReader', data_root=str(shared / 'rooms'), split='train'),
+                              [dict(type='PackSample')])
+    val = ImageLabelDataset(dict(type='FolderReader', data_root=str(shared / 'rooms'), split='val'))
+    assert len(train) + len(val) == 85 and len(val) > 5
+    assert train.metainfo['classes'] == val.metainfo['classes'] and len(train.metainfo['classes']) == 30
+    assert train[0]['inputs'].shape == (3, 480, 640) and train[0]['data_samples'].image_labels.any()
+
+
+def test_large_photographs_are_shrunk_with_their_masks(photos):
+    rng = np.random.default_rng(0)
+    labels = np.zeros((90, 160), np.uint8)
+    labels[30:60, 40:120] = 3
+    Image.fromarray(labels * 80).save(photos / 'images' / 'b.jpg', quality=95)
+    Image.fromarray(rng.integers(0, 255, (1, 300, 3), dtype=np.uint8)).save(photos / 'images' / 'a.png')
+    write_labels(photos / 'masks' / 'b.png', labels)
+    for name in ('a', 'trip/c'):
+        write_labels(photos / 'masks' / f'{name}.png', np.zeros((1, 300) if name == 'a' else (12, 16), int))
+    dataset = ImageLabelDataset(dict(type='FolderReader', data_root=str(photos), max_side=80), with_masks=True)
+    item = dataset.load(1)
+    assert item['image'].shape == (45, 80, 3) and item['ori_shape'] == (45, 80)
+    assert item['ground_truth'].shape == (45, 80) and set(np.unique(item['ground_truth'])) == {0, 3}
+    assert ((item['image'][..., 0] > 120) != (item['ground_truth'] == 3)).mean() < 0.06
+    assert dataset.load(0)['image'].shape == (1, 80, 3) and dataset.load(2)['image'].shape == (12, 16, 3)
+    whole = ImageLabelDataset(dict(type='FolderReader', data_root=str(photos), max_side=None))
+    assert whole.load(1)['image'].shape == (90, 160, 3)
+    with pytest.raises(ValueError, match='max_side'):
+        FolderReader(str(photos), max_side=0)
+
+
+def test_background_nouns_lie_beside_the_images(photos):
+    assert 'ground' in FolderReader(str(photos)).vocabulary.background_nouns
+    (photos / 'background.txt').write_text('shelf\ncarpet\n')
+    assert FolderReader(str(photos)).vocabulary.background_nouns == ('shelf', 'carpet')
+    assert FolderReader(str(photos), background_nouns=['desk']).vocabulary.background_nouns == ('desk',)
+    with pytest.raises(FileNotFoundError, match='nouns.txt.*one noun a line'):
+        FolderReader(str(photos), background_nouns='nouns.txt')
+
+
+def test_background_is_no_class(photos):
+    (photos / 'classes.txt').write_text('background\ncat\ndog\nboat\n')
+    with pytest.raises(ValueError, match="classes.txt: 'background' is no class of its own"):
+        FolderReader(str(photos))

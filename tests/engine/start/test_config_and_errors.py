@@ -1,0 +1,320 @@
+"""What a user can mend is one line with the nearest match."""
+import errno
+import importlib.util
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from torch.utils.data import DataLoader
+
+from weclip_sam.engine import build_runner, explain, friendly_errors, load_config, prepare_work_dir
+from weclip_sam.engine.start.config import parse_options, use_amp, use_randomness, use_test_options
+from weclip_sam.engine.start.launch import start_distributed, use_resume
+from weclip_sam.io.files import write_json
+
+ROOT = Path(__file__).parents[3]
+
+
+def write_config(folder, text, name='leaf.py'):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_missing_config_names_the_nearest(tmp_path):
+    write_config(tmp_path / 'configs' / 'weclip_sam', 'model = dict()', 'weclip-sam_tiny_3k_shapes.py')
+    write_config(tmp_path / 'configs' / '_base_', 'model = dict()', 'weclip-sam_tiny_2k_shapes.py')
+    with pytest.raises(FileNotFoundError, match=r"Did you mean '.*configs/weclip_sam/weclip-sam_tiny_3k_shapes.py'"):
+        load_config(tmp_path / 'configs' / 'weclip' / 'weclip-sam_tiny_2k_shapes.py')
+
+
+@pytest.mark.parametrize('text, message', [
+    ('model = dict(', r'leaf.py: SyntaxError'),
+    ('model = undefined', 'undefined'),
+    ('_base_ = ["nowhere.py"]\nmodel = dict()', r'leaf.py: its _base_ is missing'),
+    ('optimizer = 1', "has no 'model'"),
+    ('model = dict()\ntrain_dataloder = dict()', "unknown key 'train_dataloder'. Did you mean 'train_dataloader'"),
+])
+def test_broken_configs(tmp_path, text, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_config(write_config(tmp_path, text))
+
+
+def test_helper_variables_are_fine(tmp_path):
+    text = 'crop = 64\ntrain_pipeline = []\ntta = dict(scales=(1.0,))\nmodel = dict(type="A", size=crop)'
+    assert load_config(write_config(tmp_path, text)).model.size == 64
+
+
+TEXT = 'model = dict(type="A", head=dict(width=3))\nlist_of = [dict(a=1), dict(a=2)]\nplain = dict(lr=1)'
+
+
+@pytest.mark.parametrize('option, path, value', [
+    ('model.head.width=5', 'model.head.width', 5), ('list_of.1.a=x', 'list_of.1.a', 'x'),
+    ('plain.lr=1e-3', 'plain.lr', 1e-3),
+    ('model.new=[1,2]', 'model.new', [1, 2]), ('load_from=some.pth', 'load_from', 'some.pth'),
+    ('plain.lr=a=b', 'plain.lr', 'a=b')])
+def test_options_change_the_config(tmp_path, option, path, value):
+    node = load_config(write_config(tmp_path, TEXT), [option])
+    for part in path.split('.'):
+        node = node[int(part)] if part.isdigit() else node[part]
+    assert node == value
+
+
+@pytest.mark.parametrize('option, message', [
+    ('modle.head.width=5', "the config has no 'modle'. Did you mean 'model'"),
+    ('model.haed.width=5', "model has no 'haed'. Did you mean 'head'"),
+    ('model.head.widht=5', "model.head has no 'widht'. Did you mean 'width'"),
+    ('list_of.2.a=1', "list of 2; '2' is no index"), ('list_of.x.a=1', "'x' is no index"),
+    ('plain.lr.deep=1', "plain.lr is 1, which has no 'deep'"), ('plain.lr', "expected key=value, got 'plain.lr'")])
+def test_misspelt_options_are_errors(tmp_path, option, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(write_config(tmp_path, TEXT), [option])
+
+
+def test_parse_options_values():
+    assert parse_options(['a=1', 'b=(1,2)', 'c=true', 'd=']) == dict(a=1, b=(1, 2), c=True, d='')
+    assert parse_options(['a=1,2', 'b=[p,[q,2]]', 'c=p,q', 'd=1e-3', 'e=None', 'f=-1.5']) == dict(
+        a=[1, 2], b=['p', ['q', 2]], c=['p', 'q'], d=1e-3, e=None, f=-1.5)
+
+
+@pytest.mark.parametrize('text, value', [
+    ("['a photo of a clean {}.', 'x({}']", ['a photo of a clean {}.', 'x({}']),
+    ("{'chair': 'wooden chair'}", {'chair': 'wooden chair'}), ('/my photos/of 2024', '/my photos/of 2024'),
+    ('photos/cats, dogs (2024', 'photos/cats, dogs (2024'), ('cat, dog', ['cat', 'dog']), ('a photo of a {}.', None)])
+def test_blanks_commas_and_brackets_survive_in_options(text, value):
+    assert parse_options([f'key={text}']) == dict(key=text if value is None else value)
+
+
+def error_line(config, capsys):
+    with pytest.raises(SystemExit) as stopped, friendly_errors():
+        build_runner(config).train()
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(model__type='ToySegmentr'), "error: no model is called 'ToySegmentr'. Did you mean 'ToySegmentor'?"),
+    (dict(train_dataloader__dataset__type='ToyPicture'),
+     "error: no dataset is called 'ToyPicture'. Did you mean 'ToyPictures'?"),
+    (dict(val_evaluator__type='IouMetrik'), "Did you mean 'IoUMetric'?"),
+    (dict(optim_wrapper__optimizer__type='AdamWW'), "Did you mean 'AdamW'?"),
+    (dict(optim_wrapper__type='Bf16OptimWraper'), "Did you mean 'Bf16OptimWrapper'?"),
+    (dict(default_hooks__rng__type='RngStateHok'), "no hook is called 'RngStateHok'. Did you mean 'RngStateHook'?"),
+    (dict(custom_hooks__0__interval=5), 'error: CurriculumHook takes no settings besides its type'),
+    (dict(model__droput=0.1), "error: ToySegmentor takes no argument 'droput'. Did you mean 'dropout'?"),
+])
+def test_unknown_types_and_arguments_are_one_line(toy_config, capsys, options, message):
+    assert message in error_line(toy_config(**options), capsys)
+
+
+def test_real_faults_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), friendly_errors():
+        raise ZeroDivisionError
+    assert explain(RuntimeError('boom')) is None
+    assert explain(KeyError('some key')) is None
+    assert explain(TypeError('nothing known')) is None
+
+
+def test_traceback_is_kept_in_the_work_dir(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    with pytest.raises(SystemExit), friendly_errors(lambda: str(tmp_path)):
+        raise ValueError('a bad value')
+    assert 'error: a bad value\n(traceback:' in capsys.readouterr().err
+    assert 'raise ValueError' in (tmp_path / 'error.txt').read_text()
+    monkeypatch.setenv('WECLIP_SAM_TRACEBACK', '1')
+    with pytest.raises(ValueError), friendly_errors():
+        raise ValueError('a bad value')
+
+
+def test_disk_faults_and_dead_workers_are_explained(tmp_path):
+    full = explain(OSError(errno.ENOSPC, 'No space left on device', str(tmp_path / 'iter_5.pth')))
+    assert 'iter_5.pth: cannot be written, the disk is full' in full and 'MB free' in full
+    assert 'read-only' in explain(OSError(errno.EROFS, 'x', '/somewhere/file'))
+    assert 'a data worker died' in explain(RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.'))
+    remote = ValueError('Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call):\n'
+                        '  File "x"\nValueError: img_7: not an image')
+    assert explain(remote) == 'img_7: not an image'
+    remote = PermissionError("Caught PermissionError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+                             "call):\n  File \"x\"\nPermissionError: [Errno 13] Permission denied: 'a.csv'")
+    assert explain(remote) == "[Errno 13] Permission denied: 'a.csv'"
+
+
+def _fault_of(action):
+    with pytest.raises(OSError) as caught:
+        action()
+    return explain(caught.value)
+
+
+def test_every_fault_of_a_path_is_one_line_that_names_it(tmp_path):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'folder').mkdir()
+    long = tmp_path / f'{"a" * 300}.jpg'
+    for action, told in [
+            (lambda: open(tmp_path / 'folder'), f'{tmp_path}/folder: is a folder, expected a file'),
+            (lambda: open(tmp_path / 'file' / 'x'), f'{tmp_path}/file/x: no folder, or a part of this path is a file'),
+            (lambda: (tmp_path / 'file').mkdir(), f'{tmp_path}/file: a file of that name is in the way'),
+            (lambda: open(tmp_path / 'gone'), f'{tmp_path}/gone: no such file or folder'),
+            (lambda: os.stat(long), f'{long}: File name too long'),
+            (lambda: os.replace(tmp_path / 'file', tmp_path / 'folder'),
+             f'{tmp_path}/folder: is a folder, expected a file'),
+            (lambda: os.listdir(os.fsencode(tmp_path / 'gone')), f'{tmp_path}/gone: no such file or folder'),
+            (lambda: write_json(tmp_path / 'folder', 1), f'{tmp_path}/folder: is a folder, expected a file'),
+            (lambda: write_json(tmp_path / 'file' / 'x', 1), f'{tmp_path}/file: a file of that name is in the way')]:
+        assert _fault_of(action) == told
+    for number in (errno.EACCES, errno.EPERM):  # reading or writing: the error does not say
+        told = explain(OSError(number, os.strerror(number), 'labels.csv'))
+        assert told == 'labels.csv: cannot be read or written, permission denied'
+        for folder, where in ((None, 'a file'), ('runs/a', 'runs/a')):
+            told = explain(OSError(number, os.strerror(number)), folder)
+            assert told == f'{where}: cannot be read or written, permission denied'
+    assert explain(OSError(errno.ECONNREFUSED, 'Connection refused')) is None
+
+
+def test_a_data_worker_that_is_killed_is_named(run_toy, tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    original = DataLoader._get_iterator
+
+    def without_worker(self):
+        iterator = original(self)
+        if getattr(iterator, '_workers', None):
+            (tmp_path / 'pid').write_text(str(iterator._workers[0].pid))
+            os.kill(iterator._workers[0].pid, signal.SIGKILL)
+        return iterator
+    monkeypatch.setattr(DataLoader, '_get_iterator', without_worker)
+    with pytest.raises(SystemExit) as stopped, friendly_errors():
+        run_toy(train_dataloader__num_workers=1)
+    error = capfd.readouterr().err
+    assert stopped.value.code == 2 and 'error: a data worker died' in error and '--resume' in error
+    assert f'DataLoader worker (pid(s) {(tmp_path / "pid").read_text()})' in error
+
+
+@pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES])
+def test_a_work_dir_that_is_read_only_is_said_before_anything_starts(tmp_path, monkeypatch, capsys, number):
+    spec = importlib.util.spec_from_file_location('train_tool', ROOT / 'tools' / 'train.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    folder = tmp_path / 'run'
+
+    def refuse(*args, **kwargs):  # root may write where chmod forbids it, so the refusal is made up
+        raise OSError(number, os.strerror(number), str(folder / 'tmpabc'))
+    monkeypatch.setattr('weclip_sam.engine.start.launch.tempfile.TemporaryFile', refuse)
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([str(ROOT / 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'), '--work-dir', str(folder)])
+    error = capsys.readouterr().err
+    reason = {errno.EROFS: 'cannot be written, the file system is read-only',
+              errno.EACCES: 'cannot be read or written, permission denied'}[number]
+    assert stopped.value.code == 2 and error.startswith(f'error: {folder}: {reason}')
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_run_with_a_hint_and_their_exit_code(capsys, number, code):
+    before = signal.getsignal(signal.SIGTERM)
+    closed = []
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(SystemExit) as stopped, friendly_errors(on_stop=lambda: 'Go on with: --resume'):
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(30)
+            finally:
+                closed.append(True)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    assert stopped.value.code == code and closed
+    assert capsys.readouterr().err == 'stopped. Go on with: --resume\n'
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_interruption_that_a_library_caught_is_still_one(capsys):
+    with pytest.raises(SystemExit) as stopped, friendly_errors():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while True:
+                pass
+        except BaseException:
+            raise SyntaxError('failed to format')  # noqa: B904
+    assert stopped.value.code == 143 and capsys.readouterr().err == 'stopped.\n'
+
+
+def test_work_dir_is_probed(tmp_path, monkeypatch):
+    assert prepare_work_dir(tmp_path / 'a' / 'b') == str(tmp_path / 'a' / 'b')
+    assert list((tmp_path / 'a' / 'b').iterdir()) == []
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(ValueError, match='a file of that name is in the way'):
+        prepare_work_dir(tmp_path / 'file')
+    with pytest.raises(ValueError, match=f'--work-dir {tmp_path}/file/a/b: {tmp_path}/file is a file, not a folder'):
+        prepare_work_dir(tmp_path / 'file' / 'a' / 'b')
+
+    def refuse(fd):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(os, 'fsync', refuse)
+    with pytest.raises(OSError) as caught:
+        prepare_work_dir(tmp_path / 'full')
+    assert explain(caught.value).startswith(f'{tmp_path}/full: cannot be written, the disk is full')
+
+
+def test_launcher_needs_its_environment(toy_config, monkeypatch):
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match='lacks RANK, WORLD_SIZE, LOCAL_RANK; start it with `torchrun'):
+        start_distributed('pytorch', toy_config())
+    with pytest.raises(ValueError, match='SLURM_PROCID'):
+        start_distributed('slurm', toy_config())
+    with pytest.raises(ValueError, match="Did you mean 'slurm'"):
+        start_distributed('slrm', toy_config())
+
+
+def test_resume_auto_starts_afresh_where_there_is_nothing(toy_config, tmp_path):
+    config = toy_config()
+    prepare_work_dir(config.work_dir)
+    assert use_resume(config, None) is None and config.resume is False
+    assert use_resume(config, 'auto') is None and config.resume is False
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        use_resume(config, str(tmp_path / 'nowhere.pth'))
+
+
+def test_amp_test_options_and_seed(toy_config):
+    config = toy_config()
+    use_amp(config)
+    assert config.optim_wrapper.type == 'Bf16OptimWrapper'
+    config.optim_wrapper.type = 'AmpOptimWrapper'
+    with pytest.raises(ValueError, match='already'):
+        use_amp(config)
+    use_test_options(config)
+    assert 'test' not in config.model
+    use_test_options(config, tta=True, crf=True)
+    assert config.model.test.scales == (1.0, 0.75) and config.model.test.flip is True
+    assert config.model.test.crf.iterations == 10 and config.model.test.crf.bilateral_sxy == 64
+    use_randomness(config, seed=7)
+    assert config.randomness == dict(seed=7)
+    config.randomness = dict(seed=None)
+    use_randomness(config)
+    assert config.randomness.seed == 0
+
+
+def test_bf16_trains_in_bfloat16_and_keeps_float32_parameters(run_toy, monkeypatch):
+    import torch
+    seen = []
+    original = torch.nn.Conv2d.forward
+
+    def watch(self, x):
+        out = original(self, x)
+        seen.append(out.dtype)
+        return out
+    monkeypatch.setattr(torch.nn.Conv2d, 'forward', watch)
+    runner = run_toy(optim_wrapper__type='Bf16OptimWrapper', train_cfg__max_iters=2)
+    assert torch.bfloat16 in seen
+    assert {p.dtype for p in runner.model.parameters()} == {torch.float32}
+
+
+def test_an_option_inside_a_copied_data_set_reaches_the_copies_with_the_variables_in_them():
+    root = Path(__file__).resolve().parents[3]
+    config = load_config(root / 'configs/weclip_sam/weclip-sam_vit-b16_80k_coco.py', {
+        'mask_bank': '/banks/mine', 'seed_dataset.reader.classes': 'json', 'data_root': '/data/mine'})
+    copy = config.custom_hooks[2].dataset
+    assert copy == config.seed_dataset
+    assert (copy.mask_bank, copy.reader.classes, copy.reader.data_root) == ('/banks/mine', 'json', '/data/mine')

@@ -1,0 +1,89 @@
+"""Files appear whole or not at all."""
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from weclip_sam.io.files import atomic_open, inside, remove_stale_temporaries, write_json
+
+
+def test_content_appears_only_when_complete(tmp_path):
+    target = tmp_path / 'new' / 'a.txt'
+    with atomic_open(target, 'w') as file:
+        file.write('grün')
+        assert not target.exists()
+    assert target.read_text(encoding='utf-8') == 'grün' and [p.name for p in target.parent.iterdir()] == ['a.txt']
+    assert target.stat().st_mode & 0o777 == 0o666 & ~os.umask(os.umask(0o022))
+
+
+def test_a_failure_keeps_the_old_content_and_leaves_nothing(tmp_path):
+    (tmp_path / 'a').write_bytes(b'old')
+    with pytest.raises(RuntimeError), atomic_open(tmp_path / 'a') as file:
+        file.write(b'half')
+        raise RuntimeError
+    assert (tmp_path / 'a').read_bytes() == b'old' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError) as caught, atomic_open(tmp_path / 'a') as file:
+        file.write(b'x')
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / 'a')
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_name_the_file_and_not_the_temporary_one(tmp_path):
+    (tmp_path / 'folder').mkdir()
+    for path, number in ((tmp_path / 'folder', errno.EISDIR), (tmp_path / ('a' * 300), errno.ENAMETOOLONG)):
+        with pytest.raises(OSError) as caught, atomic_open(path) as file:
+            file.write(b'x')
+        assert caught.value.errno == number and caught.value.filename == str(path)
+    assert [p.name for p in tmp_path.iterdir()] == ['folder']
+
+
+def test_a_folder_that_becomes_read_only_is_no_fault_of_the_temporary_file(tmp_path, monkeypatch):
+    def refuse(name, *_):
+        raise PermissionError(errno.EACCES, 'Permission denied', name)
+    (tmp_path / 'a').write_bytes(b'old')
+    for call in ('replace', 'unlink'):
+        monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(PermissionError) as caught, atomic_open(tmp_path / 'a') as file:
+        file.write(b'new')
+    assert caught.value.filename == str(tmp_path / 'a') and (tmp_path / 'a').read_bytes() == b'old'
+    monkeypatch.undo()
+    assert remove_stale_temporaries(tmp_path) == 1
+
+
+def test_only_whole_files_are_written(tmp_path):
+    with pytest.raises(ValueError, match="must be 'wb' or 'w'"), atomic_open(tmp_path / 'a', 'a'):
+        pass
+
+
+def test_json_is_strict_and_takes_arrays(tmp_path):
+    write_json(tmp_path / 'a.json', dict(nan=float('nan'), array=np.arange(2), scalar=torch.tensor(1.5), path=tmp_path,
+                                         nested=[(1, float('inf'))]))
+    assert json.loads((tmp_path / 'a.json').read_text()) == dict(nan=None, array=[0, 1], scalar=1.5, path=str(tmp_path),
+                                                                 nested=[[1, None]])
+
+
+def test_stale_temporaries_are_removed_and_nothing_else(tmp_path):
+    for name in ('.iter_5.pth.x1.tmp', '.other.json.x.tmp', 'iter_5.pth', '.hidden'):
+        (tmp_path / name).write_bytes(b'')
+    assert remove_stale_temporaries(tmp_path, '*.pth') == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['.hidden', '.other.json.x.tmp', 'iter_5.pth']
+    assert remove_stale_temporaries(tmp_path / 'nowhere') == 0
+
+
+@pytest.mark.parametrize(('name', 'message'), [
+    ('a' * 256, 'too long.*at most 255 bytes'), ('b/' + 'ü' * 128 + '.jpg', 'too long'), ('a/' * 2100 + 'a', '4095'),
+    ('\ud800.jpg', r"'\\ud800.jpg' has characters that no file name"), ('a\0', 'stays inside')])
+def test_names_that_no_file_can_have_are_refused_with_their_source(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        inside(tmp_path, name, 'labels.csv')
+    assert str(caught.value).startswith('labels.csv: ') and len(str(caught.value)) < 2 * len(name) + 300
+    assert inside(tmp_path, 'ü' * 127 + '.', 'labels.csv').parent == tmp_path

@@ -1,0 +1,88 @@
+"""Multi-scale fusion: against the published code's arrays and against hand-made cases."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from weclip_sam.models.predict import multi_scale_logits
+
+GOLDEN = Path(__file__).parents[3] / 'shared' / 'golden' / 'weclip.npz'
+
+
+@pytest.mark.skipif(not GOLDEN.exists(), reason='the full golden arrays are not beside the checkout')
+def test_fusion_equals_the_published_code():
+    golden = np.load(GOLDEN)
+    weight = torch.from_numpy(golden['fusion/conv_weight']).float()
+    scales = golden['fusion/scales'].tolist()
+    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+    for i in range(2):
+        rgb = torch.from_numpy(golden[f'test/{i}/image_uint8']).float()
+        images = ((rgb - mean) / std).permute(2, 0, 1)[None]
+        height, width = images.shape[-2:]
+        ratio = int(golden['test/resize_long']) / max(height, width)
+        images = F.interpolate(images, (int(height * ratio), int(width * ratio)), mode='bilinear', align_corners=False)
+        fused = multi_scale_logits(lambda x: F.conv2d(x, weight, stride=16), images, scales, flip=True, multiple=16)
+        torch.testing.assert_close(fused, torch.from_numpy(golden[f'fusion/{i}/msc_segs']), atol=1e-4, rtol=0)
+
+
+def pool(images):
+    """A stand-in model: mean colour of every 4 x 4 patch."""
+    return F.avg_pool2d(images, 4)
+
+
+def test_one_scale_without_flip_is_the_model_itself():
+    images = torch.rand(2, 3, 8, 12)
+    assert torch.equal(multi_scale_logits(pool, images), pool(images))
+
+
+def test_flip_is_undone_before_the_mean():
+    images = torch.rand(1, 3, 8, 12)
+    torch.testing.assert_close(multi_scale_logits(pool, images, flip=True), pool(images))
+    # A model that always answers "left" must come out undecided.
+    left = torch.zeros(1, 1, 2, 3)
+    left[..., 0] = 1
+    fused = multi_scale_logits(lambda x: left.expand(len(x), -1, -1, -1), images, flip=True)
+    assert fused[0, 0, 0].tolist() == [0.5, 0, 0.5]
+
+
+def test_scales_are_averaged_on_the_grid_of_scale_one():
+    seen = []
+
+    def forward(x):
+        seen.append(tuple(x.shape))
+        return torch.full((len(x), 1, x.shape[2] // 4, x.shape[3] // 4), float(len(seen)))
+    fused = multi_scale_logits(forward, torch.rand(1, 3, 16, 24), (0.5, 1.0, 1.5), multiple=4)
+    assert seen == [(1, 3, 8, 12), (1, 3, 16, 24), (1, 3, 24, 36)]
+    assert fused.shape == (1, 1, 4, 6) and torch.equal(fused, torch.full((1, 1, 4, 6), 2.0))
+
+
+def test_a_scale_that_does_not_divide_is_cropped_or_resized():
+    seen = []
+
+    def forward(x):
+        seen.append(tuple(x.shape[2:]))
+        return pool(x)
+    images = torch.rand(1, 3, 12, 20)
+    assert multi_scale_logits(forward, images, (1.0, 0.75), multiple=4).shape == (1, 3, 3, 5)
+    assert multi_scale_logits(forward, images, (1.0, 0.75), multiple=4, fit='resize').shape == (1, 3, 3, 5)
+    assert seen == [(12, 20), (8, 12), (12, 20), (8, 16)]
+
+
+def test_resize_keeps_the_picture_in_place():
+    """A ramp stays a ramp over the whole width; cropped grids would be stretched over it."""
+    ramp = torch.linspace(0, 1, 40).expand(1, 1, 40, 40)
+    resized = multi_scale_logits(pool, ramp, (1.0, 0.75), multiple=4, fit='resize')
+    cropped = multi_scale_logits(pool, ramp, (1.0, 0.75), multiple=4, fit='crop')
+    error = [(fused - pool(ramp)).abs().max().item() for fused in (resized, cropped)]
+    assert error[0] < 0.02 < 0.03 < error[1]
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(scales=()), 'at least one'), (dict(scales=(1.0, 0)), 'positive'),
+    (dict(scales=(0.1,), multiple=4), 'one patch of 4'),
+    (dict(fit='crp'), "Did you mean 'crop'")])
+def test_impossible_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        multi_scale_logits(pool, torch.rand(1, 3, 8, 8), **options)

@@ -1,0 +1,1 @@
+"""Checks before the work: configs, data, and what was found."""

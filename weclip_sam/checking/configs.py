@@ -1,0 +1,235 @@
+"""Finding out before a long run what would stop it: the data sets of a config, and its checkpoints."""
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import Registry
+
+from weclip_sam.checking.data import DATA_ERRORS, check_datasets, walk_config
+from weclip_sam.checking.findings import Report
+from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.errors import explain
+from weclip_sam.engine.start.launch import _check_optimizer
+from weclip_sam.engine.start.vocabulary import fill_vocabulary
+from weclip_sam.foundation.clip_weights import find_weights
+from weclip_sam.foundation.sam_weights import how_to_get
+from weclip_sam.io.checkpoints import safe_load
+from weclip_sam.io.parallel import Progress, no_progress
+from weclip_sam.mask_bank import HEADER, MaskBank, holds_imported
+from weclip_sam.models.backbones import find_backbone_weights
+from weclip_sam.offline.masks import check_imported
+from weclip_sam.registry import DATASETS, MODELS, OPTIMIZERS, SEED_STEPS
+
+BUILT_IN = ('random', 'tiny')
+
+
+def quick_check(config: Mapping[str, Any]) -> Report:
+    """What can be found in seconds: lists, labels, a few images of each data set, whether checkpoints are there.
+
+    Args:
+        config: a whole config.
+
+    Returns:
+        The report; a run should not start unless it is ``ok``.
+    """
+    report = Report()
+    _check_names(config, report)
+    for place, node in find_foundation(config):
+        try:
+            _find_checkpoint(node)
+        except (ValueError, OSError) as error:
+            report.add('error', 'checkpoint', place, str(error))
+    _check_prompts(config, report, full=False)
+    _check_banks(config, report, full=False)
+    check_datasets(config, report, full=False, explain=explain)
+    return report
+
+
+def _check_names(config: Mapping[str, Any], report: Report) -> None:
+    """Types and arguments of the model, its parts and steps, and the optimizer; building them would need every file."""
+    for place, node in walk_config(config.get('model') or {}, 'model'):
+        _check_node(place, SEED_STEPS if place.startswith('model.seeds.') else MODELS, node, report)
+    try:
+        _check_optimizer(config)
+    except ValueError as error:
+        report.add('error', 'config', 'optim_wrapper.optimizer', str(error))
+    else:
+        optimizer = (config.get('optim_wrapper') or {}).get('optimizer') or {}
+        _check_node('optim_wrapper.optimizer', OPTIMIZERS, optimizer, report)
+
+
+def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report: Report) -> None:
+    kind = node.get('type')
+    target = registry.get(kind) if isinstance(kind, str) else kind
+    if target is None:
+        if kind is not None:
+            near = suggest_name(kind, sorted(registry.module_dict))
+            report.add('error', 'config', place, f"unknown type '{kind}'.{near}")
+        return
+    known = inspect.signature(target).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    for name in sorted(set(node) - set(known) - {'type', '_scope_'}):
+        hint = suggest_name(name, known) or f' It takes: {", ".join(known) or "no settings besides its type"}.'
+        report.add('error', 'config', place, f"{target.__name__} takes no argument '{name}'.{hint}")
+
+
+def _check_prompts(config: Mapping[str, Any], report: Report, full: bool) -> None:
+    """Whether the learnt prompts that a model uses or starts from are there and (``full``) are for its CLIP and names.
+    """
+    model = dict(config.get('model') or {})
+    files = {key: model[key] for key in ('prompts', 'start') if isinstance(model.get(key), (str, Path))}
+    for key, file in files.items():
+        if not Path(file).is_file():
+            report.add('error', 'checkpoint', f'model.{key}', f'learnt prompts {file} do not exist: train a '
+                       f'PromptTuner with tools/train.py first, or name the file of one: model.{key}=FILE')
+    if not files or not full or any(finding.where.split('.')[0] == 'model' for finding in report.errors):
+        return
+    model.pop('mask_generator', None)  # has been loaded by itself
+    try:
+        fill_vocabulary({**dict(config.items()), 'model': model})
+    except DATA_ERRORS:
+        return  # the check of the data sets says why there are no names to compare with
+    try:
+        MODELS.build(model)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        report.add('error', 'checkpoint', 'model', message)
+    gc.collect()
+
+
+def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
+    """Whether the masks that are there were made by the generator that the config names (large SAMs only if ``full``),
+    or were imported for all training images.
+    """
+    for place, node in walk_config(config):
+        generator = node.get('generator')
+        if node.get('type') != 'MaskBankHook' or not isinstance(generator, Mapping) or \
+                not (Path(node['bank']) / HEADER).is_file() or not report.ok:
+            continue
+        try:
+            if holds_imported(node['bank']):
+                if (data := _training_set(config)) is not None:
+                    check_imported(node['bank'], node.get('dataset'), data)
+            elif full or (generator.get('sam') or {}).get('arch') == 'tiny':
+                MaskBank(node['bank'], MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+            report.add('error', 'mask bank', place, message)
+        gc.collect()
+
+
+def _training_set(config: Mapping[str, Any]) -> Any:
+    """The data set, or None where it cannot be built: the check of the data sets says why."""
+    try:
+        return DATASETS.build((config.get('train_dataloader') or {}).get('dataset'))
+    except Exception:
+        return None
+
+
+def require_sound(config: Mapping[str, Any]) -> Report:
+    """Run :func:`quick_check` and stop if it finds an error.
+
+    Returns:
+        The report, for :func:`log_warnings`.
+
+    Raises:
+        ValueError: with the report as its text.
+    """
+    report = quick_check(config)
+    if not report.ok:
+        raise ValueError(f'this config is not ready to run:\n{report.text()}')
+    return report
+
+
+def log_warnings(report: Report, logger: Logger, limit: int = 10) -> None:
+    """Log the first ``limit`` warnings of a report, and how many more there are; its notes change no result."""
+    warnings = [finding for finding in report.findings if finding.level == 'warning']
+    for finding in warnings[:limit]:
+        logger.warning(f'{finding.check}, {finding.where}: {finding.message}')
+    if len(warnings) > limit:
+        logger.warning(f'... and {len(warnings) - limit} more warnings; tools/check_data.py shows them')
+
+
+def full_check(config: Mapping[str, Any], workers: int | None = None, progress: Progress = no_progress) -> Report:
+    """Read every file the config will touch; checkpoints are loaded into the models they are for.
+
+    Args:
+        config: a whole config.
+        workers: processes that read images.
+        progress: called with (what is being done, steps behind, steps in all).
+    """
+    report = Report()
+    _check_names(config, report)
+    nodes = list(find_foundation(config))
+    wrong = {finding.where for finding in report.errors}
+    for number, (place, node) in enumerate(nodes):
+        if place in wrong:
+            continue
+        progress('checkpoints', number, len(nodes))
+        try:
+            MODELS.build(node)
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+            report.add('error', 'checkpoint', place, message)
+        gc.collect()  # a SAM ViT-H is 2.5 GB
+    if config.get('load_from'):
+        try:
+            safe_load(config['load_from'], kind='weights')
+        except (ValueError, OSError) as error:
+            report.add('error', 'checkpoint', 'load_from', str(error))
+    _check_prompts(config, report, full=True)
+    _check_banks(config, report, full=True)
+    check_datasets(config, report, full=True, workers=workers, progress=progress, explain=explain)
+    return report
+
+
+def find_foundation(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, config) of every model in a config that comes with weights; equal ones once.
+
+    A mask generator is left out where its bank holds imported masks: it is not built.
+    """
+    seen: list[Any] = []
+    idle = tuple(_idle_generators(config))
+    for place, node in walk_config(config):
+        if node.get('type') in ('FrozenClip', 'FrozenSam', 'TimmBackbone') and node not in seen and \
+                not place.startswith(idle):
+            seen.append(node)
+            yield place, dict(node)
+
+
+def _idle_generators(config: Mapping[str, Any]) -> Iterator[str]:
+    """Places, each with a dot after it, of the generators of hooks whose banks hold imported masks."""
+    for place, node in walk_config(config):
+        with suppress(ValueError):  # a damaged header: the check of the banks says so
+            if node.get('type') == 'MaskBankHook' and holds_imported(node['bank']):
+                yield f'{place}.generator.'
+                if config.get('mask_generator') == node.get('generator'):
+                    yield 'mask_generator.'  # the variable that the hook's was copied from
+
+
+def _find_checkpoint(node: Mapping[str, Any]) -> None:
+    if node['type'] == 'TimmBackbone':
+        if node.get('weights') is not None:
+            find_backbone_weights(node['name'], node['weights'])
+        return
+    checkpoint, arch = node.get('checkpoint', 'random'), node.get('arch')
+    if checkpoint in BUILT_IN:
+        return
+    if node['type'] == 'FrozenClip':
+        find_weights(arch or 'ViT-B-16-quickgelu', checkpoint)
+    elif not Path(checkpoint).expanduser().is_file():
+        raise FileNotFoundError(f'SAM checkpoint {checkpoint} does not exist. '
+                                f'{how_to_get(arch, Path(checkpoint).expanduser())}')

@@ -1,0 +1,401 @@
+"""Reading all data that a config will touch before a long run does."""
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from weclip_sam.checking.findings import Report
+from weclip_sam.datasets.image_label import ImageLabelDataset
+from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
+from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
+from weclip_sam.datasets.readers.folder import FolderReader
+from weclip_sam.datasets.readers.names import CLASS_FILE
+from weclip_sam.io.images import fit_within, image_size, read_image, read_labels
+from weclip_sam.io.parallel import Progress, no_progress, parallel_map
+from weclip_sam.mask_bank import MaskBank
+from weclip_sam.registry import DATASETS
+
+MAX_MISSING = 1000  # image files that are named one by one
+QUICK_SAMPLES = 16  # images of a data set that the quick check looks at
+SIMILAR = 0.8  # class names whose difflib ratio reaches it may be one class, written in two ways
+SMALL = 32  # pixels: two patches of ViT-B/16
+# What building a data set raises on data or configs that are wrong.
+DATA_ERRORS = (ValueError, OSError, KeyError, TypeError)
+Explain = Callable[[BaseException], str | None]
+
+
+def find_datasets(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every :class:`ImageLabelDataset` in a config by its place, such as ``'train_dataloader'``; equal ones once."""
+    found: dict[str, dict[str, Any]] = {}
+    for place, node in walk_config(config):
+        if node.get('type') in ('ImageLabelDataset', ImageLabelDataset) and node not in found.values():
+            found[place.removesuffix('.dataset')] = dict(node)
+    return found
+
+
+def walk_config(node: Any, place: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(dotted place, dict) of every dict in a config, outer ones first."""
+    node = dict(node.items()) if isinstance(node, Config) else node
+    if isinstance(node, Mapping):
+        yield place, node
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        yield from walk_config(value, f'{place}.{key}' if place else str(key))
+
+
+def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True, workers: int | None = None,
+                   progress: Progress = no_progress, explain: Explain = lambda error: None) -> None:
+    """Check the data sets of a config.
+
+    Found are: lists, labels and paths that a reader refuses; image files that are missing, or that no row of a table
+    names; unreadable, truncated, oversized and tiny images; masks and offline labels (``input_labels``, too) that are
+    missing, unreadable, of another size or with values that name no class, and offline labels of other classes or
+    images; images without a label, classes with no image or one, names of classes that look like slips; the same
+    picture in training and evaluation, or twice in one set; data sets with different classes; SAM masks still to be
+    made; links that lead out of the data folder.
+
+    Args:
+        config: a whole config.
+        report: gets the findings.
+        full: read every file. Otherwise only lists, image labels and which files are there, and a few images of each
+            data set; no ground truth is opened, and that of a ``seed_dataset`` which no hook of a training reads need
+            not be there.
+        workers: processes.
+        progress: see :mod:`weclip_sam.io.parallel`.
+        explain: words an error for people, or returns None; registries and Python have messages of their own.
+    """
+    datasets: dict[str, ImageLabelDataset] = {}
+    missing: dict[Path, list[str]] = defaultdict(list)
+    for name, node in find_datasets(config).items():
+        if not full and _is_for_scoring_seeds(name, node, config):
+            continue
+        if name == 'train_dataloader' and config.get('input_labels'):
+            node = _with_input_labels(node, config['input_labels'], report)
+        dataset = _build(name, node, report, explain, missing)
+        if dataset is not None:
+            datasets[name] = dataset
+            _check_labels(name, dataset, report)
+            _check_class_names(name, node, dataset, report)
+            _check_bank(name, dataset, report)
+            _check_label_folders(name, dataset, report)
+            _check_links(name, node, dataset, report)
+            _check_unlisted(name, dataset, report)
+    _tell_missing(missing, report)
+    _check_same_classes(datasets, report)
+    jobs = _jobs(datasets, full)
+    results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
+    for job, result in zip(jobs, results, strict=True):
+        _take(job, result, report)
+        job.size, job.digest = result.size, result.digest
+    for name, dataset in datasets.items():
+        _check_memory(name, dataset, full, report, explain)
+        _summarise(name, dataset, [job for job in jobs if name in job.images], report)
+    if full:
+        _check_duplicates(jobs, report)
+
+
+def _is_for_scoring_seeds(name: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a data set is one of training images and masks that only ``tools/make_seeds.py --evaluate`` opens."""
+    hooks = [config.get('custom_hooks'), config.get('default_hooks')]
+    return bool(name == 'seed_dataset' and node.get('with_masks') and config.get('train_cfg')
+                and all(dict(used) != node for _, used in walk_config(hooks)))
+
+
+def _with_input_labels(node: dict[str, Any], labels: str, report: Report) -> dict[str, Any]:
+    """The training set with the labels that its seeds start from, as ``tools/make_seeds.py`` reads it."""
+    try:
+        return {**node, 'pixel_labels': labels.format(split='train')}
+    except (ValueError, LookupError, AttributeError):
+        report.add('error', 'config', 'input_labels', f'{labels!r}: expected a folder; {{split}} is all that may stand '
+                   'in braces (a brace of the name is doubled)')
+        return node
+
+
+def _build(name: str, node: dict[str, Any], report: Report, explain: Explain,
+           missing: dict[Path, list[str]]) -> ImageLabelDataset | None:
+    """The data set as far as it can be built; ``missing`` gets the data sets by image file that is not there."""
+    try:
+        return DATASETS.build(node)
+    except DATA_ERRORS as error:
+        for message in error.faults if isinstance(error, ListError) else [explain(error) or _message(error)]:
+            report.add('error', 'data set', name, message)
+        if isinstance(error, MissingImages):
+            for path in error.paths:
+                missing[path].append(name)
+            if not _is_folder(node) or len(error.paths) == error.total or node['reader'].get('missing') == 'skip':
+                return None
+            there = {**node, 'reader': {**node['reader'], 'missing': 'skip'}}  # those can be checked
+            return _build(name, there, report, explain, missing)
+    # Perhaps only masks or labels are at fault: then the images can be checked.
+    for without in ({'with_masks': False}, {'pixel_labels': None}, {'with_masks': False, 'pixel_labels': None}):
+        if all(node.get(key) for key in without):
+            try:
+                return DATASETS.build({**node, **without})
+            except DATA_ERRORS:
+                pass
+    return None
+
+
+def _is_folder(node: Mapping[str, Any]) -> bool:
+    reader = node.get('reader')
+    return isinstance(reader, Mapping) and reader.get('type') in ('FolderReader', FolderReader)
+
+
+def _tell_missing(missing: Mapping[Path, list[str]], report: Report) -> None:
+    for path, names in list(missing.items())[:MAX_MISSING]:
+        report.add('error', 'image', ' and '.join(sorted(names)), f'{path}: no such file')
+    if len(missing) > MAX_MISSING:
+        names = sorted({name for each in missing.values() for name in each})
+        report.add('error', 'image', ' and '.join(names), f'... and {len(missing) - MAX_MISSING} more missing files')
+
+
+def _check_unlisted(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+    if not name.startswith('train_dataloader') or not isinstance(dataset.reader, FolderReader):
+        return
+    files = dataset.reader.unlisted()
+    if files:
+        report.add('warning', 'unlisted', name, f'{len(files)} image files are in no line of the label file, so '
+                   f'nothing is learnt from them, for example {", ".join(map(str, files[:5]))}')
+
+
+def _message(error: BaseException) -> str:
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _check_labels(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+    if not name.startswith('train_dataloader'):
+        return
+    without = [image_id for image_id, labels in zip(dataset.image_ids, dataset.image_labels, strict=True)
+               if not labels.any()]
+    if without:
+        report.add('warning', 'no label', name, f'{len(without)} of {len(dataset)} images have no label and teach '
+                   f"background only (unlabelled='skip' leaves them out), for example {', '.join(without[:5])}")
+    counts = dataset.image_labels.sum(0).tolist()
+    unseen = [c for c, count in zip(dataset.metainfo['classes'], counts, strict=True) if count == 0]
+    if unseen:
+        report.add('warning', 'classes', name, f'{len(unseen)} classes are in no training image: '
+                   f'{", ".join(unseen[:20])}')
+    single = [c for c, count in zip(dataset.metainfo['classes'], counts, strict=True) if count == 1]
+    if single:
+        report.add('warning', 'classes', name, f'{len(single)} classes are in one training image only, too few to '
+                   f'learn from (or misspelt?): {", ".join(single[:20])}')
+
+
+def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDataset, report: Report) -> None:
+    """Names that look like slips of the label file; one that was written down as a class on purpose is no slip."""
+    if not name.startswith('train_dataloader'):
+        return
+    counts = dict(zip(dataset.metainfo['classes'], dataset.image_labels.sum(0).tolist(), strict=True))
+    for each in (c for c in counts if ',' in c):
+        report.add('warning', 'class names', name, f'class {each!r} has a comma in its name, which CLIP reads as '
+                   "synonyms; if these are several classes, separate them by ';' in the label file")
+    reader = node['reader']
+    if not _is_folder(node) or reader.get('classes') is not None or \
+            (Path(reader['data_root']) / CLASS_FILE).is_file():
+        return
+    for first, other in combinations(counts, 2):
+        match = difflib.SequenceMatcher(None, first.casefold(), other.casefold())
+        if match.quick_ratio() >= SIMILAR and match.ratio() >= SIMILAR:
+            report.add('warning', 'class names', name, f'classes {first!r} (images: {counts[first]}) and {other!r} '
+                       f'(images: {counts[other]}) are written almost alike: if they are one class, mend the label '
+                       f'file; if not, list all classes in {Path(reader["data_root"]) / CLASS_FILE}, one a line')
+
+
+def _check_bank(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+    for step in dataset.pipeline:
+        if isinstance(step, LoadMasks) and isinstance(step.bank, (str, Path)):
+            try:
+                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder)
+                missing = sum(image_id not in bank for image_id in dataset.image_ids)
+            except FileNotFoundError:
+                missing = len(dataset)
+            except ValueError as error:
+                report.add('error', 'mask bank', name, str(error))
+                continue
+            if missing:
+                report.add('note', 'mask bank', name, f'{step.bank}: SAM masks of {missing} of {len(dataset)} images '
+                           'are still to be made (tools/make_masks.py, or the hook that makes them before training)')
+
+
+def _check_label_folders(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+    for step in _label_steps(dataset):
+        if not step.folder.is_dir():
+            report.add('error', 'mask', name, f'{step.folder} does not exist; make the labels first '
+                       '(tools/make_seeds.py)')
+        elif missing := step.missing(dataset.image_ids):
+            report.add('error', 'mask', name, f'{step.folder}: {len(missing)} of {len(dataset)} images have no label '
+                       f'PNG, for example {", ".join(missing[:5])}; every image needs one. Run tools/make_seeds.py '
+                       'again (summary.json in its folder says which images failed and why), or take them off the list')
+
+
+def _label_steps(dataset: ImageLabelDataset) -> list[LoadPixelLabels]:
+    return [step for step in dataset.pipeline if isinstance(step, LoadPixelLabels)]
+
+
+def _check_links(name: str, node: Mapping[str, Any], dataset: ImageLabelDataset, report: Report) -> None:
+    reader = node.get('reader')
+    if not isinstance(reader, Mapping) or not reader.get('data_root'):
+        return
+    root = Path(reader['data_root']).resolve()
+    folders = {record.image_path.parent for record in dataset.records if record.image_path is not None}
+    outside = sorted(str(folder) for folder in folders if not folder.resolve().is_relative_to(root))
+    links = [record.image_path for record in dataset.records if record.image_path is not None
+             and record.image_path.is_symlink() and not record.image_path.resolve().is_relative_to(root)]
+    if outside or links:
+        report.add('note', 'links', name, f'{len(outside)} folders and {len(links)} images are links that lead out of '
+                   f'{root}, for example {(outside + [str(p) for p in links])[0]}')
+
+
+def _check_same_classes(datasets: Mapping[str, ImageLabelDataset], report: Report) -> None:
+    names = list(datasets)
+    for name in names[1:]:
+        first, other = datasets[names[0]].metainfo['classes'], datasets[name].metainfo['classes']
+        if first != other:
+            report.add('error', 'classes', name, f'has {len(other)} classes, {names[0]} has {len(first)}; only in one '
+                       f'of them: {sorted(set(first) ^ set(other))[:10]} (a shared classes.txt keeps them alike)')
+
+
+@dataclass
+class _Job:
+    """One image file, with the label files that must fit it."""
+
+    path: Path
+    max_pixels: int
+    full: bool
+    images: dict[str, str] = field(default_factory=dict)  # data set -> image id
+    # label file -> (data set, number of classes, long side the image was shrunk to before they were made, or None)
+    labels: dict[Path, tuple[str, int, int | None]] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    digest: str = ''
+
+
+@dataclass(frozen=True)
+class _Result:
+    size: tuple[int, int] | None
+    digest: str
+    error: str
+    label_errors: dict[Path, str]
+
+
+def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
+    jobs: dict[Path, _Job] = {}
+    for name, dataset in datasets.items():
+        records = dataset.records
+        num_classes, max_side = len(dataset.metainfo['classes']), dataset.reader.max_side
+        for index in _looked_at(len(records), full):
+            record = records[index]
+            if record.image_path is not None:
+                job = jobs.setdefault(record.image_path, _Job(record.image_path, dataset.reader.max_pixels, full))
+                job.images[name] = record.image_id
+                for path in _label_files(dataset, record):
+                    job.labels[path] = name, num_classes, max_side
+                if full and dataset.with_masks and record.mask_path is not None and record.mask_path.is_file():
+                    job.labels[record.mask_path] = name, num_classes, None
+    return sorted(jobs.values(), key=lambda job: job.path)
+
+
+def _looked_at(count: int, full: bool) -> list[int]:
+    """Positions of all images, or of a few."""
+    return list(range(count)) if full else np.unique(np.linspace(0, count - 1, QUICK_SAMPLES).astype(int)).tolist()
+
+
+def _label_files(dataset: ImageLabelDataset, record: Record) -> list[Path]:
+    """Labels made offline that are there; those that are not are counted once."""
+    return [path for path in (step.path(record.image_id) for step in _label_steps(dataset)) if path.is_file()]
+
+
+def _inspect(job: _Job) -> _Result:
+    try:
+        if not job.full:
+            size, digest = image_size(job.path, job.max_pixels), ''
+        else:
+            size = read_image(job.path, job.max_pixels).size[::-1]
+            digest = hashlib.blake2b(job.path.read_bytes(), digest_size=16).hexdigest()
+    except (ValueError, OSError) as error:
+        return _Result(None, '', str(error), {})
+    wrong = {}
+    for path, (_, num_classes, max_side) in job.labels.items():
+        try:
+            read_labels(path, num_classes, fit_within(size, max_side), job.max_pixels)
+        except (ValueError, OSError) as error:
+            wrong[path] = str(error)
+    return _Result(size, digest, '', wrong)
+
+
+def _take(job: _Job, result: _Result, report: Report) -> None:
+    names = ' and '.join(sorted(job.images))
+    if result.error:
+        report.add('error', 'image', names, result.error)
+    elif result.size is not None and min(result.size) < SMALL:
+        report.add('warning', 'size', names, f'{job.path}: {result.size[0]} x {result.size[1]} pixels are hardly worth '
+                   'segmenting')
+    for path, error in result.label_errors.items():
+        report.add('error', 'mask', job.labels[path][0], error)
+
+
+def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report, explain: Explain) -> None:
+    """Images that are no files, their labels made offline, and (``full``) ground truth that is painted when asked for.
+    """
+    records = dataset.records
+    painted = [i for i, record in enumerate(records) if record.image_path is None or (
+        full and dataset.with_masks and not (record.mask_path is not None and record.mask_path.is_file()))]
+    for index in painted if full and records[0].image_path is not None else painted[:1]:
+        try:
+            dataset.load(index) if full else dataset.load_image(index)
+        except DATA_ERRORS as error:
+            check = 'mask' if records[index].image_path else 'image'
+            report.add('error', check, name, explain(error) or _message(error))
+    for index in _looked_at(len(records), full):
+        if records[index].image_path is None:
+            for path in _label_files(dataset, records[index]):
+                try:
+                    read_labels(path, len(dataset.metainfo['classes']), dataset.image_size(index))
+                except DATA_ERRORS as error:
+                    report.add('error', 'mask', name, str(error))
+
+
+def _summarise(name: str, dataset: ImageLabelDataset, jobs: list[_Job], report: Report) -> None:
+    labels = dataset.image_labels
+    summary: dict[str, Any] = dict(
+        images=len(dataset), classes=labels.shape[1], without_label=int((~labels.any(1)).sum()),
+        labels_per_image=round(float(labels.sum(1).float().mean()), 2), masks=dataset.with_masks)
+    sizes = sorted(job.size for job in jobs if job.size is not None)
+    if sizes:
+        longest = max(sizes, key=lambda size: size[0] * size[1])
+        smallest = min(sizes, key=lambda size: size[0] * size[1])
+        summary.update(files_read=len(sizes), smallest=f'{smallest[0]}x{smallest[1]}',
+                       largest=f'{longest[0]}x{longest[1]}')
+    else:
+        summary.update(files_read='none (made in memory)')
+    if name.startswith('train_dataloader'):
+        summary['images_of_class'] = dict(zip(dataset.metainfo['classes'], labels.sum(0).tolist(), strict=True))
+    report.datasets[name] = summary
+
+
+def _check_duplicates(jobs: list[_Job], report: Report) -> None:
+    groups: dict[str, list[_Job]] = defaultdict(list)
+    for job in jobs:
+        if job.digest:
+            groups[job.digest].append(job)
+    for group in groups.values():
+        by_set: dict[str, list[str]] = defaultdict(list)
+        for job in group:
+            for name in job.images:
+                by_set[name].append(str(job.path))
+        trained = sorted(path for name in by_set if name.startswith('train_dataloader') for path in by_set[name])
+        for name in sorted(by_set):
+            if trained and name.startswith(('val_dataloader', 'test_dataloader')):
+                report.add('error', 'duplicate', name, f'{by_set[name][0]} is evaluated on, but the same picture is '
+                           f'trained on as {trained[0]}')
+            if len(by_set[name]) > 1:
+                report.add('warning', 'duplicate', name, f'the same picture {len(by_set[name])} times: '
+                           f'{", ".join(sorted(by_set[name])[:5])}')

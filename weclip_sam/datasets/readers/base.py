@@ -1,0 +1,267 @@
+"""What differs between data sets: which images there are, what is in them, and where to find a mask."""
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from weclip_sam.checks import suggest_name
+from weclip_sam.datasets.vocabulary import Vocabulary
+from weclip_sam.io.images import MAX_PIXELS, fit_within, image_size, read_image, read_labels
+
+MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a data set.
+
+    Attributes:
+        image_id: its name, unique in the data set; seeds, masks and reports are filed under it.
+        classes: positions of the classes named for it, ascending; empty means background only.
+        image_path: its file, or None for images made in memory.
+        mask_path: its ground-truth PNG, which only evaluation opens, or None.
+    """
+
+    image_id: str
+    classes: tuple[int, ...]
+    image_path: Path | None = None
+    mask_path: Path | None = None
+
+
+class Reader:
+    """Lists the images of one kind of data set; :class:`ImageLabelDataset` does the rest.
+
+    A subclass fills ``records`` and ``vocabulary``. One whose images are no files overrides :meth:`load_image` and
+    :meth:`load_ground_truth`, which get a position in ``records`` and may make their result on the spot; nothing
+    is kept between calls.
+
+    Args:
+        vocabulary: the names.
+        records: the images; they are sorted by ``image_id``.
+        max_pixels: larger images are refused.
+        max_side: images with a longer side are shrunk to it when they are read, and their ground truth with them:
+            what everything else then takes for the original. None keeps all pixels.
+
+    Raises:
+        ValueError: when two images share an id, or there are none.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, records: Sequence[Record], max_pixels: int = MAX_PIXELS,
+                 max_side: int | None = None) -> None:
+        self.vocabulary = vocabulary
+        self.records = sorted(records, key=lambda record: record.image_id)
+        self.max_pixels = max_pixels
+        self.max_side = max_side
+        if max_side is not None and max_side < 1:
+            raise ValueError(f'max_side: expected a positive number of pixels or None, got {max_side}')
+        for first, second in itertools.pairwise(self.records):
+            if first.image_id == second.image_id:
+                raise ValueError(f'two images share the id {first.image_id!r}: {first.image_path} and '
+                                 f'{second.image_path}; rename one')
+        if not self.records:
+            raise ValueError(f'{type(self).__name__}: no image is listed')
+
+    @property
+    def image_folder(self) -> str | None:
+        """Where the image files lie, links resolved: what tells two sets with the same names apart.
+
+        None for images made in memory. The parts of an image's id are taken off its path, so that it does not matter
+        which images are listed.
+        """
+        record = self.records[0]
+        if record.image_path is None:
+            return None
+        folders = record.image_path.parents
+        return str(folders[min(len(PurePosixPath(record.image_id).parts), len(folders)) - 1].resolve())
+
+    def load_image(self, index: int) -> Image.Image:
+        """The image as PIL RGB.
+
+        Raises:
+            ImageReadError: naming the file, when it cannot be used.
+        """
+        path = self.records[index].image_path
+        if path is None:
+            raise NotImplementedError(f'{type(self).__name__} has no image files and must override load_image')
+        return read_image(path, self.max_pixels, self.max_side)
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of :meth:`load_image`'s result, from the header of the file alone where there is one."""
+        path = self.records[index].image_path
+        if path is None:
+            return self.load_image(index).size[::-1]
+        return fit_within(image_size(path, self.max_pixels), self.max_side)
+
+    def load_ground_truth(self, index: int) -> np.ndarray:
+        """The ground truth, H W uint8 at the size of the image; called for evaluation only.
+
+        Raises:
+            ValueError: naming the file, when there is none or it has values outside the classes.
+        """
+        record = self.records[index]
+        if record.mask_path is None:
+            raise ValueError(f'{record.image_id}: there is no ground-truth mask; set with_masks=False')
+        labels = read_labels(record.mask_path, self.vocabulary.num_classes, max_pixels=self.max_pixels)
+        height, width = fit_within(labels.shape, self.max_side)
+        if (height, width) != labels.shape:
+            labels = np.array(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
+        return labels
+
+    def check_masks(self) -> None:
+        """Called once before masks are wanted: find out early, and without opening any, whether all are there.
+
+        Raises:
+            FileNotFoundError: naming the first missing masks.
+        """
+        missing = [record for record in self.records if record.mask_path is None or not record.mask_path.is_file()]
+        if missing:
+            shown = ', '.join(str(record.mask_path or record.image_id) for record in missing[:3])
+            raise FileNotFoundError(f'{len(missing)} of {len(self.records)} ground-truth masks are missing, for '
+                                    f'example {shown}; evaluation needs them all (or set with_masks=False)')
+
+
+class ListError(ValueError):
+    """All faults of a list or table at once.
+
+    Attributes:
+        faults: a sentence for each.
+    """
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return self.args
+
+    def __str__(self) -> str:
+        return '\n'.join(self.args)
+
+
+class Faults:
+    """Collects ValueErrors, ``with faults: ...`` for each line of a list, so that people need not mend them one by one.
+
+    After ``MAX_FAULTS`` a :class:`ListError` ends it.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        if not isinstance(error, ValueError):
+            return False
+        self.found.append(str(error))
+        if len(self.found) == MAX_FAULTS:
+            raise ListError(*self.found, f'Stopped looking after {MAX_FAULTS} faults') from None
+        return True
+
+    def check(self) -> None:
+        """End here if anything was found.
+
+        Raises:
+            ListError: with all of it.
+        """
+        if self.found:
+            raise ListError(*self.found)
+
+
+class MissingImages(FileNotFoundError):
+    """Image files that a list names and that are not there.
+
+    Attributes:
+        paths: all of them.
+        total: how many images the list has.
+    """
+
+    def __init__(self, message: str, paths: Sequence[Path] = (), total: int = 0) -> None:
+        super().__init__(message)
+        self.paths, self.total = list(paths), total
+
+
+def find_file(path: Path, what: str, remedy: str) -> Path:
+    """Return ``path`` if it exists.
+
+    Raises:
+        FileNotFoundError: saying what was looked for, where, what is near, and the remedy.
+    """
+    if path.exists():
+        return path
+    near = ''
+    if path.parent.is_dir():
+        near = nearest(path.name, os.listdir(path.parent))
+    raise FileNotFoundError(f'{what} is missing: {path}.{near} {remedy}')
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """:func:`suggest_name` among the first few thousand names: comparing with all of a large set would take minutes."""
+    return suggest_name(name, itertools.islice(known, 5000))
+
+
+def check_files(records: Sequence[Record], remedy: str) -> None:
+    """Find out which image files are missing, one look at each folder instead of one at each file.
+
+    Raises:
+        MissingImages: with their number, an example, what is near, and the remedy.
+    """
+    folders = {record.image_path.parent for record in records if record.image_path is not None}
+    there = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
+    missing = [record.image_path for record in records
+               if record.image_path is not None and record.image_path.name not in there[record.image_path.parent]]
+    if missing:
+        first = missing[0]
+        raise MissingImages(f'{len(missing)} of {len(records)} images are missing, for example {first}.'
+                            f'{nearest(first.name, there[first.parent])} {remedy}', missing, len(records))
+
+
+def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vocabulary: Vocabulary, source: str,
+                    faults: Faults) -> dict[str, tuple[int, ...]]:
+    """The classes of the named images as ascending positions; an unknown one is one fault, whatever images have it."""
+    positions = {name: index for index, name in enumerate(vocabulary.classes)}
+    unknown: set[str] = set()
+    found = {}
+    for name in names:
+        for each in table[name]:
+            if each not in positions and each not in unknown:
+                unknown.add(each)
+                with faults:
+                    vocabulary.index(each, f'{source}, image {name!r}')
+        found[name] = tuple(sorted(positions[each] for each in table[name] if each in positions))
+    return found
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, without outer blanks.
+
+    Raises:
+        ValueError: when it is not UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
+    if '\0' in text:
+        raise ValueError(f'{path}: contains NUL characters; it is no text file')
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_list(path: Path) -> list[str]:
+    """Image names of a split file, one a line.
+
+    Of lines such as ``/JPEGImages/a.jpg /SegmentationClassAug/a.png`` (as some SBD lists have) and of names with an
+    extension only the stem of the first word counts.
+
+    Raises:
+        ValueError: on undecodable text, no name at all, or a repeated name.
+    """
+    names = [Path(line.split()[0]).name for line in read_lines(path)]
+    names = [name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name for name in names]
+    repeated = len(names) - len(set(names))
+    if not names or repeated:
+        raise ValueError(f'{path}: ' + (f'{repeated} names occur twice' if repeated else 'names no image'))
+    return names

@@ -1,0 +1,168 @@
+"""Your own images: a folder, and a table of what is in them."""
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from weclip_sam.datasets.readers.base import (
+    Faults,
+    Reader,
+    Record,
+    check_files,
+    class_positions,
+    find_file,
+    nearest,
+    read_lines,
+)
+from weclip_sam.datasets.readers.labels import read_label_table
+from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
+from weclip_sam.datasets.vocabulary import Vocabulary
+from weclip_sam.io.files import inside
+from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.registry import READERS
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.jp2')
+
+
+@READERS.register_module()
+class FolderReader(Reader):
+    """A folder of images and ``labels.csv`` (see :mod:`weclip_sam.datasets.readers.labels`).
+
+    The classes are, in this order of preference: ``classes``; the lines of ``classes.txt`` in ``data_root``; all names
+    in the label file, sorted. The last changes when a new name appears, and with it the numbers of the classes after
+    it: write a ``classes.txt`` once the set is settled.
+
+    An image's id is its path in the table without the extension.
+
+    Args:
+        data_root: the folder that everything else is relative to.
+        labels: the label file.
+        image_dir: where the images of the table are; None: in ``images`` if there is such a folder, else beside the
+            table.
+        mask_dir: ground-truth PNGs ``<id>.png`` (0 background, 1..C, 255 ignore), for evaluation only.
+        split: ``'all'``; ``'train'`` or ``'val'`` of a division that depends on nothing but each image's id, so that
+            new images never move old ones; or the path of a text file with one image a line.
+        val_fraction: expected share of ``'val'``.
+        classes: class names in label order, or the path of a file with one a line.
+        prompt_names: for some classes another text, or several synonyms, for prompts; or a JSON file of such. None
+            takes ``prompts.json`` in ``data_root`` if it exists.
+        background_nouns: what else may be seen in the images, or the path of a file with one noun a line. None takes
+            ``background.txt`` in ``data_root`` if it exists, else the nouns for COCO.
+        missing: ``'error'`` or ``'skip'`` for images that are in the table but not on disk.
+        max_pixels: larger images are refused.
+        max_side: larger photographs are shrunk to this long side when they are read, and stay so: predictions have that
+            size, too. Masks of many megapixels would fill the memory. None keeps all pixels.
+
+    Raises:
+        FileNotFoundError: when the folder, the table or images are missing (:class:`MissingImages`).
+        ValueError: naming file and line: unknown classes, images listed twice, paths that leave the folder; of most
+            kinds all at once (:class:`ListError`).
+    """
+
+    def __init__(self, data_root: str, labels: str = 'labels.csv', image_dir: str | None = None,
+                 mask_dir: str = 'masks', split: str = 'all', val_fraction: float = 0.2,
+                 classes: str | Sequence[str] | None = None,
+                 prompt_names: str | Mapping[str, str | Sequence[str]] | None = None,
+                 background_nouns: str | Sequence[str] | None = None, missing: str = 'error',
+                 max_pixels: int = MAX_PIXELS, max_side: int | None = 1024) -> None:
+        if missing not in ('error', 'skip'):
+            raise ValueError(f"FolderReader.missing: expected 'error' or 'skip', got {missing!r}")
+        root = find_file(Path(data_root), 'the data folder', 'Give it with --cfg-options data_root=...')
+        table_path = find_file(root / labels, 'the label file', 'It has the header image,classes and one image a line, '
+                               'with ; between class names, for example: beach.jpg,person;boat')
+        table = read_label_table(table_path)
+        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), read_prompts(root, prompt_names),
+                                      read_nouns(root, background_nouns))
+        if image_dir is None:
+            image_dir = 'images' if (root / 'images').is_dir() else '.'
+        folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
+        faults, paths = Faults(), {}
+        for name in table:
+            with faults:
+                paths[name] = inside(folder, name, str(table_path))
+        chosen = _choose(root, split, val_fraction, table, faults)
+        indices = class_positions(table, chosen, vocabulary, str(table_path), faults)
+        faults.check()
+        if missing == 'skip':
+            chosen = [name for name in chosen if paths[name].is_file()]
+        records = [Record(_stem(name), indices[name], paths[name], root / mask_dir / f'{_stem(name)}.png')
+                   for name in chosen]
+        self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
+        check_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
+        if not records:
+            raise ValueError(f'{table_path}: no image is in split {split!r} of {len(table)} images'
+                             + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
+                                if split in ('train', 'val') else ''))
+        super().__init__(vocabulary, records, max_pixels, max_side)
+
+    def unlisted(self) -> list[Path]:
+        """Image files that no row of the table names, whatever its split; sorted.
+
+        Looked through is the image folder with all folders in it or, where images lie beside the table among other
+        things, each folder that has an image of the table.
+        """
+        table = read_label_table(self._table)
+        listed = {os.path.join(self._folder, PurePosixPath(name)) for name in table}
+        if self._folder == self._root:
+            places = [(place, os.listdir(place)) for place in {os.path.dirname(path) for path in listed}
+                      if os.path.isdir(place)]
+        else:
+            places = [(place, files) for place, _, files in os.walk(self._folder)]
+        found = {os.path.join(place, file) for place, files in places for file in files
+                 if file.lower().endswith(SUFFIXES) and not file.startswith('.')} - listed
+        masks = {self._masks / f'{_stem(name)}.png' for name in table} if found else set()
+        below_images = self._masks not in (self._folder, *self._folder.parents)
+        return sorted(path for path in map(Path, found) if path not in masks
+                      and not (below_images and self._masks in path.parents))
+
+
+def in_val(image_id: str, fraction: float) -> bool:
+    """Whether an image belongs to the validation share, by the hash of its id alone."""
+    number = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], 'big')
+    return number < fraction * 2 ** 64
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix('').as_posix()
+
+
+def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object], faults: Faults) -> list[str]:
+    if split == 'all':
+        return list(table)
+    if split in ('train', 'val'):
+        if not 0 < fraction < 1:
+            raise ValueError(f'val_fraction: expected between 0 and 1, got {fraction}')
+        return [name for name in table if in_val(_stem(name), fraction) == (split == 'val')]
+    path = find_file(root / split, 'the split file', "Or use split='train' and 'val' with val_fraction")
+    by_id = {_stem(name): name for name in table}
+    chosen: dict[str, None] = {}
+    for name in read_lines(path):
+        known = name if name in table else by_id.get(name)
+        with faults:
+            if known is None:
+                raise ValueError(f'{path}: image {name!r} is not in the label file.{nearest(name, table)}')
+            if known in chosen:
+                raise ValueError(f'{path}: image {known!r} is listed twice')
+            chosen[known] = None
+    return list(chosen)
+
+
+def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str, Iterable[str]],
+             table_path: Path) -> list[str]:
+    listed = read_classes(root, classes)
+    if listed is not None:
+        return listed
+    found = sorted({name for names in table.values() for name in names})
+    if not found:
+        raise ValueError(f'{table_path}: names no class at all')
+    spellings: dict[str, str] = {}
+    for name in found:
+        if name.casefold() == 'background':
+            raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
+                             '(an image of nothing else has an empty classes field)')
+        if spellings.setdefault(name.casefold(), name) != name:
+            raise ValueError(f"{table_path}: '{spellings[name.casefold()]}' and '{name}' differ in capitals alone; "
+                             'write the class one way')
+    return found

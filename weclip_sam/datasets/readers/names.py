@@ -1,0 +1,87 @@
+"""Names that lie beside the images: ``classes.txt``, ``prompts.json``, ``background.txt``."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from weclip_sam.datasets.readers.base import find_file, read_lines
+from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS
+
+CLASS_FILE = 'classes.txt'
+PROMPT_FILE = 'prompts.json'
+NOUN_FILE = 'background.txt'
+
+
+def read_classes(root: Path, classes: str | Sequence[str] | None) -> list[str] | None:
+    """Class names in label order.
+
+    Args:
+        root: the data folder.
+        classes: the names, or the path of a file with one a line, relative to ``root``; None takes ``classes.txt``.
+
+    Returns:
+        The names, or None where nothing names them.
+
+    Raises:
+        FileNotFoundError: when the file that was asked for is missing.
+        ValueError: naming the file, when ``background`` is among them, which would shift all labels by one.
+    """
+    if classes is None and (root / CLASS_FILE).is_file():
+        classes = CLASS_FILE
+    if classes is None:
+        return None
+    source = 'classes'
+    if isinstance(classes, str):
+        path = find_file(root / classes, 'the class list', 'It has one class name a line')
+        classes, source = read_lines(path), str(path)
+    for name in classes:
+        if isinstance(name, str) and name.casefold() == 'background':
+            raise ValueError(f'{source}: {name!r} is no class of its own, every image has background; leave it out: '
+                             'label 1 is the first line')
+    return list(classes)
+
+
+def read_prompts(root: Path, prompts: str | Mapping[str, str | Sequence[str]] | None
+                 ) -> dict[str, str | Sequence[str]]:
+    """Texts that stand for classes in prompts.
+
+    Args:
+        root: the data folder.
+        prompts: texts by class name, or the path of a JSON file of such, relative to ``root``; None takes
+            ``prompts.json`` if it exists.
+
+    Raises:
+        FileNotFoundError: when the file that was asked for is missing.
+        ValueError: naming the file, when it is no JSON object.
+    """
+    if prompts is None and (root / PROMPT_FILE).is_file():
+        prompts = PROMPT_FILE
+    if not isinstance(prompts, str):
+        return dict(prompts or {})
+    path = find_file(root / prompts, 'the file of prompt names', 'It maps class names to texts or lists of synonyms')
+    try:
+        data = json.loads(path.read_text(encoding='utf-8-sig'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path}: not valid JSON ({error})') from None
+    if not isinstance(data, dict):
+        raise ValueError(f'{path}: expected an object that maps class names to texts or lists of synonyms')
+    return data
+
+
+def read_nouns(root: Path, nouns: str | Sequence[str] | None) -> list[str]:
+    """What else may be seen in the images.
+
+    Args:
+        root: the data folder.
+        nouns: the nouns, or the path of a file with one a line, relative to ``root``; None takes ``background.txt`` if
+            it exists, else those for COCO.
+
+    Raises:
+        FileNotFoundError: when the file that was asked for is missing.
+    """
+    if nouns is None and (root / NOUN_FILE).is_file():
+        nouns = NOUN_FILE
+    if isinstance(nouns, str):
+        nouns = read_lines(find_file(root / nouns, 'the file of background nouns', 'It has one noun a line'))
+    return list(COCO_BACKGROUND_NOUNS if nouns is None else nouns)

@@ -1,0 +1,1 @@
+"""The package's hooks: importing this room registers them."""

@@ -1,0 +1,81 @@
+"""Scoring the pseudo labels that a model makes for training images."""
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import get_rank, get_world_size, is_main_process
+
+from weclip_sam.engine.hooks.state import unwrapped
+from weclip_sam.engine.progress import ProgressReporter
+from weclip_sam.evaluation import IoUMetric
+from weclip_sam.registry import DATASETS
+from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
+
+
+def spread(length: int, most: int | None) -> list[int]:
+    """At most ``most`` of the positions 0..length-1, evenly apart, ascending."""
+    if most is None or most >= length:
+        return list(range(length))
+    return [index * length // most for index in range(most)]
+
+
+@torch.no_grad()
+def evaluate_seeds(runner: Any, dataset: dict | Any, max_images: int | None, json_path: str | None) -> dict[str, Any]:
+    """Run ``model.explain`` over (part of) a labelled set and score its seeds and predictions.
+
+    Args:
+        runner: with a model that has ``explain``.
+        dataset: config or instance; items hold ``ground_truth`` in their sample.
+        max_images: see :func:`spread`.
+        json_path: where the table of the seeds goes, or None.
+
+    Returns:
+        ``{'pseudo labels': mIoU, 'prediction': mIoU, 'images': count, 'seconds': wall time, 'cpu_seconds': of this
+        process, 'stages': {step: mIoU}}``, percent; the stages are the labels after each step of the seed pipeline, if
+        ``explain`` gives them.
+    """
+    began, cpu = time.monotonic(), time.process_time()
+    model = unwrapped(runner.model)
+    if not hasattr(model, 'explain'):
+        raise ValueError(f'SeedEvalHook: {type(model).__name__} has no explain(batch), so it shows no pseudo labels; '
+                         'remove the hook from the config')
+    data = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+    chosen = spread(len(data), max_images)
+    metrics = dict(seed=IoUMetric('seed', json_path=json_path, print_table=True),
+                   prediction=IoUMetric('prediction', print_table=False))
+    stages: dict[str, IoUMetric] = {}
+    for metric in metrics.values():
+        metric.dataset_meta = data.metainfo
+    # Evaluation mode for the scores; the caller's mode comes back afterwards.
+    was_training = model.training
+    model.eval()
+    progress = ProgressReporter()
+    mine = chosen[get_rank()::get_world_size()]
+    if is_main_process():
+        progress.start('seeds of train', len(mine))
+    for done, index in enumerate(mine, start=1):
+        item = data[index]
+        sample = item['data_samples']
+        shown = model.explain(pseudo_collate([item]))
+        for name in shown.get('stages', {}):
+            if name not in stages:
+                stages[name] = IoUMetric(name, print_table=False)
+                stages[name].dataset_meta = data.metainfo
+        everything = [(key, metric, shown[key]) for key, metric in metrics.items()]
+        everything += [(key, metric, shown['stages'][key]) for key, metric in stages.items()]
+        for key, metric, labels in everything:
+            labels = torch.where(labels == IGNORE_LABEL, BACKGROUND_LABEL, labels.long())
+            metric.process(None, [dict(image_id=sample.image_id, ground_truth=sample.ground_truth.to(labels.device),
+                                       **{key: labels})])
+        if is_main_process():
+            progress.update(done)
+    progress.stop()
+    model.train(was_training)
+    scores = {key: metric.evaluate(len(chosen))['mIoU'] for key, metric in metrics.items()}
+    by_stage = {key: metric.evaluate(len(chosen))['mIoU'] for key, metric in stages.items()}
+    return {'pseudo labels': scores['seed'], 'prediction': scores['prediction'], 'images': len(chosen),
+            'seconds': time.monotonic() - began, 'cpu_seconds': time.process_time() - cpu,
+            'stages': by_stage}

@@ -1,0 +1,1 @@
+"""From a command line to a Runner, or from a checkpoint to a model."""

@@ -1,0 +1,218 @@
+"""Turning what a user can mend into one line, instead of sixty lines of somebody's internals."""
+from __future__ import annotations
+
+import errno
+import inspect
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from mmengine import registry as root_registries
+from mmengine.registry import Registry
+
+from weclip_sam import registry as own_registries
+from weclip_sam.checks import suggest_name
+from weclip_sam.io.files import atomic_open
+from weclip_sam.io.parallel import WorkerError
+
+_UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+)::(.+?) registry')
+_UNKNOWN_ARGUMENT = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+_NO_ARGUMENTS = re.compile(r'^(\w+)\(\) takes no arguments$')
+_MISSING_ARGUMENT = re.compile(r'(\w+)(?:\.__init__)?\(\) missing \d+ required')
+_DISK = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used up',
+         errno.EROFS: 'the file system is read-only', errno.EFBIG: 'it is larger than files may be here (ulimit -f)'}
+_PATH = {errno.ENOENT: 'no such file or folder', errno.EEXIST: 'a file of that name is in the way',
+         errno.EISDIR: 'is a folder, expected a file', errno.ENOTDIR: 'no folder, or a part of this path is a file',
+         errno.EACCES: 'cannot be read or written, permission denied',
+         errno.EPERM: 'cannot be read or written, permission denied'}
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM), by a scheduler for instance."""
+
+
+def _all_registries() -> list[Registry]:
+    values = [*vars(own_registries).values(), *vars(root_registries).values()]
+    found = [value for value in values if isinstance(value, Registry)]
+    return list({id(r): r for r in found}.values())
+
+
+def _known_types(scope: str, name: str) -> set[str]:
+    """Names that a registry and its parents know."""
+    known: set[str] = set()
+    for registry in _all_registries():
+        if registry.scope == scope and registry.name == name:
+            registry.import_from_location()
+            level: Registry | None = registry
+            while level is not None:
+                known.update(level.module_dict)
+                level = level.parent
+    return known
+
+
+def _registered(class_name: str) -> Callable | None:
+    for registry in _all_registries():
+        if class_name in registry.module_dict:
+            return registry.module_dict[class_name]
+    return None
+
+
+def explain(error: BaseException, folder: str | None = None) -> str | None:
+    """One line (seldom two) that says what is wrong and what to do, or None if the error is not the user's to mend.
+
+    Args:
+        error: what was raised.
+        folder: where the program writes, for a full disk whose error names no file.
+    """
+    text = str(error.args[0]) if error.args and isinstance(error, KeyError) else str(error)
+    remote = 'Original Traceback' in text
+    if remote:  # raised in a data worker: the last line is the error itself
+        text = text.strip().splitlines()[-1].split(': ', 1)[-1]
+    if isinstance(error, KeyError) and (match := _UNKNOWN_TYPE.search(text)):
+        name, scope, kind = match.groups()
+        return f"no {kind} is called '{name}'.{suggest_name(name, _known_types(scope, kind))}"
+    if isinstance(error, TypeError) and (match := _UNKNOWN_ARGUMENT.search(text)):
+        owner, argument = match.groups()
+        target = _registered(owner)
+        accepted = sorted(inspect.signature(target).parameters) if target else []
+        hint = suggest_name(argument, accepted) or (f' It takes: {", ".join(accepted)}.' if accepted else '')
+        return f"{owner} takes no argument '{argument}'.{hint}"
+    if isinstance(error, TypeError) and (match := _NO_ARGUMENTS.search(text)) and _registered(match.group(1)):
+        return f'{match.group(1)} takes no settings besides its type'
+    if isinstance(error, TypeError) and (match := _MISSING_ARGUMENT.search(text)) and _registered(match.group(1)):
+        return f'{text.replace(".__init__()", "")}; add it to the config'
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = _where(error) or folder
+        free = _free_space(where) if where and error.errno == errno.ENOSPC else ''
+        return f'{where or "a file"}: cannot be written, {_DISK[error.errno]}{free}. Earlier results are intact.'
+    denied = isinstance(error, PermissionError) and error.errno is not None
+    if isinstance(error, OSError) and error.errno is not None and (
+            where := _where(error) or (folder or 'a file' if denied else '')):
+        return f'{where}: {_PATH.get(error.errno, error.strerror)}'
+    if isinstance(error, RuntimeError) and 'DataLoader worker' in text and ('exited' in text or 'killed' in text):
+        return ('a data worker died (out of memory, perhaps: fewer workers or a smaller batch_size help). What was '
+                f'written is intact; the same command goes on, train.py with --resume. {text.splitlines()[0]}')
+    if isinstance(error, (ValueError, FileNotFoundError, WorkerError)) or remote and isinstance(error, OSError):
+        return text
+    return None
+
+
+def _where(error: OSError) -> str:
+    """The file an error is about, or nothing; of a failing move, what was to be replaced."""
+    name = error.filename if error.filename2 is None else error.filename2
+    return '' if name is None else os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else str(name)
+
+
+def _free_space(where: str) -> str:
+    folder = Path(where).absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return f' ({shutil.disk_usage(folder).free / 1e6:.0f} MB free)'
+    except OSError:
+        return ''
+
+
+@contextmanager
+def friendly_errors(log_dir: Callable[[], str | None] = lambda: None,
+                    on_stop: Callable[[], str] = lambda: '') -> Iterator[None]:
+    """Run a command: the user's errors end it with one line and exit code 2, real faults keep their traceback.
+
+    A full disk ends it so, too, whatever was being written; log lines that no longer fit are left out in silence.
+    SIGTERM is raised as :class:`Terminated` in the block, so that files are closed and workers end; exit code 143
+    (130 after Ctrl-C). ``WECLIP_SAM_TRACEBACK=1`` shows every traceback.
+
+    Args:
+        log_dir: where everything is written, if it returns a folder: named when a full disk's error names no file. The
+            traceback of a shortened error is kept there as ``error.txt``.
+        on_stop: what to tell somebody who interrupted the run, or whose disk was full: how to go on.
+    """
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        with _quiet_about_the_disk():
+            yield
+    except (Exception, KeyboardInterrupt) as error:
+        stop = _interruption(error)
+        if stop is not None:
+            print(f'stopped. {on_stop()}'.rstrip(), file=sys.stderr)
+            raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
+        message = explain(error, log_dir())
+        if message is None or os.environ.get('WECLIP_SAM_TRACEBACK'):
+            raise
+        if _is_of_the_disk(error):
+            message = f'{message} {on_stop()}'.rstrip()
+        kept = _keep_traceback(log_dir())
+        sys.stderr.write(f'error: {message}{kept}\n')  # whole: a thread may write its line at the same time
+        raise SystemExit(2) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _is_of_the_disk(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in _DISK
+
+
+@contextmanager
+def _quiet_about_the_disk() -> Iterator[None]:
+    """No tracebacks from log handlers and writing threads (TensorBoard's) when the disk is full.
+
+    Such a thread's error comes to the main thread at its next write, if there is one: the first is told in one line. A
+    log handler's loss is no reason to stop.
+    """
+    handle_error, hook = logging.Handler.handleError, threading.excepthook
+    afterwards, told = hook, False
+
+    def handle(handler: logging.Handler, record: logging.LogRecord) -> None:
+        if not _is_of_the_disk(sys.exc_info()[1]):
+            handle_error(handler, record)
+
+    def quiet(args: threading.ExceptHookArgs) -> None:
+        nonlocal told
+        error = args.exc_value
+        if not isinstance(error, OSError) or not _is_of_the_disk(error):
+            hook(args)
+        elif not told:
+            told = True
+            with suppress(OSError):  # stderr may be a file on that disk
+                sys.stderr.write(f'error: {_where(error) or "a file"}: cannot be written, {_DISK[error.errno]}: events '
+                                 'of TensorBoard or the like are lost\n')
+    logging.Handler.handleError, threading.excepthook = handle, quiet
+    try:
+        yield
+    except OSError as error:
+        if _is_of_the_disk(error):
+            afterwards, told = quiet, True  # the other threads may still notice while the program ends
+        raise
+    finally:
+        logging.Handler.handleError, threading.excepthook = handle_error, afterwards
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interruption behind an error: some libraries catch everything and raise something of their own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _raise_terminated(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _keep_traceback(folder: str | None) -> str:
+    if not folder or not os.path.isdir(folder):
+        return ''
+    try:
+        with atomic_open(Path(folder) / 'error.txt', 'w') as file:
+            file.write(traceback.format_exc())
+    except OSError:
+        return ''
+    return f'\n(traceback: {Path(folder) / "error.txt"})'

@@ -1,0 +1,169 @@
+"""From a config to a running Runner: distributed start-up, work dir, resume."""
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from torch import distributed
+
+from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.vocabulary import fill_vocabulary
+from weclip_sam.io.checkpoints import find_resumable, safe_load
+from weclip_sam.registry import OPTIMIZERS
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def prepare_work_dir(path: str | os.PathLike) -> str:
+    """Make the work dir and find out now, not after the first thousand iterations, whether it can be written.
+
+    Raises:
+        ValueError: a file is in the way, here or further up.
+        OSError: read-only, no permission, disk full.
+    """
+    folder = Path(path).expanduser().absolute()
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f'--work-dir {folder}: a file of that name is in the way' if place == folder else
+                             f'--work-dir {folder}: {place} is a file, not a folder; choose another work dir')
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(1 << 20))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+    return str(folder)
+
+
+def start_distributed(launcher: str, config: Config) -> None:
+    """Join the process group where mmengine would look for a GPU that is not there.
+
+    With CUDA mmengine's own start-up (NCCL) serves; on CPUs the group is made here (gloo) and the model's wrapper is
+    told that it has no device. Sets ``launcher`` and ``model_wrapper_cfg`` in the config.
+
+    Raises:
+        ValueError: an unknown launcher, or one whose environment variables are missing.
+    """
+    if launcher not in LAUNCHERS:
+        raise ValueError(f"--launcher must be one of {LAUNCHERS}, got '{launcher}'.{suggest_name(launcher, LAUNCHERS)}")
+    config.launcher = launcher
+    if launcher == 'none':
+        return
+    _fill_environment(launcher)
+    if torch.cuda.is_available():
+        return
+    if not distributed.is_initialized():
+        distributed.init_process_group('gloo')
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False,
+                   find_unused_parameters=config.get('find_unused_parameters', False))
+    wrapper.update(config.get('model_wrapper_cfg') or {})
+    config.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+
+
+def _fill_environment(launcher: str) -> None:
+    """torch reads RANK, WORLD_SIZE, LOCAL_RANK and the master's address; translate the launcher's own names."""
+    env = os.environ
+    names = dict(slurm=dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
+                 mpi=dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+                          LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK')).get(launcher, {})
+    for name, source in names.items():
+        if source in env:
+            env[name] = env[source]
+    missing = [names.get(name, name) for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK') if name not in env]
+    if missing:
+        how = dict(pytorch='start it with `torchrun --nproc-per-node N tools/train.py ... --launcher pytorch`',
+                   slurm='start it with `srun python tools/train.py ... --launcher slurm`',
+                   mpi='start it with `mpirun python tools/train.py ... --launcher mpi`')[launcher]
+        raise ValueError(f'--launcher {launcher}: the environment lacks {", ".join(missing)}; {how}')
+    if launcher == 'slurm' and 'MASTER_ADDR' not in env:
+        listed = subprocess.run(['scontrol', 'show', 'hostnames', env.get('SLURM_NODELIST', '')], capture_output=True,
+                                text=True, check=False).stdout.split()
+        env['MASTER_ADDR'] = listed[0] if listed else '127.0.0.1'
+    env.setdefault('MASTER_ADDR', '127.0.0.1')
+    env.setdefault('MASTER_PORT', '29500')
+
+
+def use_resume(config: Config, resume: str | None) -> str | None:
+    """Set up ``--resume``: ``'auto'`` finds the newest good checkpoint of the work dir, a path is checked and used.
+
+    Returns:
+        The checkpoint, or None where ``'auto'`` finds none (the run then starts from the beginning).
+    """
+    if resume is None:
+        return None
+    if resume == 'auto':
+        found = find_resumable(config.work_dir)
+    else:
+        safe_load(resume, kind='training')
+        found = Path(resume)
+    config.resume = found is not None
+    if found is not None:
+        config.load_from = str(found)
+    return str(found) if found else None
+
+
+def _not_about_itself(record: logging.LogRecord) -> bool:
+    """mmengine warns on every save that its own writing function uses a deprecated part of mmengine."""
+    text = str(record.msg)
+    return '"FileClient" will be deprecated' not in text and '"HardDiskBackend" is the alias' not in text
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner that keeps its opening pages (environment, whole config, hook order) in the log file.
+
+    From the end of its construction on the terminal shows what happens, as usual.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._silenced: list[tuple[logging.Handler, int]] = []
+        super().__init__(*args, **kwargs)
+        for handler, level in self._silenced:
+            handler.setLevel(level)
+        # The config is printed and dumped by now. Every checkpoint holds its text again, and formatting that text
+        # prettily takes longer than all the rest of a save.
+        object.__setattr__(self.cfg, '_format_python_code', False)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The logger, its terminal handler silenced but for warnings."""
+        logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(_not_about_itself)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                self._silenced.append((handler, handler.level))
+                handler.setLevel(max(handler.level, logging.WARNING))
+        return logger
+
+
+def _check_optimizer(config: Config) -> None:
+    """mmengine asks for an optimizer's signature before it looks whether there is such an optimizer."""
+    optimizer = (config.get('optim_wrapper') or {}).get('optimizer') or {}
+    name = optimizer.get('type')
+    if isinstance(name, str) and OPTIMIZERS.get(name) is None:
+        known = {*OPTIMIZERS.module_dict, *OPTIMIZERS.parent.module_dict}
+        raise ValueError(f"no optimizer is called '{name}'.{suggest_name(name, known)}")
+
+
+def build_runner(config: Config) -> Runner:
+    """A Runner for ``config``; the package's types are registered, checkpoints are read safely."""
+    fill_vocabulary(config)
+    _check_optimizer(config)
+    runner = QuietRunner.from_cfg(config)
+    runner.logger.info(f'{runner.experiment_name}: seed {runner.seed}, {runner.world_size} process(es), everything is '
+                       f'written to {runner.work_dir}')
+    hooks = [hook.get('type') for hook in config.get('custom_hooks') or [] if isinstance(hook, dict)]
+    model = config.model
+    online = model.get('type') == 'WeClip' and model.get('labels', 'online') == 'online'
+    if online and model.get('rfm_start') and 'CurriculumHook' not in hooks:
+        runner.logger.warning("model.rfm_start has no effect: custom_hooks has no dict(type='CurriculumHook'), which "
+                              'tells the model the iteration')
+    return runner

@@ -1,0 +1,139 @@
+"""From images to labels at the size of the file: several scales, logits on a padded input, CRF."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from weclip_sam.checks import suggest_name
+from weclip_sam.seeds.crf import dense_crf
+from weclip_sam.structures import SegSample
+
+_FITS = ('crop', 'resize')
+TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, crf=None, probabilities=False)
+
+
+def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_samples: list[SegSample],
+                    test: Mapping[str, Any], multiple: int = 1) -> list[SegSample]:
+    """Add ``prediction`` (H W int64, original size) to every sample.
+
+    Args:
+        forward: B 3 H W, RGB in 0..255, to logits B C+1 h w.
+        inputs: B 3 H W float, padded as :class:`SegDataPreprocessor` does.
+        data_samples: with ``content_box`` and ``ori_shape``.
+        test: ``scales``, ``flip`` and ``crf`` (None, or arguments of :func:`weclip_sam.seeds.crf.dense_crf`); keys of
+            ``multi_scale_logits`` such as ``fit`` are passed on. ``probabilities`` also gives every sample
+            ``probabilities`` (C+1 H W in [0, 1], original size).
+        multiple: sides must be divisible by it (the patch size).
+    """
+    settings = dict(TEST_DEFAULTS) | dict(test)
+    crf, keep = settings.pop('crf'), settings.pop('probabilities')
+    logits = multi_scale_logits(forward, inputs, multiple=multiple, **settings)
+    for rgb, maps, sample in zip(inputs, logits, data_samples, strict=True):
+        scores = to_original(maps, inputs.shape[-2:], sample)
+        if crf is not None:
+            picture = to_original(rgb, inputs.shape[-2:], sample).clamp(0, 255)
+            scores = dense_crf(picture.permute(1, 2, 0), scores.softmax(0), **crf)
+        sample.prediction = scores.argmax(0)
+        if keep:
+            sample.probabilities = scores.softmax(0) if crf is None else scores
+    return data_samples
+
+
+def to_original(maps: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:
+    """Resize N h w maps over a padded input to the original image, N H W."""
+    if not len(maps):  # an image without a label has no class maps
+        return maps.float().new_zeros(0, *sample.ori_shape)
+    maps = F.interpolate(maps[None].float(), tuple(padded), mode='bilinear', align_corners=False)
+    top, left, bottom, right = sample.content_box
+    maps = maps[..., top:bottom, left:right]
+    return F.interpolate(maps, tuple(sample.ori_shape), mode='bilinear', align_corners=False)[0]
+
+
+def labels_to_original(labels: Tensor, sample: SegSample) -> Tensor:
+    """The same for H W labels, nearest."""
+    top, left, bottom, right = sample.content_box
+    labels = labels[None, None, top:bottom, left:right].float()
+    return F.interpolate(labels, tuple(sample.ori_shape), mode='nearest-exact')[0, 0].long()
+
+
+
+def multi_scale_logits(forward: Callable[[Tensor], Tensor], images: Tensor, scales: Sequence[float] = (1.0,),
+                       flip: bool = False, multiple: int = 1, fit: str = 'crop') -> Tensor:
+    """Fuse the logits of several scaled and mirrored copies of a batch (WeCLIP's test protocol, METHODS section 4).
+
+    Per scale the mean over the image and its mirror image is taken (mirrored back); the scales' means are resized
+    bilinearly to the grid of scale 1 and averaged.
+
+    Args:
+        forward: images B 3 H' W' -> logits B N h' w'; called with 2B images when ``flip`` is set.
+        images: B 3 H W, at scale 1.
+        scales: factors; published 1.0 and 0.75.
+        flip: also look at the mirror image.
+        multiple: the patch size that H' and W' must be divisible by; 1 for a forward that takes any size.
+        fit: how a scaled size becomes divisible. ``'crop'``: rounded down, the rest of the right and lower edge is cut
+            off before the forward (of the mirror image, too), as a strided convolution does in the published code;
+            the grid of that scale then misses up to one patch at these edges. ``'resize'``: scaled to the nearest
+            multiple instead, so all grids cover the same picture; better where images are small.
+
+    Returns:
+        B N h w, where h and w are the grid of scale 1.
+
+    Raises:
+        ValueError: no scale, a scale that is not positive or leaves less than one patch, an unknown ``fit``.
+    """
+    if not scales or any(not scale > 0 for scale in scales):
+        raise ValueError(f'scales must be positive numbers, at least one, got {tuple(scales)}')
+    if fit not in _FITS:
+        raise ValueError(f"fit must be one of {_FITS}, got '{fit}'.{suggest_name(fit, _FITS)}")
+    means, grid = [], None
+    for scale in scales:
+        scaled = _scaled(images, scale, multiple, fit)
+        # Mirrored before anything is cut off: of the mirror image the picture's left edge is lost, as published.
+        used = _cut(torch.cat([scaled, scaled.flip(-1)]) if flip else scaled, multiple)
+        logits = forward(used)
+        if grid is None:
+            grid = _grid_of_scale_one(images, used, logits, scale)
+        logits = _resized(logits, grid)
+        if flip:
+            straight, mirrored = logits.chunk(2)
+            logits = (straight + mirrored.flip(-1)) / 2
+        means.append(logits)
+    return torch.stack(means).mean(0)
+
+
+def _scaled(images: Tensor, scale: float, multiple: int, fit: str) -> Tensor:
+    height, width = images.shape[-2:]
+    if fit == 'resize':
+        size = tuple(max(round(side * scale / multiple), 1) * multiple for side in (height, width))
+        return _resized(images, size)
+    if min(int(height * scale), int(width * scale)) < multiple:
+        raise ValueError(f'scale {scale} makes images of {height} x {width} smaller than one patch of {multiple}; '
+                         'leave it out or enlarge the images')
+    if scale != 1:
+        # The factor itself, not the ratio of the rounded sizes, places the samples: so does the published code.
+        images = F.interpolate(images, scale_factor=scale, mode='bilinear', align_corners=False)
+    return images
+
+
+def _cut(images: Tensor, multiple: int) -> Tensor:
+    height, width = (side // multiple * multiple for side in images.shape[-2:])
+    return images[..., :height, :width]
+
+
+def _grid_of_scale_one(images: Tensor, scaled: Tensor, logits: Tensor, scale: float) -> tuple[int, ...]:
+    """h, w of the logits at scale 1; where that scale is not asked for, from the ratio of image and grid."""
+    if scale == 1:
+        return tuple(logits.shape[-2:])
+    return tuple(max(round(side * cells / used), 1)
+                 for side, used, cells in zip(images.shape[-2:], scaled.shape[-2:], logits.shape[-2:],
+                                              strict=True))
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, tuple(size), mode='bilinear', align_corners=False)
