@@ -55,7 +55,7 @@ def trained_run(tmp_path_factory):
         'param_scheduler.0.warmup_iters': 1, 'param_scheduler.0.end': 2, 'train_dataloader.batch_size': 2,
         'train_dataloader.dataset.reader.num_images': 4, 'val_dataloader.dataset.reader.num_images': 3,
         'test_dataloader.dataset.reader.num_images': 3})
-    config.custom_hooks = [dict(type='CurriculumHook')]
+    config.custom_hooks = []
     config.default_hooks.pop('sheets')
     config.visualizer.vis_backends = [dict(type='LocalVisBackend')]
     config.work_dir = str(tmp_path_factory.mktemp('trained') / 'run')

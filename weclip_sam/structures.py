@@ -16,6 +16,7 @@ H, W  pixels; h, w patches
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -164,15 +165,15 @@ class SeedState:
     """What a seed pipeline reads and writes; every step returns an updated copy (``dataclasses.replace``).
 
     Inputs, set by the caller:
-        images: B 3 H W float, normalised as the encoder wants them.
+        images: B 3 H W float, normalised as CLIP wants them.
         image_labels: B C bool.
-        features: :class:`ClipFeatures` of ``images``.
-        text_features: C+G E, unit norm: classes first, background nouns after.
-        clip: the frozen encoder (an object with ``finish`` and ``logit_scale``).
+        features: what each frozen encoder saw, by its name: ``clip`` and whatever else the model holds.
+        encoders: the frozen encoders themselves by name, for steps that run a part of one (GradCAM the last block).
+        text_features: C+G E, unit norm: classes first, background nouns after; None without CLIP.
         masks: flat :class:`MaskSet` of the batch at H W, or None.
         seg_affinity: B P P in [0, 1], the decoder's own affinity (detached), or None before there is a decoder.
         seg_logits: B C+1 h w, what the decoder predicts itself (detached), or None.
-        use_seg_affinity: whether the decoder may be listened to already (the curriculum).
+        decoder_heard: whether steps may listen to the decoder already (the curriculum).
         rgb: B 3 H W float in 0..255, for steps that look at colours as people see them (CRF), or None.
     Made on the way:
         maps: current :class:`ClassMaps`.
@@ -182,17 +183,18 @@ class SeedState:
         affinity: B P P, as propagated.
         pixel_labels: B H W int64, 0 background, 1..C, 255 ignore.
         confidence: B H W float in [0, 1], winning score of ``pixel_labels``.
+        losses: scalars by name that a step with parameters wants to be trained on.
     """
 
     images: Tensor
     image_labels: Tensor
-    features: ClipFeatures
-    text_features: Tensor
-    clip: Any
+    features: Mapping[str, Any] = field(default_factory=dict)
+    encoders: Mapping[str, Any] = field(default_factory=dict)
+    text_features: Tensor | None = None
     masks: MaskSet | None = None
     seg_affinity: Tensor | None = None
     seg_logits: Tensor | None = None
-    use_seg_affinity: bool = False
+    decoder_heard: bool = False
     rgb: Tensor | None = None
     maps: ClassMaps | None = None
     background: Tensor | None = None
@@ -200,6 +202,7 @@ class SeedState:
     affinity: Tensor | None = None
     pixel_labels: Tensor | None = None
     confidence: Tensor | None = None
+    losses: dict[str, Tensor] = field(default_factory=dict)
 
     def with_maps(self, step: str, maps: ClassMaps, background: Tensor | None = None, **changes: Any) -> SeedState:
         """A copy with new maps, remembered in ``history`` under the step's name, and other ``changes``."""

@@ -68,7 +68,7 @@ def _train(config_file: str, root: Path, work_dir: Path, iterations: int, pixel_
         dict(type='RandomScale'), dict(type='RandomFlip'), dict(type='RandomCrop', size=64), dict(type='PackSample')]
     if pixel_labels is not None:
         dataset.pixel_labels = str(pixel_labels)
-    hooks = [dict(type='CurriculumHook')] if config.model.type == 'WeClip' else []
+    hooks = []
     if 'mask_bank' in dataset:  # the masks of SAM are made while the listener listens
         dataset.mask_bank = str(work_dir / 'bank')
         hooks.append(dict(type='MaskBankHook', bank=dataset.mask_bank, generator=config.mask_generator))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from weclip_sam.engine import CurriculumHook, rng_state, safe_load, set_rng_state
+from weclip_sam.engine import CurriculumHook, build_runner, rng_state, safe_load, set_rng_state
 from weclip_sam.engine.start.restore import changed_settings
 
 
@@ -99,3 +99,16 @@ def test_curriculum_needs_a_model_with_one():
     runner = SimpleNamespace(model=torch.nn.Linear(1, 1), iter=0)
     with pytest.raises(ValueError, match=r'Linear has no set_progress'):
         CurriculumHook().before_train(runner)
+
+
+def test_a_model_brings_its_curriculum_along_once(trained_run, toy_config):
+    assert safe_load(trained_run / 'iter_2.pth')['state_dict']['progress'] == 1  # its config lists no hook
+    for listed in ([], [dict(type='CurriculumHook')]):
+        config = toy_config(f'run{len(listed)}')
+        config.custom_hooks = listed
+        config.model = dict(
+            type='WeClip', clip=dict(type='FrozenClip', arch='tiny', checkpoint='random'), seeds=[dict(type='GradCam')],
+            decoder=dict(type='WeClipDecoder', dim=8, heads=1, depth=1),
+            vocabulary=dict(classes=['cat'], prompt_names=['cat'], background_nouns=['sky']))
+        hooks = [type(hook).__name__ for hook in build_runner(config).hooks]
+        assert hooks.count('CurriculumHook') == 1

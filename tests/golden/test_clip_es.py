@@ -201,8 +201,8 @@ def test_refined_maps_at_patch_and_image_size(case, rounded_case, close):
 
 
 def test_the_pipeline_of_steps_gives_the_same(case, close):
-    state = SeedState(images=case['image'][None], image_labels=case.labels, features=case.features,
-                      text_features=case.text, clip=case.clip)
+    state = SeedState(images=case['image'][None], image_labels=case.labels, features={'clip': case.features},
+                      text_features=case.text, encoders={'clip': case.clip})
     after = SeedPipeline([dict(type='GradCam'), dict(type='AttentionAffinity', layers=8, threshold=0.4),
                           dict(type='PixelLabels')])(state)
     close(after.history['gradcam'].scores, case['nohalf_gcam'][case.order], 1e-3)

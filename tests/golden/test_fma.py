@@ -121,7 +121,7 @@ def test_affinity_masks(fma):
 def test_affinity_step(fma):
     cam, attentions = tensor(fma['aff/cam']), tensor(fma['aff/att'])[:, None]
     features = ClipFeatures(attentions[..., :1], attentions, tuple(cam.shape[1:]))
-    state = SeedState(torch.zeros(1, 3, 1, 1), torch.zeros(1, 1), features, None, None,
+    state = SeedState(torch.zeros(1, 3, 1, 1), torch.zeros(1, 1), dict(clip=features),
                       maps=one_image(cam, np.arange(len(cam))))
     for key, match in found(fma, r'aff/att_cam_(cam|score)_n(\d+)'):
         step = SEED_STEPS.build(dict(type='FmaAffinity', layers=8, threshold=0.4, rounds=3, power=int(match[2]),
@@ -168,7 +168,7 @@ def test_sam_vote_step_and_batch(fma):
         batch = ClassMaps(maps.scores.repeat(3, 1, 1), torch.arange(3).repeat_interleave(pairs),
                           maps.class_index.repeat(3))
         masks = MaskSet.stack([masks, MaskSet.empty(*masks.size), masks])
-        state = SeedState(torch.zeros(3, 3, *masks.size), torch.zeros(3, 1, dtype=torch.bool), None, None, None,
+        state = SeedState(torch.zeros(3, 3, *masks.size), torch.zeros(3, 1, dtype=torch.bool),
                           maps=batch, masks=masks)
         labels = SEED_STEPS.build(dict(type='SamVote', **settings[match[2]]))(state).pixel_labels.numpy()
         assert np.array_equal(labels[0], fma[key]) and np.array_equal(labels[2], fma[key]) and not labels[1].any()

@@ -71,7 +71,7 @@ class Batch:
         self.images = model.clip.normalize(self.rgb)
         self.features = model.clip.encode(self.images)
         with torch.no_grad():
-            self.decoded = model.decoder(self.features, need_attention=True)
+            self.decoded = model.decoder({'clip': self.features}, need_attention=True)
         self.labels = torch.stack([names_in(arrays[f'in/label_png_{i}'], len(model.classes))
                                    for i in range(len(self.images))])
         self.sample_index, self.class_index = present_pairs(self.labels)
@@ -87,9 +87,10 @@ class Batch:
 
     def run(self, branch):
         return SeedPipeline(STEPS)(SeedState(
-            images=self.images, image_labels=self.labels, features=self.features, clip=self.clip,
+            images=self.images, image_labels=self.labels, features={'clip': self.features},
+            encoders={'clip': self.clip},
             text_features=self.model.text_features, seg_affinity=self.decoded.affinity,
-            use_seg_affinity=branch != 'train'))
+            decoder_heard=branch != 'train'))
 
 
 def names_in(mask, classes):
@@ -169,10 +170,10 @@ def test_no_dropout_in_evaluation(model, batch):
     model.train()
     try:
         assert model.decoder.dropout.training and not model.clip.training
-        assert not torch.equal(model.decoder(batch.features).fused, batch.decoded.fused)
+        assert not torch.equal(model.decoder({'clip': batch.features}).fused, batch.decoded.fused)
     finally:
         model.eval()
-    assert torch.equal(model.decoder(batch.features).fused, batch.decoded.fused)
+    assert torch.equal(model.decoder({'clip': batch.features}).fused, batch.decoded.fused)
 
 
 # ---- online labels --------------------------------------------------------------------------------------------
@@ -376,11 +377,14 @@ class EvaluatedImage:
         self.labels = names_in(self.label, len(model.classes))[None]
         self.features = model.clip.encode(whole_patches(self.images, model.clip.patch_size))
         with torch.no_grad():
-            self.decoded = model.decoder(self.features)
+            self.decoded = model.decoder({'clip': self.features})
+
+    def logits(self, images):
+        return self.model.decoder({'clip': self.clip.encode(images)}).seg_logits
 
     @torch.no_grad()
     def fused(self, scales, flip):
-        return multi_scale_logits(self.model.seg_logits, self.images, scales=scales, flip=flip,
+        return multi_scale_logits(self.logits, self.images, scales=scales, flip=flip,
                                   multiple=self.clip.patch_size, fit='crop')
 
     def enlarge(self, logits):

@@ -17,13 +17,13 @@ def decoder():
 
 
 def test_shapes_and_affinity(decoder):
-    out = decoder(make_features(), need_attention=True)
+    out = decoder({'clip': make_features()}, need_attention=True)
     assert out.seg_logits.shape == (2, 4, 3, 5) and out.fused.shape == (2, 16, 3, 5)
     flat = out.fused.flatten(2)
     torch.testing.assert_close(out.affinity, torch.sigmoid(flat.transpose(1, 2) @ flat))
     torch.testing.assert_close(out.affinity, out.affinity.transpose(1, 2))
     torch.testing.assert_close(out.attentions.sum(-1), torch.ones(2, 2, 15))
-    plain = decoder(make_features())
+    plain = decoder({'clip': make_features()})
     assert plain.attentions is None
     torch.testing.assert_close(plain.seg_logits, out.seg_logits, atol=1e-5, rtol=1e-4)
 
@@ -41,29 +41,29 @@ def test_only_the_named_layers_are_read_and_no_class_token(token_layers, expecte
     decoder = WeClipDecoder(12, 4, 3, token_layers, dim=16).eval()
     assert decoder.token_layers == expected
     features = make_features()
-    before = decoder(features).seg_logits
+    before = decoder({'clip': features}).seg_logits
     for layer in range(4):
         changed = make_features()
         changed.tokens[layer, :, 1:] += 1
-        moved = (decoder(changed).seg_logits - before).abs().max()
+        moved = (decoder({'clip': changed}).seg_logits - before).abs().max()
         assert moved > 1e-4 if layer in expected else moved == 0
     features.tokens[:, :, 0] += 1
-    assert torch.equal(decoder(features).seg_logits, before)
+    assert torch.equal(decoder({'clip': features}).seg_logits, before)
 
 
 def test_no_position_embedding_patches_may_be_permuted(decoder):
     features, order = make_features(grid=(1, 6)), torch.tensor([3, 1, 5, 0, 4, 2])
     tokens = torch.cat([features.tokens[:, :, :1], features.tokens[:, :, 1:][:, :, order]], 2)
-    moved = decoder(ClipFeatures(tokens, features.attentions, features.grid)).seg_logits
-    torch.testing.assert_close(moved, decoder(features).seg_logits[..., order], atol=1e-5, rtol=1e-4)
+    moved = decoder({'clip': ClipFeatures(tokens, features.attentions, features.grid)}).seg_logits
+    torch.testing.assert_close(moved, decoder({'clip': features}).seg_logits[..., order], atol=1e-5, rtol=1e-4)
 
 
 def test_dropout_is_for_training_only(decoder):
     features = make_features()
-    assert torch.equal(decoder(features).fused, decoder(features).fused)
+    assert torch.equal(decoder({'clip': features}).fused, decoder({'clip': features}).fused)
     decoder.train()
     torch.manual_seed(0)
-    dropped = [(decoder(features).fused == 0).flatten(2).all(-1) for _ in range(20)]
+    dropped = [(decoder({'clip': features}).fused == 0).flatten(2).all(-1) for _ in range(20)]
     assert 0.05 < torch.stack(dropped).float().mean() < 0.2
 
 
@@ -83,4 +83,4 @@ def test_errors(wrong, message):
 
 def test_features_of_another_encoder_are_refused(decoder):
     with pytest.raises(ValueError, match='expected the tokens of 4 blocks, got 6; build .* encoder_layers=6'):
-        decoder(make_features(layers=6))
+        decoder({'clip': make_features(layers=6)})

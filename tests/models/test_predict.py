@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from weclip_sam.models.predict import multi_scale_logits
+from weclip_sam.models.predict import multi_scale_logits, predict_samples, prediction_settings, to_original
+from weclip_sam.seeds.crf import dense_crf
+from weclip_sam.structures import SegSample
 
 GOLDEN = Path(__file__).parents[3] / 'shared' / 'golden' / 'weclip.npz'
 
@@ -86,3 +88,33 @@ def test_resize_keeps_the_picture_in_place():
 def test_impossible_settings(options, message):
     with pytest.raises(ValueError, match=message):
         multi_scale_logits(pool, torch.rand(1, 3, 8, 8), **options)
+
+
+def test_refinement_is_a_list_of_seed_steps_and_the_crf_is_one_of_them():
+    torch.manual_seed(0)
+    logits, rgb = torch.randn(1, 4, 6, 8), torch.rand(1, 3, 48, 64) * 255
+
+    def predict(**test):
+        sample = SegSample(metainfo=dict(ori_shape=(40, 60), content_box=(0, 0, 44, 64)))
+        return predict_samples(lambda images: logits, rgb, [sample], dict(test, probabilities=True))[0]
+
+    plain, scores = predict(), to_original(logits[0], (48, 64), predict())
+    assert torch.equal(plain.prediction, scores.argmax(0)) and torch.equal(plain.probabilities, scores.softmax(0))
+    crf = dict(iterations=2, backend='lattice')
+    refined = predict(crf=crf)
+    picture = to_original(rgb[0], (48, 64), refined).permute(1, 2, 0)
+    expected = dense_crf(picture, scores.softmax(0), **crf)
+    assert torch.equal(refined.probabilities, expected) and torch.equal(refined.prediction, expected.argmax(0))
+    named = predict(refine=[dict(type='Crf', normalise=False, crf=crf)])
+    assert torch.equal(named.probabilities, expected) and torch.equal(named.prediction, refined.prediction)
+    twice = predict(refine=[dict(type='Crf', normalise=False, crf=crf)], crf=crf)
+    assert torch.equal(twice.probabilities, dense_crf(picture, expected, **crf))
+
+
+def test_wrong_refinement_is_named_when_the_model_is_built():
+    with pytest.raises(ValueError, match="unknown seed step 'Crff'. Did you mean 'Crf'"):
+        prediction_settings(dict(refine=[dict(type='Crff')]))
+    with pytest.raises(ValueError, match='SamVote needs SAM masks'):
+        predict_samples(lambda images: torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 8, 8),
+                        [SegSample(metainfo=dict(ori_shape=(8, 8), content_box=(0, 0, 8, 8)))],
+                        dict(refine=[dict(type='SamVote')]))

@@ -10,8 +10,9 @@ from weclip_sam.datasets import FolderReader
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.models.seed_maker import stretch_to_multiple
 from weclip_sam.registry import DATASETS, MODELS, SEED_STEPS
+from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.seeds.sams import rock_sand_water
-from weclip_sam.structures import ClipFeatures, MaskSet, SeedState
+from weclip_sam.structures import MaskSet, SeedState
 
 CARD = {'embed_dim': 12, 'quick_gelu': True,
         'vision_cfg': {'image_size': 16, 'layers': 3, 'width': 64, 'head_width': 64, 'patch_size': 8},
@@ -83,7 +84,7 @@ def test_every_way_to_labels_ends_at_the_size_of_the_file(photo, tmp_path, steps
             return None
 
     state = model.make(item['inputs'][None], [item['data_samples']], Watch)
-    assert state.pixel_labels.shape == (1, *SIZE) and state.features.grid == (4, 6)
+    assert state.pixel_labels.shape == (1, *SIZE) and state.features['clip'].grid == (4, 6)
     assert torch.equal(state.rgb[0].byte(), torch.from_numpy(pixels).permute(2, 0, 1))
     assert named == ['encode', 'GradCam', 'AttentionAffinity', *(step['type'] for step in steps)]
     again = model(item['inputs'][None], [item['data_samples']], mode='predict')[0].prediction
@@ -103,7 +104,7 @@ def test_fingerprint_tells_settings_and_weights_apart(tmp_path):
 
 def test_what_is_missing_is_named(photo, tmp_path):
     item, _ = photo
-    with pytest.raises(ValueError, match='the step GradCam looks at CLIP'):
+    with pytest.raises(ValueError, match="GradCam needs the features of the encoder 'clip'"):
         maker(tmp_path, dict(type='GradCam'), clip=None)
     with pytest.raises(ValueError, match='SeedMaker: vocabulary is missing'):
         maker(tmp_path, dict(type='GradCam'), vocabulary=None)
@@ -122,9 +123,8 @@ def test_stretching_rounds_up_to_whole_patches():
 
 def test_the_thinning_step_is_the_published_filter():
     masks = mask_set()
-    empty = torch.zeros(0)
     state = SeedState(images=torch.zeros(1, 3, *SIZE), image_labels=torch.ones(1, 2, dtype=torch.bool),
-                      features=ClipFeatures(empty, empty, (1, 1)), text_features=empty, clip=None, masks=masks)
+                      masks=masks)
     thinned = SEED_STEPS.build(dict(type='RockSandWater', threshold=0.3))(state).masks
     left = thinned.masks.flatten(1).any(1).nonzero()[:, 0]
     assert left.tolist() == rock_sand_water(masks, 0.3).sort().values.tolist()
@@ -132,6 +132,6 @@ def test_the_thinning_step_is_the_published_filter():
     assert thinned.level[left].tolist() == [2, 2]  # the part inside the first whole is gone
     state.masks = None
     with pytest.raises(ValueError, match='needs SAM masks'):
-        SEED_STEPS.build(dict(type='RockSandWater'))(state)
+        SeedPipeline([dict(type='RockSandWater')])(state)
     with pytest.raises(ValueError, match='share of the area'):
         SEED_STEPS.build(dict(type='RockSandWater', threshold=2))

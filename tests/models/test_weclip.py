@@ -68,7 +68,7 @@ def test_an_image_without_labels_teaches_background_only():
     model = build().eval()
     data = model.data_preprocessor(batch(labels=((), ())), True)
     with torch.no_grad():
-        features = model.clip.encode(model.clip.normalize(data['inputs']))
+        features = model.encoders(data['inputs'])
         state = model.make_seeds(data['inputs'], data['data_samples'], features, model.decoder(features), False)
     assert (state.pixel_labels == 0).all()
     assert torch.isfinite(losses(model, batch(labels=((), ())))['loss_seg'])
@@ -77,7 +77,7 @@ def test_an_image_without_labels_teaches_background_only():
 def test_seeds_hold_only_the_classes_named_for_the_image():
     model = build('sam').eval()
     data = model.data_preprocessor(batch(labels=((1,), (0, 2)), masks=True), True)
-    features = model.clip.encode(model.clip.normalize(data['inputs']))
+    features = model.encoders(data['inputs'])
     state = model.make_seeds(data['inputs'], data['data_samples'], features, model.decoder(features), False)
     labels = state.pixel_labels
     assert set(labels[0].unique().tolist()) <= {0, 2}
@@ -96,7 +96,7 @@ def test_padding_teaches_nothing():
 
 def test_the_curriculum_switches_at_its_iteration(monkeypatch):
     model, seen = build(), []
-    monkeypatch.setattr(model, 'seeds', lambda state: seen.append(state.use_seg_affinity) or _raise())
+    monkeypatch.setattr(type(model.seeds), '__call__', lambda self, state: seen.append(state.decoder_heard) or _raise())
     for iteration in (0, 2, 3, 9):
         model.set_progress(iteration)
         with pytest.raises(StopIteration):
@@ -154,3 +154,17 @@ def test_wrong_settings_are_refused(kwargs, message):
 def test_votes_without_masks_say_what_is_missing():
     with pytest.raises(ValueError, match='mask bank'):
         losses(build('sam'), batch())
+
+
+def test_loading_tells_the_model_whether_the_decoder_is_heard():
+    trained, fresh = build(), build()
+    assert not trained.decoder_heard
+    trained.set_progress(2)
+    assert not trained.decoder_heard
+    trained.set_progress(3)
+    assert trained.decoder_heard and not fresh.decoder_heard
+    fresh.load_state_dict(trained.state_dict())
+    assert fresh.decoder_heard
+    trained.set_progress(1)
+    fresh.load_state_dict(trained.state_dict())
+    assert not fresh.decoder_heard

@@ -13,6 +13,7 @@ from weclip_sam.seeds.affinity import (
 )
 from weclip_sam.seeds.boxes import box_masks
 from weclip_sam.seeds.gradcam import stretch
+from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState
 
 
@@ -25,8 +26,8 @@ def state():
     attentions = rand(4, 2, 7, 7).softmax(-1)
     maps = ClassMaps(stretch(rand(3, 2, 3, seed=1), 2), torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]))
     return SeedState(images=torch.zeros(2, 3, 16, 24), image_labels=torch.ones(2, 3, dtype=torch.bool),
-                     features=ClipFeatures(torch.zeros(4, 2, 7, 4), attentions, (2, 3)),
-                     text_features=torch.zeros(3, 4), clip=None, maps=maps)
+                     features={'clip': ClipFeatures(torch.zeros(4, 2, 7, 4), attentions, (2, 3))},
+                     text_features=torch.zeros(3, 4), maps=maps)
 
 
 def test_layers_by_count_or_by_index():
@@ -103,7 +104,7 @@ def test_some_block_is_always_kept():
 
 def test_caa_step(state):
     after = AttentionAffinity(layers=2, threshold=0.4)(state)
-    transition = transition_matrix(state.features.attentions[2:, :, 1:, 1:].mean(0))
+    transition = transition_matrix(state.features['clip'].attentions[2:, :, 1:, 1:].mean(0))
     expected = propagate(transition, state.maps.scores, state.maps.sample_index, box_masks(state.maps.scores, 0.4))
     torch.testing.assert_close(after.maps.scores, stretch(expected))
     torch.testing.assert_close(after.affinity, transition)
@@ -116,8 +117,8 @@ def test_rfm_step_switches_with_the_curriculum(state):
     torch.testing.assert_close(warm.maps.scores, AttentionAffinity(layers=2)(state).maps.scores)
     state.seg_affinity = rand(2, 6, 6, seed=4)
     torch.testing.assert_close(step(state).maps.scores, warm.maps.scores)  # not allowed yet
-    state.use_seg_affinity = True
-    attention, _ = choose_attention(state.features.attentions[:2, :, 1:, 1:], state.seg_affinity)
+    state.decoder_heard = True
+    attention, _ = choose_attention(state.features['clip'].attentions[:2, :, 1:, 1:], state.seg_affinity)
     torch.testing.assert_close(step(state).affinity, transition_matrix(attention))
 
 
@@ -130,5 +131,5 @@ def test_steps_reject_what_they_cannot_use(state):
     with pytest.raises(ValueError, match='before steps that upsample'):
         AttentionAffinity()(state)
     state.maps = None
-    with pytest.raises(ValueError, match='GradCam before it'):
-        RfmAffinity()(state)
+    with pytest.raises(ValueError, match='GradCam'):
+        SeedPipeline([RfmAffinity()])(state)

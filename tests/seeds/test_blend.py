@@ -1,4 +1,3 @@
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +12,7 @@ def state(seg_logits=None, use=False, **history):
     first = torch.zeros(1).long()
     maps = {name: ClassMaps(torch.as_tensor(scores)[None], first, first) for name, scores in history.items()}
     return SeedState(images=torch.zeros(1, 3, 4, 4), image_labels=torch.ones(1, 1, dtype=torch.bool),
-                     features=SimpleNamespace(), text_features=torch.zeros(1, 2), clip=None,
-                     maps=list(maps.values())[-1], history=maps, seg_logits=seg_logits, use_seg_affinity=use)
+                     maps=list(maps.values())[-1], history=maps, seg_logits=seg_logits, decoder_heard=use)
 
 
 def test_weighted_mean_of_two_steps():

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds import crf
 from weclip_sam.seeds.permutohedral import PermutohedralFilter
+from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import ClassMaps, SeedState
 
 
@@ -144,7 +145,7 @@ def test_step_labels_each_image_with_its_own_classes():
     rgb = torch.stack([scene(16, 20, seed=s)[0].permute(2, 0, 1) for s in range(3)])
     scores = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(1))
     maps = ClassMaps(scores, torch.tensor([0, 0, 2]), torch.tensor([1, 4, 3]))
-    state = SeedState(torch.zeros(3, 3, 16, 20), torch.zeros(3, 6, dtype=torch.bool), None, None, None, rgb=rgb,
+    state = SeedState(torch.zeros(3, 3, 16, 20), torch.zeros(3, 6, dtype=torch.bool), rgb=rgb,
                       maps=maps)
     settings = dict(type='Crf', crf=dict(backend='lattice', iterations=3))
     after = SEED_STEPS.build(settings)(state)
@@ -164,18 +165,18 @@ def test_step_takes_the_background_that_belongs_to_the_maps():
     step = crf.Crf(normalise=False, crf=dict(backend='exact', iterations=2))
     labels = []
     for background in (None, torch.full((1, 8, 8), 0.1)):
-        state = SeedState(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3), None, None, None, rgb=rgb, maps=maps,
+        state = SeedState(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3), rgb=rgb, maps=maps,
                           background=background)
         labels.append(step(state).pixel_labels.unique().tolist())
     assert labels == [[0], [3]]
 
 
 def test_step_says_what_is_missing():
-    state = SeedState(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2), None, None, None)
+    state = SeedState(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2))
     with pytest.raises(ValueError, match='GradCam'):
-        crf.Crf()(state)
+        SeedPipeline([crf.Crf()])(state)
     state.maps = ClassMaps(torch.zeros(0, 2, 2), torch.zeros(0).long(), torch.zeros(0).long())
     with pytest.raises(ValueError, match='rgb'):
-        crf.Crf()(state)
+        SeedPipeline([crf.Crf()])(state)
     with pytest.raises(ValueError, match='min_confidence'):
         crf.Crf(min_confidence=95)

@@ -14,13 +14,13 @@ def state(grid=(4, 5)):
     attentions = torch.rand(9, 2, count, count, generator=generator).softmax(-1)
     maps = ClassMaps(torch.randn(3, *grid, generator=generator), torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]))
     return SeedState(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, dtype=torch.bool),
-                     ClipFeatures(attentions[..., :1], attentions, grid), None, None, maps=maps)
+                     {'clip': ClipFeatures(attentions[..., :1], attentions, grid)}, maps=maps)
 
 
 def test_without_boxes_it_is_a_matrix_product_of_signed_maps():
     before = state()
     after = SEED_STEPS.build(dict(type='FmaAffinity', spread='cam', use_boxes=False))(before)
-    transition = transition_matrix(mean_attention(before.features.patch_attentions(), 8), 1, 2)
+    transition = transition_matrix(mean_attention(before.features['clip'].patch_attentions(), 8), 1, 2)
     for k, image in enumerate((0, 0, 1)):
         expected = transition[image] @ before.maps.scores[k].flatten()
         torch.testing.assert_close(after.maps.scores[k].flatten(), expected)

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from weclip_sam.seeds.labels import IgnoreDisagreement, PixelLabels, ignore_unsure, label_pixels
+from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.seeds.scores import background_score
-from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState, foreground_label
+from weclip_sam.structures import ClassMaps, SeedState, foreground_label
 
 
 def rand(*shape, seed=0):
@@ -55,8 +56,7 @@ def state():
     labels = torch.zeros(3, 5, dtype=torch.bool)
     labels[0, [0, 3]] = labels[2, 1] = True
     return SeedState(images=torch.zeros(3, 3, 20, 24), image_labels=labels,
-                     features=ClipFeatures(torch.zeros(0), torch.zeros(0), (5, 6)), text_features=torch.zeros(5, 4),
-                     clip=None, maps=batch())
+                     maps=batch())
 
 
 def test_step_upsamples_and_makes_the_background(state):
@@ -86,8 +86,8 @@ def test_the_shift_and_the_errors(state):
     with pytest.raises(ValueError, match='min_margin'):
         PixelLabels(min_margin=5)
     state.maps = None
-    with pytest.raises(ValueError, match='GradCam before'):
-        PixelLabels()(state)
+    with pytest.raises(ValueError, match='GradCam'):
+        SeedPipeline([PixelLabels()])(state)
 
 
 def test_what_maps_and_labels_disagree_on_is_ignored(state):
@@ -100,4 +100,4 @@ def test_what_maps_and_labels_disagree_on_is_ignored(state):
     assert (after == 255).any() and (after[1:] == own.pixel_labels[1:]).all()
     state.pixel_labels = None
     with pytest.raises(ValueError, match='SamVote'):
-        IgnoreDisagreement()(state)
+        SeedPipeline([IgnoreDisagreement()])(state)

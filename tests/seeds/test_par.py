@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from weclip_sam.seeds.par import Par, neighbour_weights, pixel_adaptive_refinement, position_weights
-from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState
+from weclip_sam.seeds.pipeline import SeedPipeline
+from weclip_sam.structures import ClassMaps, SeedState
 
 
 def rand(*shape, seed=0):
@@ -83,8 +84,7 @@ def test_no_maps_no_rounds_and_errors():
 def state():
     maps = ClassMaps(rand(2, 4, 4, seed=2), torch.tensor([0, 2]), torch.tensor([1, 0]))
     return SeedState(images=rand(3, 3, 16, 16), image_labels=torch.ones(3, 2, dtype=torch.bool),
-                     features=ClipFeatures(torch.zeros(0), torch.zeros(0), (4, 4)), text_features=torch.zeros(2, 4),
-                     clip=None, maps=maps)
+                     maps=maps)
 
 
 def test_step_refines_maps_and_background_together(state):
@@ -107,5 +107,5 @@ def test_step_keeps_a_background_made_earlier(state):
 def test_step_at_half_size_returns_full_size(state):
     after = Par(iterations=1, downscale=2)(state)
     assert after.maps.scores.shape == (2, 16, 16) and after.background.shape == (3, 16, 16)
-    with pytest.raises(ValueError, match='GradCam before'):
-        Par()(SeedState(state.images, state.image_labels, state.features, state.text_features, None))
+    with pytest.raises(ValueError, match='GradCam'):
+        SeedPipeline([Par()])(SeedState(state.images, state.image_labels))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -6,7 +7,8 @@ import torch
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.foundation.text import text_features
 from weclip_sam.seeds import SeedPipeline
-from weclip_sam.structures import SeedState
+from weclip_sam.seeds.pipeline import steps_need
+from weclip_sam.structures import ClassMaps, SeedState
 
 STEPS = [dict(type='GradCam'), dict(type='AttentionAffinity', layers=2), dict(type='Par', iterations=2),
          dict(type='PixelLabels', min_margin=0.01)]
@@ -25,8 +27,9 @@ def clip(tmp_path_factory):
 def make_state(clip, labels, seed=0):
     rgb = torch.randint(0, 256, (len(labels), 3, 40, 48), generator=torch.Generator().manual_seed(seed)).float()
     images = clip.normalize(rgb)
-    return SeedState(images=images, image_labels=torch.tensor(labels), features=clip.encode(images), rgb=rgb,
-                     text_features=text_features(clip, ['cat', 'dog', 'car', 'sky', 'road']), clip=clip)
+    return SeedState(images=images, image_labels=torch.tensor(labels), features={'clip': clip.encode(images)}, rgb=rgb,
+                     text_features=text_features(clip, ['cat', 'dog', 'car', 'sky', 'road']),
+                     encoders={'clip': clip})
 
 
 def test_images_to_labels(clip):
@@ -46,7 +49,8 @@ def test_a_batch_is_its_images_one_by_one(clip):
     whole = make_state(clip, labels)
     for i in range(2):
         one = SeedState(images=whole.images[i:i + 1], image_labels=whole.image_labels[i:i + 1],
-                        features=clip.encode(whole.images[i:i + 1]), text_features=whole.text_features, clip=clip)
+                        features={'clip': clip.encode(whole.images[i:i + 1])},
+                        text_features=whole.text_features, encoders={'clip': clip})
         alone = SeedPipeline(STEPS)(one)
         assert (alone.pixel_labels[0] == together.pixel_labels[i]).float().mean() > 0.995
         torch.testing.assert_close(alone.confidence[0], together.confidence[i], atol=1e-3, rtol=1e-3)
@@ -78,3 +82,35 @@ def test_errors(clip):
         state = make_state(clip, [[True, False, True]])
         state.image_labels = state.image_labels.repeat(2, 1)
         SeedPipeline(STEPS)(state)
+
+
+def test_a_pipeline_knows_what_it_needs_from_outside():
+    assert steps_need(STEPS) == {'clip'}
+    assert steps_need([dict(type='GradCam'), dict(type='RockSandWater'), dict(type='SamVote')]) == {'clip', 'masks'}
+    assert steps_need([dict(type='SeplMerge')]) == {'pixel_labels', 'masks'}
+    assert steps_need([dict(type='PixelLabels'), dict(type='SeplMerge')]) == {'maps', 'masks'}
+    assert steps_need([dict(type='SamVote', uncovered='keep')]) == {'maps', 'masks', 'pixel_labels'}
+    assert steps_need([]) == set()
+
+
+class Learns(torch.nn.Module):
+    """A step with a parameter."""
+    needs, gives = frozenset({'maps'}), frozenset({'maps'})
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, state):
+        return dataclasses.replace(state, losses={'factor': self.factor ** 2})
+
+
+def test_steps_with_parameters_are_part_of_the_pipeline_and_run_with_gradient():
+    pipeline = SeedPipeline([lambda state: state, Learns()])
+    assert list(dict(pipeline.named_parameters())) == ['1.factor']
+    maps = ClassMaps(torch.zeros(1, 2, 2), torch.zeros(1).long(), torch.zeros(1).long())
+    state = SeedState(torch.zeros(1, 3, 8, 8), torch.ones(1, 1, dtype=torch.bool), maps=maps)
+    pipeline(state).losses['factor'].backward()
+    assert pipeline.steps[1].factor.grad == 4
+    with torch.no_grad():
+        assert not pipeline(state).losses['factor'].requires_grad

@@ -6,6 +6,7 @@ import torch
 
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds import sams
+from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import ClassMaps, MaskSet, SeedState
 
 
@@ -19,7 +20,7 @@ def mask_set(masks, level=None, sample_index=None):
 def state(maps, masks, batch_size=1, **fields):
     images = torch.zeros(batch_size, 3, *masks.size)
     labels = torch.zeros(batch_size, 5, dtype=torch.bool)
-    return SeedState(images, labels, features=None, text_features=None, clip=None, masks=masks, maps=maps, **fields)
+    return SeedState(images, labels, masks=masks, maps=maps, **fields)
 
 
 def random_batch(counts=(4, 0, 7, 1), classes=((0, 3), (1,), (), (2, 3)), size=(9, 11), seed=0):
@@ -201,7 +202,7 @@ def test_step_uncovered_pixels():
     assert (kept.pixel_labels[~covered] == 4).all() and (kept.confidence[~covered] == 0.25).all()
     assert torch.equal(kept.pixel_labels[covered], ignored.pixel_labels[covered])
     with pytest.raises(ValueError, match='PixelLabels'):
-        sams.SamVote(uncovered='keep')(state(maps, masks, 4))
+        SeedPipeline([sams.SamVote(uncovered='keep')])(state(maps, masks, 4))
 
 
 @pytest.mark.parametrize('settings, message', [
@@ -216,9 +217,9 @@ def test_step_names_wrong_settings_when_it_is_built(settings, message):
 def test_step_says_what_is_missing():
     maps, sets = random_batch()
     with pytest.raises(ValueError, match='GradCam'):
-        sams.SamVote()(state(None, MaskSet.stack(sets), 4))
+        SeedPipeline([sams.SamVote()])(state(None, MaskSet.stack(sets), 4))
     with pytest.raises(ValueError, match='mask bank'):
-        sams.SamVote()(dataclasses.replace(state(maps, MaskSet.stack(sets), 4), masks=None))
+        SeedPipeline([sams.SamVote()])(dataclasses.replace(state(maps, MaskSet.stack(sets), 4), masks=None))
 
 
 def test_step_does_not_follow_autocast():

@@ -4,6 +4,7 @@ import torch
 
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds import sepl
+from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import MaskSet, SeedState
 
 
@@ -100,13 +101,13 @@ def test_step_merges_and_forgets_the_confidence():
     labels, masks = random_case(5)
     flat = MaskSet(masks, *(torch.zeros(12).to(t) for t in (torch.long, torch.float, torch.float, torch.long)))
     step = SEED_STEPS.build(dict(type='SeplMerge', rule='max_iou_imp'))
-    state = SeedState(torch.zeros(1, 3, 8, 10), torch.zeros(1, 4, dtype=torch.bool), None, None, None, masks=flat,
+    state = SeedState(torch.zeros(1, 3, 8, 10), torch.zeros(1, 4, dtype=torch.bool), masks=flat,
                       pixel_labels=labels[None], confidence=torch.ones(1, 8, 10))
     after = step(state)
     assert torch.equal(after.pixel_labels[0], sepl.sepl_merge(labels, masks, 4, 'max_iou_imp'))
     assert after.confidence is None and state.confidence is not None
     with pytest.raises(ValueError, match='PixelLabels'):
-        step(SeedState(torch.zeros(1, 3, 8, 10), torch.zeros(1, 4), None, None, None, masks=flat))
+        SeedPipeline([step])(SeedState(torch.zeros(1, 3, 8, 10), torch.zeros(1, 4), masks=flat))
 
 
 def test_errors_name_the_rule_and_the_sizes():

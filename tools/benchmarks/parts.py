@@ -75,7 +75,7 @@ class Bench:
         text = torch.randn(setting.classes + 5, self.clip.embed_dim, generator=generator).to(device)
         self.text = text / text.norm(dim=1, keepdim=True)
         self.images = self.clip.normalize(self.rgb)
-        self.features: ClipFeatures = self.clip.encode(self.images)
+        self.features: ClipFeatures = self.clip(self.rgb)
         self.masks = _boxes(batch, setting.masks, size, generator).to(device)
         self.maps: ClassMaps = gradcam(self.clip, self.features, self.text, labels)
         self._generator = generator
@@ -88,11 +88,11 @@ class Bench:
 
         def low() -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16):
-                return self.clip.encode(self.images).tokens
+                return self.clip(self.rgb).tokens
         return Case('CLIP encoder', (
-            Way('batch, float32', lambda: self.clip.encode(self.images).tokens, count),
+            Way('batch, float32', lambda: self.clip(self.rgb).tokens, count),
             Way('one by one, float32', lambda: torch.cat(
-                [self.clip.encode(image[None]).tokens for image in self.images], 1), count),
+                [self.clip(image[None]).tokens for image in self.rgb], 1), count),
             Way('batch, bfloat16', low, count)), _relative)
 
     def gradcam(self) -> Case:
@@ -150,7 +150,7 @@ class Bench:
         made = MODELS.build(dict(type='MaskGenerator', sam=self.setting.sam, **self.setting.generator)).to(self.device)
         return Case('mask generation', (
             Way('SAM, all masks of an image', lambda: made.generate(image)),
-            Way('CLIP, one image', lambda: self.clip.encode(self.images[:1]))))
+            Way('CLIP, one image', lambda: self.clip(self.rgb[:1]))))
 
     # ---- helpers ------------------------------------------------------------------------------------------------
 

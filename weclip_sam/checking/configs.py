@@ -54,7 +54,8 @@ def quick_check(config: Mapping[str, Any]) -> Report:
 def _check_names(config: Mapping[str, Any], report: Report) -> None:
     """Types and arguments of the model, its parts and steps, and the optimizer; building them would need every file."""
     for place, node in walk_config(config.get('model') or {}, 'model'):
-        _check_node(place, SEED_STEPS if place.startswith('model.seeds.') else MODELS, node, report)
+        steps = place.startswith(('model.seeds.', 'model.test.refine.'))
+        _check_node(place, SEED_STEPS if steps else MODELS, node, report)
     try:
         _check_optimizer(config)
     except ValueError as error:

@@ -83,6 +83,10 @@ class FrozenClip(nn.Module):
 
     # ---- image tower ------------------------------------------------------------------------------------------
 
+    def forward(self, rgb: Tensor, padding_mask: Tensor | None = None) -> ClipFeatures:
+        """Features of B 3 H W RGB in 0..255: :meth:`encode` of the normalised images."""
+        return self.encode(self.normalize(rgb), padding_mask)
+
     @torch.no_grad()
     def encode(self, images: Tensor, padding_mask: Tensor | None = None) -> ClipFeatures:
         """Run all blocks on normalised ``images`` (B 3 H W) and keep every block's tokens and head-mean attention.

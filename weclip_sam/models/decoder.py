@@ -6,7 +6,7 @@ The decoder's own affinity is sigmoid(F^T F).
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,6 +88,7 @@ class WeClipDecoder(nn.Module):
         heads: attention heads; published: 8.
         mlp_ratio: published: 4.
         dropout: probability that a fused channel is dropped in training; published: 0.1.
+        encoder: name of the encoder whose features are read.
 
     Raises:
         ValueError: blocks that do not exist, or heads that do not divide the channels.
@@ -95,8 +96,10 @@ class WeClipDecoder(nn.Module):
 
     def __init__(self, encoder_width: int, encoder_layers: int, num_classes: int,
                  token_layers: int | Sequence[int] | None = None, dim: int = 256, depth: int = 3, heads: int = 8,
-                 mlp_ratio: float = 4.0, dropout: float = 0.1) -> None:
+                 mlp_ratio: float = 4.0, dropout: float = 0.1, encoder: str = 'clip') -> None:
         super().__init__()
+        self.reads = frozenset({encoder})
+        self.encoder = encoder
         if dim % heads:
             raise ValueError(f'decoder: dim {dim} must be divisible by heads {heads}')
         if num_classes < 1:
@@ -114,23 +117,24 @@ class WeClipDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
         self.classify = nn.Conv2d(dim, num_classes + 1, 1)
 
-    def forward(self, features: ClipFeatures, need_attention: bool = False) -> DecoderOutput:
+    def forward(self, features: Mapping[str, ClipFeatures], need_attention: bool = False) -> DecoderOutput:
         """Decode the frozen features of B images.
 
         Args:
-            features: from an encoder of the size this decoder was built for.
+            features: by encoder; its own is of the size that this decoder was built for.
             need_attention: also return the attention of the decoder's layers.
 
         Raises:
             ValueError: features of an encoder with another number of blocks.
         """
-        fused = self.dropout(self.fuse_tokens(features))
+        own = features[self.encoder]
+        fused = self.dropout(self.fuse_tokens(own))
         flat = fused.flatten(2)
         x, attentions = flat.transpose(1, 2), []
         for layer in self.layers:
             x, attention = layer(x, need_attention)
             attentions.append(attention)
-        seg_logits = self.classify(x.transpose(1, 2).unflatten(2, features.grid))
+        seg_logits = self.classify(x.transpose(1, 2).unflatten(2, own.grid))
         return DecoderOutput(seg_logits, fused, flat.transpose(1, 2) @ flat,
                              torch.stack(attentions) if need_attention else None)
 

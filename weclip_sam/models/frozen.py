@@ -4,13 +4,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mmengine.model import BaseModel
 from torch import nn
 
-from weclip_sam.registry import MODELS
+from weclip_sam.models.base import TrainedModel
 
 
-class WithFrozen(BaseModel):
+class WithFrozen(TrainedModel):
     """A mmengine model that uses frozen networks.
 
     Networks given to :meth:`hold` follow ``.to(device)`` and the like. They are no submodules: their parameters are not
@@ -19,9 +18,6 @@ class WithFrozen(BaseModel):
     """
 
     def __init__(self, data_preprocessor: dict | nn.Module | None = None, **kwargs: Any) -> None:
-        if isinstance(data_preprocessor, dict):
-            # mmengine looks in the current default scope alone, which only a Runner sets to this package's.
-            data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, **kwargs)
         self._held: list[tuple[str, nn.Module]] = []
 

@@ -22,6 +22,7 @@ def offline_labels(data_samples: Sequence[SegSample], inputs: Tensor) -> Tensor:
         ValueError: a sample without labels.
     """
     if any(sample.get('pixel_labels') is None for sample in data_samples):
-        raise ValueError("training on offline labels: the samples have none; set the training data set's "
-                         "pixel_labels='folder of label PNGs' (tools/make_seeds.py makes one)")
+        raise ValueError('training on labels made before (a second stage, or prompts for segmentation): the samples '
+                         "have none; set the training data set's pixel_labels='folder of label PNGs' "
+                         '(tools/make_seeds.py makes one)')
     return torch.stack([pad_to(s.pixel_labels, inputs.shape[-2:], IGNORE_LABEL) for s in data_samples])

@@ -9,11 +9,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.seeds.crf import dense_crf
-from weclip_sam.structures import SegSample
+from weclip_sam.seeds.labels import background_of_maps
+from weclip_sam.seeds.pipeline import SeedPipeline
+from weclip_sam.structures import ClassMaps, SeedState, SegSample
 
 _FITS = ('crop', 'resize')
-TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, crf=None, probabilities=False)
+TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, crf=None, refine=(), probabilities=False)
+
+
+def prediction_settings(test: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A model's ``test`` settings with the defaults of :func:`predict_samples`.
+
+    Raises:
+        ValueError: a refinement step that does not exist or takes no such arguments.
+    """
+    settings = TEST_DEFAULTS | dict(test or {})
+    refinement(settings)
+    return settings
+
+
+def refinement(test: Mapping[str, Any]) -> SeedPipeline | None:
+    """The steps that refine a prediction: those of ``refine``, then the CRF of ``crf``; None where there are none.
+
+    They are seed steps: what is done to class maps to make labels of them can be done to a prediction.
+    """
+    steps = [*test['refine']]
+    if test['crf'] is not None:
+        steps.append(dict(type='Crf', normalise=False, crf=dict(test['crf'])))
+    return SeedPipeline(steps) if steps else None
 
 
 def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_samples: list[SegSample],
@@ -24,23 +47,58 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
         forward: B 3 H W, RGB in 0..255, to logits B C+1 h w.
         inputs: B 3 H W float, padded as :class:`SegDataPreprocessor` does.
         data_samples: with ``content_box`` and ``ori_shape``.
-        test: ``scales``, ``flip`` and ``crf`` (None, or arguments of :func:`weclip_sam.seeds.crf.dense_crf`); keys of
-            ``multi_scale_logits`` such as ``fit`` are passed on. ``probabilities`` also gives every sample
+        test: ``scales`` and ``flip``; keys of ``multi_scale_logits`` such as ``fit`` are passed on. ``refine`` is a
+            list of seed steps that refine the prediction, ``crf`` (None, or arguments of
+            :func:`weclip_sam.seeds.crf.dense_crf`) one more at its end. ``probabilities`` also gives every sample
             ``probabilities`` (C+1 H W in [0, 1], original size).
         multiple: sides must be divisible by it (the patch size).
     """
     settings = dict(TEST_DEFAULTS) | dict(test)
-    crf, keep = settings.pop('crf'), settings.pop('probabilities')
+    steps = refinement(settings)
+    keep = settings.pop('probabilities')
+    for key in ('crf', 'refine'):
+        del settings[key]
     logits = multi_scale_logits(forward, inputs, multiple=multiple, **settings)
     for rgb, maps, sample in zip(inputs, logits, data_samples, strict=True):
         scores = to_original(maps, inputs.shape[-2:], sample)
-        if crf is not None:
-            picture = to_original(rgb, inputs.shape[-2:], sample).clamp(0, 255)
-            scores = dense_crf(picture.permute(1, 2, 0), scores.softmax(0), **crf)
-        sample.prediction = scores.argmax(0)
+        if steps is None:
+            sample.prediction = scores.argmax(0)
+            if keep:
+                sample.probabilities = scores.softmax(0)
+            continue
+        picture = to_original(rgb, inputs.shape[-2:], sample).clamp(0, 255)
+        sample.prediction, probabilities = refine_prediction(steps, scores.softmax(0), picture, sample)
         if keep:
-            sample.probabilities = scores.softmax(0) if crf is None else scores
+            sample.probabilities = probabilities
     return data_samples
+
+
+def refine_prediction(steps: SeedPipeline, probabilities: Tensor, rgb: Tensor,
+                      sample: SegSample) -> tuple[Tensor, Tensor]:
+    """Run refinement steps on the prediction of one image.
+
+    To the steps the prediction is what class maps are to seed steps: ``maps`` hold the probabilities of all classes,
+    ``background`` that of the background, ``masks`` the sample's SAM masks if it brings any (at the original size).
+    What they leave in ``pixel_labels`` is the refined prediction, or else the winner of the maps.
+
+    Args:
+        steps: see :func:`refinement`.
+        probabilities: C+1 H W, background first.
+        rgb: 3 H W in 0..255.
+        sample: of the image.
+
+    Returns:
+        labels H W int64 and probabilities C+1 H W.
+    """
+    classes = len(probabilities) - 1
+    device = probabilities.device
+    state = steps(SeedState(
+        images=rgb[None], rgb=rgb[None], image_labels=torch.ones(1, classes, dtype=torch.bool),
+        masks=sample.get('mask_set'), background=probabilities[:1],
+        maps=ClassMaps(probabilities[1:], torch.zeros(classes, dtype=torch.long, device=device),
+                       torch.arange(classes, device=device))))
+    refined = torch.cat([background_of_maps(state, state.maps.scores), state.maps.scores])
+    return refined.argmax(0) if state.pixel_labels is None else state.pixel_labels[0], refined
 
 
 def to_original(maps: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:

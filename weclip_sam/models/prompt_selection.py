@@ -59,7 +59,7 @@ def localisation_embeddings(clip: FrozenClip, dataset: Any, indices: Sequence[in
     found = []
     for done, index in enumerate(indices, start=1):
         image = stretch_to_multiple(dataset[index]['inputs'][None].to(device).float(), clip.patch_size)
-        found.append(clip.finish(clip.encode(clip.normalize(image)).last_block_input)[0])
+        found.append(clip.finish(clip(image).last_block_input)[0])
         progress(done)
     return torch.cat(found)
 

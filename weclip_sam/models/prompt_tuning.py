@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,11 @@ from torch import Tensor
 from weclip_sam.checks import suggest_name
 from weclip_sam.models.fma_losses import cam_activation_loss, multi_label_contrastive_loss
 from weclip_sam.models.frozen import WithFrozen
+from weclip_sam.models.offline import offline_labels, pad_to
 from weclip_sam.models.prompts import PromptLearner, read_prompts, save_prompts, start_from
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.gradcam import gradcam, localisation_logits
-from weclip_sam.structures import IGNORE_LABEL, ClipFeatures, SegSample
+from weclip_sam.structures import ClipFeatures, SegSample
 
 TASKS = ('classification', 'segmentation')
 BACKGROUNDS = ('nouns', 'empty')
@@ -90,18 +90,10 @@ class PromptTuner(WithFrozen):
         if start is not None:
             start_from(self.prompts, read_prompts(start, frozen), start)
 
-    # ---- mmengine's interface -----------------------------------------------------------------------------------
-
-    def forward(self, inputs: Tensor, data_samples: list[SegSample] | None = None, mode: str = 'tensor') -> Any:
-        """``loss`` returns a dict of losses, ``predict`` the samples with scores, ``tensor`` logits B C+G."""
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        if mode == 'tensor':
-            features = self.clip.encode(self.clip.normalize(inputs), self._padding(data_samples, inputs))
-            return self.logits(features, self.prompts.text_features(self.clip))
-        raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
+    def tensor(self, inputs: Tensor, data_samples: list[SegSample] | None = None) -> Tensor:
+        """B 3 H W, RGB in 0..255 -> logits B C+G."""
+        features = self.clip(inputs, self._padding(data_samples, inputs))
+        return self.logits(features, self.prompts.text_features(self.clip))
 
     def logits(self, features: ClipFeatures, text_features: Tensor) -> Tensor:
         """B C+G: scaled cosines of the mean patch token with the prompts, in float32."""
@@ -116,7 +108,7 @@ class PromptTuner(WithFrozen):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels; for the segmentation task also ``pixel_labels``.
         """
-        features = self.clip.encode(self.clip.normalize(inputs), self._padding(data_samples, inputs))
+        features = self.clip(inputs, self._padding(data_samples, inputs))
         text_features = self.prompts.text_features(self.clip)
         image_labels = torch.stack([s.image_labels for s in data_samples])
         logits = self.logits(features, text_features)[:, :len(self.classes)]
@@ -124,7 +116,7 @@ class PromptTuner(WithFrozen):
             return dict(loss_contrast=multi_label_contrastive_loss(logits, image_labels, **self.contrast))
         maps = gradcam(self.clip, features, text_features, image_labels, signed=True, create_graph=True,
                        softmax=self.softmax)
-        inside, outside = cam_activation_loss(maps, self._pixel_labels(data_samples, inputs), **self.activation)
+        inside, outside = cam_activation_loss(maps, offline_labels(data_samples, inputs), **self.activation)
         margin = F.multilabel_soft_margin_loss(logits, image_labels.to(logits))
         return dict(loss_inside=self.activation_weight * inside, loss_outside=self.activation_weight * outside,
                     loss_margin=self.soft_margin_weight * margin)
@@ -132,7 +124,7 @@ class PromptTuner(WithFrozen):
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[SegSample]) -> list[SegSample]:
         """Add ``image_scores`` (C float, the foreground logits) to every sample, for multi-label mAP."""
-        logits = self.forward(inputs, data_samples)[:, :len(self.classes)]
+        logits = self.tensor(inputs, data_samples)[:, :len(self.classes)]
         for sample, scores in zip(data_samples, logits, strict=True):
             sample.image_scores = scores
         return data_samples
@@ -148,16 +140,4 @@ class PromptTuner(WithFrozen):
         """B H W bool, or None when no sample says where it is padded."""
         if not data_samples or any(sample.get('padding_mask') is None for sample in data_samples):
             return None
-        return torch.stack([_pad_to(s.padding_mask, inputs.shape[-2:], True) for s in data_samples])
-
-    @staticmethod
-    def _pixel_labels(data_samples: list[SegSample], inputs: Tensor) -> Tensor:
-        if any(sample.get('pixel_labels') is None for sample in data_samples):
-            raise ValueError("PromptTuner(task='segmentation') learns from coarse seeds: put "
-                             "dict(type='LoadPixelLabels', folder=...) into the training pipeline")
-        return torch.stack([_pad_to(s.pixel_labels, inputs.shape[-2:], IGNORE_LABEL) for s in data_samples])
-
-
-def _pad_to(plane: Tensor, size: Sequence[int], fill: int | bool) -> Tensor:
-    """Pad H W below and on the right."""
-    return F.pad(plane, (0, size[1] - plane.shape[-1], 0, size[0] - plane.shape[-2]), value=fill)
+        return torch.stack([pad_to(s.padding_mask, inputs.shape[-2:], True) for s in data_samples])

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +13,8 @@ from torch import Tensor
 
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
-from weclip_sam.seeds.crf import resolve_backend
 from weclip_sam.seeds.pipeline import Watch
 from weclip_sam.structures import SeedState, SegSample
-
-NEEDS_CLIP = ('GradCam', 'AttentionAffinity', 'RfmAffinity', 'FmaAffinity')
-NEEDS_MASKS = ('SamVote', 'SeplMerge', 'RockSandWater')
 
 
 @MODELS.register_module()
@@ -34,33 +29,39 @@ class SeedMaker(WithSeeds):
 
     Args:
         seeds: steps of the :class:`SeedPipeline`; they must end in labels.
-        clip, vocabulary, templates, prompts, mask_generator: see :class:`WithSeeds`.
+        clip, vocabulary, templates, prompts, mask_generator, encoders: see :class:`WithSeeds`.
 
     Raises:
-        ValueError: no vocabulary, or steps that need CLIP where there is none.
+        ValueError: no vocabulary, or steps that need an encoder which is not there.
     """
+
+    takes_labels = True
 
     def __init__(self, seeds: Sequence[dict], clip: dict | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
-                 mask_generator: dict | None = None) -> None:
-        backends = [resolve_backend(step.get('backend', 'auto')) for step in seeds if step.get('type') == 'Crf']
-        card = [seeds, backends, clip, vocabulary, list(templates), mask_generator]
+                 mask_generator: dict | None = None, encoders: dict | None = None) -> None:
+        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, dict(type='SegDataPreprocessor'),
+                         encoders)
+        settled = [step.settled() for step in self.seeds.steps if hasattr(step, 'settled')]
+        card = [seeds, settled, clip, vocabulary, list(templates), mask_generator, *([encoders] if encoders else [])]
         self._card = json.dumps(card, sort_keys=True, default=str)
-        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, dict(type='SegDataPreprocessor'))
         self.prompts = prompts
-        names = [type(step).__name__ for step in self.seeds.steps]
-        blind = [name for name in names if name in NEEDS_CLIP]
-        if clip is None and blind:
-            raise ValueError(f"SeedMaker: the step {blind[0]} looks at CLIP's features; give "
-                             "clip=dict(type='FrozenClip', ...)")
-        self.needs_masks = mask_generator is None and any(name in NEEDS_MASKS for name in names)
-        self.starts_from_labels = not any(name in NEEDS_CLIP for name in names)
+        self.needs_masks = mask_generator is None and 'masks' in self.seeds_need
+        self.starts_from_labels = 'pixel_labels' in self.seeds_need
 
-    def forward(self, inputs: Tensor, data_samples: list[SegSample] | None = None, mode: str = 'predict') -> Any:
-        """``predict`` adds ``prediction``, the pseudo labels, to every sample; there is nothing to train."""
-        if mode != 'predict' or data_samples is None:
-            raise ValueError(f"SeedMaker makes labels from images and their names and trains nothing: mode 'predict' "
-                             f'with samples, got mode {mode!r}')
+    def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
+        """There is nothing to train.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError('SeedMaker makes labels from images and their names and trains nothing: run it through '
+                         'tools/make_seeds.py')
+
+    tensor = loss
+
+    def predict(self, inputs: Tensor, data_samples: list[SegSample]) -> list[SegSample]:
+        """Add ``prediction``, the pseudo labels, to every sample."""
         for sample, labels in zip(data_samples, self.make(inputs, data_samples).pixel_labels, strict=True):
             sample.prediction = labels
         return data_samples
@@ -84,11 +85,11 @@ class SeedMaker(WithSeeds):
         data = self.data_preprocessor.cast_data(dict(inputs=inputs, data_samples=list(data_samples)))
         inputs, samples = data['inputs'].float(), data['data_samples']
         rgb = torch.stack([s.get('original', image) for s, image in zip(samples, inputs, strict=True)]).float()
-        features = None
-        if self.clip is not None:
-            inputs = stretch_to_multiple(inputs, self.clip.patch_size)
+        features = {}
+        if len(self.encoders):
+            inputs = stretch_to_multiple(inputs, 1 if self.clip is None else self.clip.patch_size)
             with watch('encode'):
-                features = self.clip.encode(self.clip.normalize(inputs))
+                features = self.encoders(inputs, self.seeds_need)
         labels = [s.get('pixel_labels') for s in samples]
         state = self.seed_state(inputs, samples, features, rgb, pixel_labels=(
             None if any(each is None for each in labels) else torch.stack(labels).long()))
@@ -104,8 +105,9 @@ class SeedMaker(WithSeeds):
         digest = hashlib.blake2b(self._card.encode(), digest_size=16)
         if self.prompts is not None:
             digest.update(Path(self.prompts).read_bytes())
-        if self.clip is not None:
-            for name, value in sorted(self.clip.state_dict().items()):
+        learnt = [self.seeds] if len(self.seeds.state_dict()) else []
+        for network in (*self.encoders.networks.values(), *learnt):
+            for name, value in sorted(network.state_dict().items()):
                 digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         if self.mask_generator is not None:
             digest.update(self.mask_generator.fingerprint().encode())

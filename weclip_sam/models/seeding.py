@@ -1,23 +1,24 @@
-"""What every model that makes pseudo labels holds: frozen CLIP, names, SAM masks, and the seed pipeline."""
+"""What every model that makes pseudo labels holds: frozen encoders, names, SAM masks, and the seed pipeline."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weclip_sam.foundation.text import text_features
+from weclip_sam.models.encoders import Encoders
 from weclip_sam.models.frozen import WithFrozen
 from weclip_sam.models.offline import pad_to
 from weclip_sam.models.prompts import load_prompts
 from weclip_sam.registry import MODELS
-from weclip_sam.seeds.pipeline import SeedPipeline
-from weclip_sam.structures import ClipFeatures, MaskSet, SeedState, SegSample
+from weclip_sam.seeds.pipeline import SeedPipeline, first_in_need, missing
+from weclip_sam.structures import MaskSet, SeedState, SegSample
 
 
 class WithSeeds(WithFrozen):
-    """A model with a frozen CLIP, the data set's names as text features, and (unless ``seeds`` is None) a pipeline.
+    """A model with frozen encoders, the data set's names as text features, and (unless ``seeds`` is None) a pipeline.
 
     Args:
         clip: config of a :class:`FrozenClip`; None for pipelines that only read labels and masks.
@@ -28,25 +29,29 @@ class WithSeeds(WithFrozen):
         prompts: file of learnt prompts, as training a :class:`PromptTuner` leaves it; used instead of templates.
         mask_generator: config of a :class:`MaskGenerator` that makes masks live for samples that bring none.
         data_preprocessor: see :class:`SegDataPreprocessor`; by default it pads to CLIP's patch size.
+        encoders: configs of further frozen encoders by name, see :class:`Encoders`.
 
     Raises:
-        ValueError: no vocabulary.
+        ValueError: no vocabulary, or steps that need an encoder or labels that will not be there.
     """
+
+    takes_labels = False  # whether samples may bring pixel_labels to start from
 
     def __init__(self, clip: dict | None, seeds: Sequence[dict] | None, vocabulary: dict | None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
-                 mask_generator: dict | None = None, data_preprocessor: dict | None = None) -> None:
-        frozen = None if clip is None else MODELS.build(clip)
+                 mask_generator: dict | None = None, data_preprocessor: dict | None = None,
+                 encoders: dict | None = None) -> None:
+        held = Encoders({**({} if clip is None else {'clip': clip}), **(encoders or {})})
+        frozen = held.get('clip')
         divisor = 1 if frozen is None else frozen.patch_size
         super().__init__(data_preprocessor=data_preprocessor or dict(type='SegDataPreprocessor', divisor=divisor))
         if not vocabulary:
             raise ValueError(f'{type(self).__name__}: vocabulary is missing; give dict(classes=..., prompt_names=..., '
                              'background_nouns=...) or start through the tools, which take it from the data set')
         self.classes = tuple(vocabulary['classes'])
-        self.clip = None
+        self.hold('encoders', held)
         features = None
         if frozen is not None:
-            self.hold('clip', frozen)
             names = [*vocabulary['prompt_names'], *vocabulary['background_nouns']]
             features = text_features(frozen, names, templates) if prompts is None else \
                 load_prompts(prompts, frozen, vocabulary['prompt_names'])
@@ -56,15 +61,24 @@ class WithSeeds(WithFrozen):
             self.mask_generator = MODELS.build(mask_generator)
             self.hold('sam', self.mask_generator.sam)
         self.seeds = None if seeds is None else SeedPipeline(seeds)
+        self.seeds_need = frozenset() if self.seeds is None else self.seeds.needs
+        there = {*held, 'masks', 'rgb', *(['pixel_labels'] if self.takes_labels else [])}
+        for need in sorted(self.seeds_need - there):
+            raise ValueError(f'{type(self).__name__}: {missing(first_in_need(self.seeds.steps, need), need)}')
 
-    def seed_state(self, inputs: Tensor, data_samples: Sequence[SegSample], features: ClipFeatures | None,
+    @property
+    def clip(self) -> nn.Module | None:
+        """The frozen CLIP, or None."""
+        return self.encoders.get('clip')
+
+    def seed_state(self, inputs: Tensor, data_samples: Sequence[SegSample], features: Mapping[str, Any],
                    rgb: Tensor | None = None, **more: Any) -> SeedState:
         """The state that a pipeline starts from; reads images, image labels and SAM masks, never a pixel mask.
 
         Args:
             inputs: B 3 H W float, RGB in 0..255; what ``features`` were made of.
             data_samples: with ``image_labels`` and perhaps ``mask_set``.
-            features: of ``inputs``; None without CLIP.
+            features: of ``inputs`` by encoder.
             rgb: B 3 H' W', the images at the size that labels shall have and masks come in; ``inputs`` if None.
             more: other fields of :class:`SeedState`.
         """
@@ -72,7 +86,8 @@ class WithSeeds(WithFrozen):
         return SeedState(
             images=inputs if self.clip is None else self.clip.normalize(inputs),
             image_labels=torch.stack([s.image_labels for s in data_samples]), features=features,
-            text_features=self.text_features, clip=self.clip, masks=self._masks(rgb, data_samples), rgb=rgb, **more)
+            encoders=self.encoders, text_features=self.text_features, masks=self._masks(rgb, data_samples), rgb=rgb,
+            **more)
 
     def _masks(self, rgb: Tensor, data_samples: Sequence[SegSample]) -> MaskSet | None:
         """The samples' masks, padded to the images; live ones where a sample has none and there is a generator."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor
 
+from weclip_sam.models.base import Segments, TrainedModel
 from weclip_sam.models.losses import pixel_cross_entropy
 from weclip_sam.models.offline import offline_labels
-from weclip_sam.models.predict import TEST_DEFAULTS, predict_samples, to_original
+from weclip_sam.models.predict import to_original
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import SegSample
 
 
 @MODELS.register_module()
-class Segmentor(BaseModel):
+class Segmentor(Segments, TrainedModel):
     """A backbone, a head, cross-entropy.
 
     Samples bring ``pixel_labels``: the data set's ``pixel_labels='folder'`` for pseudo labels; for fully supervised
@@ -26,7 +26,7 @@ class Segmentor(BaseModel):
         backbone: config of a :class:`TimmBackbone`, or of a module with ``channels``, ``divisor``, ``mean``, ``std``.
         head: config of a head; the sizes that follow from backbone and vocabulary are filled in.
         vocabulary: ``classes`` and what else there is; ``tools/train.py`` takes it from the data set.
-        test: ``scales`` and ``flip`` of multi-scale inference, ``crf`` (None, or arguments of ``dense_crf``).
+        test: scales, flip and refinement of predictions, see :func:`weclip_sam.models.predict.predict_samples`.
         data_preprocessor: see :class:`SegDataPreprocessor`; by default it pads to the backbone's divisor.
 
     Raises:
@@ -39,44 +39,25 @@ class Segmentor(BaseModel):
             raise ValueError('Segmentor: vocabulary is missing; give dict(classes=...) or start through '
                              'tools/train.py, which takes it from the data set')
         built = MODELS.build(backbone)
-        # Built here: mmengine looks in the current default scope alone, which only a Runner sets to this package's.
-        super().__init__(data_preprocessor=MODELS.build(
-            data_preprocessor or dict(type='SegDataPreprocessor', divisor=built.divisor)))
+        super().__init__(data_preprocessor or dict(type='SegDataPreprocessor', divisor=built.divisor))
         self.classes = tuple(vocabulary['classes'])
         self.backbone = built
         self.head = MODELS.build(dict(in_channels=built.channels, num_classes=len(self.classes)) | dict(head))
         self.register_buffer('mean', 255 * torch.tensor(built.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', 255 * torch.tensor(built.std).view(1, 3, 1, 1), persistent=False)
-        self.test_cfg = TEST_DEFAULTS | dict(test or {})
+        self.set_test(test, built.divisor)
 
-    # ---- mmengine's interface -----------------------------------------------------------------------------------
-
-    def forward(self, inputs: Tensor, data_samples: list[SegSample] | None = None, mode: str = 'tensor') -> Any:
-        """``loss`` returns a dict of losses, ``predict`` the samples with predictions, ``tensor`` logits B C+1 h w."""
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        if mode == 'tensor':
-            return self.seg_logits(inputs)
-        raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
-
-    def seg_logits(self, inputs: Tensor) -> Tensor:
-        """B 3 H W, RGB in 0..255 -> B C+1 h w."""
+    def tensor(self, inputs: Tensor, data_samples: list[SegSample] | None = None) -> Tensor:
+        """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
         return self.head(self.backbone((inputs - self.mean) / self.std))
 
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
         """Cross-entropy of the upsampled logits over all pixels with a label."""
-        return dict(loss_seg=pixel_cross_entropy(self.seg_logits(inputs), offline_labels(data_samples, inputs)))
-
-    @torch.no_grad()
-    def predict(self, inputs: Tensor, data_samples: list[SegSample]) -> list[SegSample]:
-        """Add ``prediction`` (H W int64, original size) to every sample."""
-        return predict_samples(self.seg_logits, inputs, data_samples, self.test_cfg, self.backbone.divisor)
+        return dict(loss_seg=pixel_cross_entropy(self.tensor(inputs), offline_labels(data_samples, inputs)))
 
     @torch.no_grad()
     def explain(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """``prediction`` (H W int64) for the first image of a collated batch, at its original size."""
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
-        return dict(prediction=to_original(self.seg_logits(inputs)[0], inputs.shape[-2:], sample).argmax(0))
+        return dict(prediction=to_original(self.tensor(inputs)[0], inputs.shape[-2:], sample).argmax(0))

@@ -1,18 +1,20 @@
 """WeCLIP and WeCLIP-SAM: one light decoder on frozen CLIP tokens, taught by labels made on the fly."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.models.base import Segments
+from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
-from weclip_sam.models.predict import TEST_DEFAULTS, labels_to_original, predict_samples, to_original
+from weclip_sam.models.predict import labels_to_original, to_original
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.labels import background_of_maps, label_pixels
@@ -23,7 +25,7 @@ LABELS = ('online', 'offline')
 
 
 @MODELS.register_module()
-class WeClip(WithSeeds):
+class WeClip(WithCurriculum, Segments, WithSeeds):
     """The single-stage model (WeCLIP, section 3; METHODS section 4).
 
     Which system it is depends on ``seeds`` alone: with SAM votes in the pipeline it is WeCLIP-SAM, with RFM and PAR it
@@ -33,57 +35,48 @@ class WeClip(WithSeeds):
         clip: config of a :class:`FrozenClip`.
         decoder: config of a :class:`WeClipDecoder`; sizes that follow from encoder and vocabulary are filled in.
         seeds: steps of the :class:`SeedPipeline` that makes the training labels.
-        vocabulary, templates, prompts, mask_generator, data_preprocessor: see :class:`WithSeeds`.
+        vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders: see :class:`WithSeeds`.
         rfm_start: iteration from which RFM may use the decoder's own affinity. Published: 15,000 (VOC), 40,000 (COCO).
         affinity_weight: weight of the affinity loss. Published: 0.1.
         affinity_radius: pairs of patches farther apart than this teach nothing. Published: 8.
-        test: ``scales`` and ``flip`` of multi-scale inference, ``crf`` (None, or arguments of ``dense_crf``).
+        test: scales, flip and refinement of predictions, see :func:`weclip_sam.models.predict.predict_samples`.
         labels: ``online`` makes the training labels with ``seeds``; ``offline`` reads each sample's ``pixel_labels``
             (the data set's ``pixel_labels=folder``): the same decoder as a second stage, which shows what labels made
             on the fly bring.
 
     Raises:
-        ValueError: no vocabulary, unknown ``labels``, or ``seeds`` that do not go with them.
+        ValueError: no vocabulary, unknown ``labels``, ``seeds`` that do not go with them, or an encoder that is not
+            there.
     """
 
     def __init__(self, clip: dict, decoder: dict, seeds: Sequence[dict] | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
                  rfm_start: int = 15_000, affinity_weight: float = 0.1, affinity_radius: int = 8,
                  mask_generator: dict | None = None, test: dict | None = None, labels: str = 'online',
-                 data_preprocessor: dict | None = None) -> None:
+                 data_preprocessor: dict | None = None, encoders: dict | None = None) -> None:
         if labels not in LABELS:
             raise ValueError(f'WeClip labels: expected one of {LABELS}, got {labels!r}.{suggest_name(labels, LABELS)}')
         if (labels == 'online') != (seeds is not None):
             raise ValueError("WeClip: labels='online' needs seeds (the steps that make labels), labels='offline' none")
-        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor)
-        self.decoder = MODELS.build(dict(encoder_width=self.clip.width, encoder_layers=self.clip.layers,
-                                         num_classes=len(self.classes)) | dict(decoder))
-        self.rfm_start = rfm_start
+        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders)
+        self.decoder = self._build_decoder(decoder)
         self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
-        self.test_cfg = TEST_DEFAULTS | dict(test or {})
-        self.register_buffer('progress', torch.zeros((), dtype=torch.long))
-        self._rfm_active = False
+        self.start_curriculum(rfm_start)
+        self.set_test(test, self.clip.patch_size)
 
-    def set_progress(self, iteration: int) -> None:
-        """Called before every training iteration (0-based); decides whether RFM reads the decoder's affinity."""
-        self.progress.fill_(iteration)
-        self._rfm_active = iteration >= self.rfm_start
+    def _build_decoder(self, settings: dict) -> nn.Module:
+        """Sizes that follow from encoder and vocabulary are filled in."""
+        name = settings.get('encoder', 'clip')
+        if name not in self.encoders:
+            raise ValueError(f'WeClip decoder: no encoder is called {name!r}; there are {sorted(self.encoders)}.'
+                             f'{suggest_name(name, self.encoders)}')
+        encoder = self.encoders[name]
+        return MODELS.build(dict(encoder_width=encoder.width, encoder_layers=encoder.layers,
+                                 num_classes=len(self.classes)) | dict(settings))
 
-    # ---- mmengine's interface -----------------------------------------------------------------------------------
-
-    def forward(self, inputs: Tensor, data_samples: list[SegSample] | None = None, mode: str = 'tensor') -> Any:
-        """``loss`` returns a dict of losses, ``predict`` the samples with predictions, ``tensor`` logits B C+1 h w."""
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        if mode == 'tensor':
-            return self.seg_logits(self.clip.normalize(inputs))
-        raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', got {mode!r}")
-
-    def seg_logits(self, images: Tensor) -> Tensor:
-        """B 3 H W normalised -> B C+1 h w."""
-        return self.decoder(self.clip.encode(images)).seg_logits
+    def tensor(self, inputs: Tensor, data_samples: list[SegSample] | None = None) -> Tensor:
+        """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
+        return self.decoder(self.encoders(inputs, self.decoder.reads)).seg_logits
 
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
         """Losses of one batch (WeCLIP eq. 11-13).
@@ -92,38 +85,35 @@ class WeClip(WithSeeds):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels, padding masks and, where the pipeline votes with them, SAM masks.
         """
-        features = self.clip.encode(self.clip.normalize(inputs))
+        features = self.encoders(inputs, self.decoder.reads | self.seeds_need)
         decoded = self.decoder(features)
+        losses = {}
         if self.seeds is None:
             labels = offline_labels(data_samples, inputs)
         else:
-            labels = self.make_seeds(inputs, data_samples, features, decoded, self._rfm_active).pixel_labels
+            state = self.make_seeds(inputs, data_samples, features, decoded, self.decoder_heard)
+            labels, losses = state.pixel_labels, state.losses
         padding = torch.stack([s.padding_mask for s in data_samples])
         labels = labels.masked_fill(pad_to(padding, labels.shape[-2:], True), IGNORE_LABEL)
-        pairs = affinity_labels(labels, features.grid, self.affinity_radius)
+        pairs = affinity_labels(labels, features[self.decoder.encoder].grid, self.affinity_radius)
         return dict(loss_seg=segmentation_loss(decoded.seg_logits, labels),
-                    loss_affinity=self.affinity_weight * affinity_loss(decoded.affinity, pairs))
-
-    @torch.no_grad()
-    def predict(self, inputs: Tensor, data_samples: list[SegSample]) -> list[SegSample]:
-        """Add ``prediction`` (H W int64, original size) to every sample."""
-        return predict_samples(lambda rgb: self.seg_logits(self.clip.normalize(rgb)), inputs, data_samples,
-                               self.test_cfg, self.clip.patch_size)
+                    loss_affinity=self.affinity_weight * affinity_loss(decoded.affinity, pairs),
+                    **{f'loss_{name}': value for name, value in losses.items()})
 
     # ---- seeds -----------------------------------------------------------------------------------------------------
 
-    def make_seeds(self, inputs: Tensor, data_samples: list[SegSample], features: Any, decoded: DecoderOutput,
-                   use_decoder: bool) -> SeedState:
+    def make_seeds(self, inputs: Tensor, data_samples: list[SegSample], features: Mapping[str, Any],
+                   decoded: DecoderOutput, decoder_heard: bool) -> SeedState:
         """Run the seed pipeline on a batch; reads images, image labels and SAM masks, never a pixel mask.
 
         Args:
             inputs, data_samples, features: see :meth:`seed_state`.
             decoded: the decoder's affinity and predictions; labels have no gradient towards them.
-            use_decoder: whether the steps may listen to the decoder already.
+            decoder_heard: whether the steps may listen to the decoder already.
         """
         return self.seeds(self.seed_state(
             inputs, data_samples, features, seg_affinity=decoded.affinity.detach(),
-            seg_logits=decoded.seg_logits.detach(), use_seg_affinity=use_decoder))
+            seg_logits=decoded.seg_logits.detach(), decoder_heard=decoder_heard))
 
     @torch.no_grad()
     def explain(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +126,7 @@ class WeClip(WithSeeds):
         """
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
-        features = self.clip.encode(self.clip.normalize(inputs))
+        features = self.encoders(inputs, self.decoder.reads | self.seeds_need)
         decoded = self.decoder(features)
         size = inputs.shape[-2:]
         prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)

@@ -18,12 +18,12 @@ from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
 from weclip_sam.io.files import remove_stale_temporaries, write_json
 from weclip_sam.mask_bank import MaskBank
-from weclip_sam.models.seed_maker import NEEDS_MASKS
 from weclip_sam.offline.seed_folder import claim_folder, clear_folder, count_pixels, score_path, score_report
 from weclip_sam.offline.seed_making import SeedReport, make_seeds
 from weclip_sam.offline.shards import SECONDS, WorkTime, digest_files
 from weclip_sam.offline.splits import mask_settings, scored_images, seed_images
 from weclip_sam.registry import DATASETS, MODELS
+from weclip_sam.seeds.pipeline import steps_need
 
 SUMMARY = 'summary.json'
 
@@ -97,8 +97,7 @@ def _remove_what_kills_left(out: str, image_ids: Sequence[str]) -> None:
 
 
 def _images(config: Config, split: str, labels: str | None) -> dict[str, Any]:
-    steps = [step.get('type') for step in config.model.get('seeds') or []]
-    masks = any(step in NEEDS_MASKS for step in steps)
+    masks = 'masks' in steps_need(config.model.get('seeds') or [])
     live = config.model.get('mask_generator') is not None
     if masks and not live:
         bank = mask_settings(config, split)['bank']

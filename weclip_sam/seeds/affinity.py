@@ -134,18 +134,17 @@ class _AffinityStep:
     """What CAA and RFM share: from an attention to propagated maps."""
 
     name: str
+    needs, gives = frozenset({'maps', 'clip'}), frozenset({'maps'})
 
     def __init__(self, threshold: float = 0.4, rounds: int = 3, power: int = 2, use_boxes: bool = True) -> None:
         above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
         self.threshold, self.rounds, self.power, self.use_boxes = threshold, rounds, power, use_boxes
 
     def spread(self, state: SeedState, attention: Tensor) -> SeedState:
-        maps = state.maps
-        if maps is None:
-            raise ValueError(f'{type(self).__name__} needs class maps: put GradCam before it')
-        if tuple(maps.scores.shape[1:]) != tuple(state.features.grid):
+        maps, grid = state.maps, tuple(state.features['clip'].grid)
+        if tuple(maps.scores.shape[1:]) != grid:
             raise ValueError(f'{type(self).__name__} works on patches: maps are {tuple(maps.scores.shape[1:])}, the '
-                             f'grid is {tuple(state.features.grid)}; put it before steps that upsample')
+                             f'grid is {grid}; put it before steps that upsample')
         transition = transition_matrix(attention, self.rounds, self.power)
         boxes = box_masks(maps.scores, self.threshold) if self.use_boxes else None
         refined = propagate(transition, maps.scores, maps.sample_index, boxes)
@@ -174,14 +173,14 @@ class AttentionAffinity(_AffinityStep):
         self.layers = layers
 
     def __call__(self, state: SeedState) -> SeedState:
-        return self.spread(state, mean_attention(state.features.patch_attentions(), self.layers))
+        return self.spread(state, mean_attention(state.features['clip'].patch_attentions(), self.layers))
 
 
 @SEED_STEPS.register_module()
 class RfmAffinity(_AffinityStep):
     """Seed step RFM: as CAA, but once the curriculum allows, on attention chosen and weighed by the decoder's affinity.
 
-    Deliberate difference from the public code: the switch is ``state.use_seg_affinity``, set by a hook from training
+    Deliberate difference from the public code: the switch is ``state.decoder_heard``, set by a hook from training
     iterations, not a counter that also counts validation passes.
 
     Args:
@@ -203,8 +202,8 @@ class RfmAffinity(_AffinityStep):
         self.layers, self.warmup_layers, self.selection = layers, warmup_layers, selection
 
     def __call__(self, state: SeedState) -> SeedState:
-        attentions = state.features.patch_attentions()
-        if state.use_seg_affinity and state.seg_affinity is not None:
+        attentions = state.features['clip'].patch_attentions()
+        if state.decoder_heard and state.seg_affinity is not None:
             candidates = attentions[select_layers(self.layers, len(attentions), 'RFM layers')]
             attention, _ = choose_attention(candidates, state.seg_affinity, self.selection)
         else:

@@ -22,13 +22,15 @@ class BlendMaps:
         weight: of the current maps, in [0, 1].
     """
 
+    needs, gives = frozenset({'maps'}), frozenset({'maps'})
+
     def __init__(self, earlier: str = 'gradcam', weight: float = 0.5) -> None:
         if not 0 <= weight <= 1:
             raise ValueError(f'BlendMaps weight: expected a number in [0, 1], got {weight}')
         self.earlier, self.weight = earlier, weight
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.maps is None or self.earlier not in state.history:
+        if self.earlier not in state.history:
             raise ValueError(f'BlendMaps: no earlier step left maps called {self.earlier!r}; there are '
                              f'{sorted(state.history)}.{suggest_name(self.earlier, state.history)}')
         earlier = state.history[self.earlier].scores
@@ -52,15 +54,15 @@ class BlendPrediction:
         weight: of the prediction, in [0, 1].
     """
 
+    needs, gives = frozenset({'maps'}), frozenset({'maps'})
+
     def __init__(self, weight: float = 0.5) -> None:
         if not 0 <= weight <= 1:
             raise ValueError(f'BlendPrediction weight: expected a number in [0, 1], got {weight}')
         self.weight = weight
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.maps is None:
-            raise ValueError('BlendPrediction needs class maps: put a step that makes them (GradCam) before it')
-        if state.seg_logits is None or not state.use_seg_affinity:
+        if state.seg_logits is None or not state.decoder_heard:
             return state
         scores = present_probabilities(state.seg_logits, state.image_labels)
         predicted = scores[state.maps.sample_index, foreground_label(state.maps.class_index)]

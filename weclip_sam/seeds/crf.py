@@ -174,9 +174,12 @@ class Crf:
         background, background_value: see :func:`weclip_sam.seeds.scores.background_score`; CLIP-ES: power 1.
         min_confidence: pixels whose highest marginal is lower are ignored (255); CLIP-ES: 0.95. None keeps all.
         normalise: stretch every map to [0, 1) before resizing it to the image; off for maps that are scores already.
-            Where an earlier step left a background score beside its maps (PAR), both are taken as they are.
+            Where a background score stands beside the maps (PAR, a prediction) both are scaled to sum to one instead,
+            and the marginals take their place.
         crf: keyword arguments of :func:`dense_crf`.
     """
+
+    needs, gives = frozenset({'maps', 'rgb'}), frozenset({'pixel_labels'})
 
     def __init__(self, background: str = 'power', background_value: float = 1.0, min_confidence: float | None = None,
                  normalise: bool = True, crf: dict | None = None) -> None:
@@ -185,20 +188,25 @@ class Crf:
         self.background, self.background_value = background, background_value
         self.min_confidence, self.normalise, self.crf = min_confidence, normalise, dict(crf or {})
 
+    def settled(self) -> str:
+        """The backend that labels depend on, where the config leaves it open."""
+        return resolve_backend(self.crf.get('backend', 'auto'))
+
     def __call__(self, state: SeedState) -> SeedState:
-        if state.maps is None or state.rgb is None:
-            missing = 'class maps: put a step that makes them (GradCam) before it' if state.maps is None else \
-                'the colours of the images: set SeedState.rgb (B 3 H W, 0..255)'
-            raise ValueError(f'Crf needs {missing}')
         batch_size, _, height, width = state.rgb.shape
         labels = torch.zeros(batch_size, height, width, dtype=torch.long, device=state.rgb.device)
         confidence = torch.ones(batch_size, height, width, device=state.rgb.device)
+        scores, background = [], torch.ones_like(confidence)
         for image in state.maps.sample_index.unique().tolist():
             marginals, names = self._refine(state, image)
             confidence[image], winner = marginals.max(0)
             labels[image] = names[winner]
+            background[image] = marginals[0]
+            scores.append(marginals[1:])
         if self.min_confidence is not None:
             labels = labels.masked_fill(confidence < self.min_confidence, IGNORE_LABEL)
+        if state.background is not None and scores:
+            state = state.with_maps('crf', state.maps.with_scores(torch.cat(scores)), background=background)
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)
 
     def _refine(self, state: SeedState, image: int) -> tuple[Tensor, Tensor]:
@@ -211,7 +219,8 @@ class Crf:
             probabilities = with_background(scores, self.background, self.background_value)
         else:
             probabilities = resize_maps(torch.cat([state.background[image][None], scores]), size).clamp(min=0)
-            probabilities = probabilities / probabilities.sum(0).clamp(min=PROBABILITY_FLOOR)  # PAR's exceed one
+            if self.normalise:  # PAR's exceed one
+                probabilities = probabilities / probabilities.sum(0).clamp(min=PROBABILITY_FLOOR)
         classes = state.maps.class_index[mine]
         names = torch.cat([torch.zeros_like(classes[:1]), foreground_label(classes)])
         return dense_crf(state.rgb[image].permute(1, 2, 0), probabilities, **self.crf), names

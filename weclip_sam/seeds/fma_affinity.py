@@ -30,6 +30,8 @@ class FmaAffinity:
         use_boxes: False lets everybody read everything.
     """
 
+    needs, gives = frozenset({'maps', 'clip'}), frozenset({'maps'})
+
     def __init__(self, layers: int | Sequence[int] = 8, threshold: float = 0.4, rounds: int = 1, power: int = 2,
                  spread: str = 'score', inside: str = 'inside', outside: str = 'inside',
                  use_boxes: bool = True) -> None:
@@ -44,15 +46,15 @@ class FmaAffinity:
         self.spread, self.inside, self.outside, self.use_boxes = spread, inside, outside, use_boxes
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.maps is None or tuple(state.maps.scores.shape[1:]) != tuple(state.features.grid):
-            raise ValueError(f'FmaAffinity needs class maps on the grid of patches {tuple(state.features.grid)}: put '
-                             'it right behind GradCam(signed=True)')
-        maps = state.maps
+        maps, features = state.maps, state.features['clip']
+        if tuple(maps.scores.shape[1:]) != tuple(features.grid):
+            raise ValueError(f'FmaAffinity needs class maps on the grid of patches {tuple(features.grid)}: put it '
+                             'right behind GradCam(signed=True)')
         scores = min_max(maps.scores)
         flowing = scores if self.spread == 'score' else maps.scores
         if self.power == 0:
             return state.with_maps('affinity', maps.with_scores(flowing))
-        transition = transition_matrix(mean_attention(state.features.patch_attentions(), self.layers), self.rounds,
+        transition = transition_matrix(mean_attention(features.patch_attentions(), self.layers), self.rounds,
                                        self.power)
         boxes = box_masks(scores, self.threshold) if self.use_boxes else None
         flown = propagate(transition, flowing, maps.sample_index, boxes, self.inside, self.outside)

@@ -149,6 +149,8 @@ class GradCam:
         signed: keep the raw map, without relu and scaling (FMA-WSSS; its other steps clip and scale themselves).
     """
 
+    needs, gives = frozenset({'clip'}), frozenset({'maps'})
+
     def __init__(self, competitors: str = 'present', softmax: str = 'exact', signed: bool = False) -> None:
         for name, value, known in (('competitors', competitors, COMPETITORS), ('softmax', softmax, SOFTMAXES)):
             if value not in known:
@@ -156,5 +158,5 @@ class GradCam:
         self.options = dict(competitors=competitors, softmax=softmax, signed=signed)
 
     def __call__(self, state: SeedState) -> SeedState:
-        return state.with_maps('gradcam', gradcam(state.clip, state.features, state.text_features, state.image_labels,
-                                                  **self.options))
+        return state.with_maps('gradcam', gradcam(state.encoders['clip'], state.features['clip'],
+                                                  state.text_features, state.image_labels, **self.options))

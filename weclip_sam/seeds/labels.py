@@ -86,13 +86,12 @@ class IgnoreDisagreement:
         background_power: q of the maps' background score ``(1 - max) ** q``.
     """
 
+    needs, gives = frozenset({'maps', 'pixel_labels'}), frozenset({'pixel_labels'})
+
     def __init__(self, background_power: float = 1.0) -> None:
         self.background_power = background_power
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.maps is None or state.pixel_labels is None:
-            raise ValueError('IgnoreDisagreement compares labels with maps: put GradCam and a step that makes labels '
-                             '(SamVote) before it')
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(state.pixel_labels.shape[-2:])))
         labels, _, _ = label_pixels(maps, background_of_maps(state, maps.scores, self.background_power))
         return dataclasses.replace(
@@ -110,6 +109,8 @@ class PixelLabels:
         ignore_unlabelled: ignore every pixel of an image without classes, rather than teach that it is all background.
     """
 
+    needs, gives = frozenset({'maps'}), frozenset({'pixel_labels'})
+
     def __init__(self, background_power: float = 1.0, min_confidence: float = 0.0, min_margin: float = 0.0,
                  ignore_unlabelled: bool = False) -> None:
         for name, value in (('min_confidence', min_confidence), ('min_margin', min_margin)):
@@ -119,8 +120,6 @@ class PixelLabels:
         self.min_confidence, self.min_margin = min_confidence, min_margin
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.maps is None:
-            raise ValueError('PixelLabels needs class maps: put GradCam before it')
         picture = state.images if state.rgb is None else state.rgb
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(picture.shape[-2:])))
         background = background_of_maps(state, maps.scores, self.background_power)

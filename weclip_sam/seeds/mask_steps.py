@@ -19,13 +19,13 @@ class RockSandWater:
         threshold: a mask goes if one mask of a higher level covers at least this share of it. Published: 0.3.
     """
 
+    needs, gives = frozenset({'masks'}), frozenset({'masks'})
+
     def __init__(self, threshold: float = 0.3) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f'RockSandWater threshold: expected a share of the area in [0, 1], got {threshold}')
         self.threshold = threshold
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.masks is None:
-            raise ValueError('RockSandWater needs SAM masks: give a mask bank or a mask generator')
         kept = thin_masks(state.masks, self.threshold)
         return dataclasses.replace(state, masks=state.masks.with_masks(state.masks.masks & kept[:, None, None]))

@@ -134,6 +134,8 @@ class Par:
             and changed 35 %: the same dilations reach farther.
     """
 
+    needs, gives = frozenset({'maps'}), frozenset({'maps'})
+
     def __init__(self, iterations: int = 20, dilations: Sequence[int] = DILATIONS, background_power: float = 1.0,
                  use_rgb: bool = False, downscale: int = 1) -> None:
         if downscale < 1:
@@ -142,8 +144,6 @@ class Par:
         self.use_rgb, self.downscale = use_rgb, downscale
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.maps is None:
-            raise ValueError('Par needs class maps: put GradCam before it')
         images = state.rgb if self.use_rgb and state.rgb is not None else state.images
         size = tuple(images.shape[-2:])
         small = (max(1, size[0] // self.downscale), max(1, size[1] // self.downscale))

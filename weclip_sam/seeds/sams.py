@@ -258,6 +258,8 @@ class SamVote:
     earlier step's for ``keep``.
     """
 
+    needs, gives = frozenset({'maps', 'masks'}), frozenset({'pixel_labels'})
+
     def __init__(self, normalisation: str = 'relu_mean', gamma: float = 1.0, background: str = 'power',
                  background_value: float = 0.6, priority: Sequence[str] = ('level_bigger', 'confidence_bigger'),
                  uncovered: str = 'background') -> None:
@@ -271,13 +273,10 @@ class SamVote:
         self.settings = dict(normalisation=normalisation, gamma=gamma, background=background,
                              background_value=background_value, priority=tuple(priority))
         self.uncovered = uncovered
+        if uncovered == 'keep':
+            self.needs = self.needs | {'pixel_labels'}
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.maps is None:
-            raise ValueError('SamVote needs class maps: put a step that makes them (GradCam) before it')
-        if state.masks is None:
-            raise ValueError('SamVote needs SAM masks: give the model a mask bank or a mask generator, or leave this '
-                             'step out; an image without any mask is an empty MaskSet, not None')
         batch_size = state.image_labels.shape[0]
         maps = state.maps.with_scores(resize_maps(state.maps.scores, state.masks.size))
         labels, confidence, covered, _, _ = sam_vote(maps, state.masks, batch_size, **self.settings)
@@ -296,9 +295,8 @@ class SamVote:
 
     @staticmethod
     def _keep(state: SeedState, labels: Tensor, confidence: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
-        if state.pixel_labels is None or state.pixel_labels.shape != labels.shape:
-            came = 'none' if state.pixel_labels is None else tuple(state.pixel_labels.shape)
+        if state.pixel_labels.shape != labels.shape:
             raise ValueError(f"SamVote(uncovered='keep') needs labels of shape {tuple(labels.shape)} from an earlier "
-                             f'step (PixelLabels), got {came}')
+                             f'step (PixelLabels), got {tuple(state.pixel_labels.shape)}')
         earlier = torch.zeros_like(confidence) if state.confidence is None else state.confidence
         return torch.where(covered, labels, state.pixel_labels), torch.where(covered, confidence, earlier)

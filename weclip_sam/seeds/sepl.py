@@ -128,16 +128,13 @@ class SeplMerge:
         rule: ``max_iou``, ``max_iou_imp`` or ``max_iou_imp2`` (published).
     """
 
+    needs, gives = frozenset({'pixel_labels', 'masks'}), frozenset({'pixel_labels'})
+
     def __init__(self, rule: str = 'max_iou_imp2') -> None:
         if rule not in RULES:
             raise ValueError(f'SeplMerge rule: expected one of {RULES}, got {rule!r}.{suggest_name(rule, RULES)}')
         self.rule = rule
 
     def __call__(self, state: SeedState) -> SeedState:
-        if state.pixel_labels is None:
-            raise ValueError('SeplMerge needs pixel labels: put a step that makes them (PixelLabels) before it')
-        if state.masks is None:
-            raise ValueError('SeplMerge needs SAM masks: give a mask bank or a mask generator; an image without any '
-                             'mask is an empty MaskSet, not None')
         merged = sepl_merge_batch(state.pixel_labels, state.masks, state.image_labels.shape[1], self.rule)
         return dataclasses.replace(state, pixel_labels=merged, confidence=None)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import distributed
 
@@ -19,6 +20,7 @@ from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.io.checkpoints import find_resumable, safe_load
 from weclip_sam.registry import OPTIMIZERS
 
+_MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
@@ -154,16 +156,18 @@ def _check_optimizer(config: Config) -> None:
 
 
 def build_runner(config: Config) -> Runner:
-    """A Runner for ``config``; the package's types are registered, checkpoints are read safely."""
+    """A Runner for ``config``: types are registered, checkpoints read safely, hooks that the model brings added."""
     fill_vocabulary(config)
     _check_optimizer(config)
+    hooks = config.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None and name not in _MMENGINES_HOOKS]:
+        del hooks[name]  # mmengine takes None for "without this hook" only where the hook is its own
     runner = QuietRunner.from_cfg(config)
     runner.logger.info(f'{runner.experiment_name}: seed {runner.seed}, {runner.world_size} process(es), everything is '
                        f'written to {runner.work_dir}')
-    hooks = [hook.get('type') for hook in config.get('custom_hooks') or [] if isinstance(hook, dict)]
-    model = config.model
-    online = model.get('type') == 'WeClip' and model.get('labels', 'online') == 'online'
-    if online and model.get('rfm_start') and 'CurriculumHook' not in hooks:
-        runner.logger.warning("model.rfm_start has no effect: custom_hooks has no dict(type='CurriculumHook'), which "
-                              'tells the model the iteration')
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    listed = {type(hook).__name__ for hook in runner.hooks}
+    for hook in getattr(model, 'brings_hooks', ()):
+        if hook['type'] not in listed:
+            runner.register_hook(dict(hook))
     return runner

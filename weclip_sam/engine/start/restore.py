@@ -15,6 +15,7 @@ from mmengine.config import Config
 from torch import nn
 
 from weclip_sam.engine.start.config import apply_options, load_config, parse_options
+from weclip_sam.engine.start.errors import explain
 from weclip_sam.engine.start.vocabulary import VOCABULARY_KEYS, fill_vocabulary
 from weclip_sam.io.checkpoints import check_covers, safe_load
 from weclip_sam.registry import MODELS
@@ -137,7 +138,14 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
             settings.model[key] = None
     if (settings.model.get('backbone') or {}).get('weights') is not None:
         settings.model.backbone['weights'] = None  # the checkpoint has the trained ones
-    model = MODELS.build(settings.model)
+    try:
+        model = MODELS.build(settings.model)
+    except (KeyError, ValueError) as error:
+        unknown = isinstance(error, KeyError) or 'unknown seed step' in str(error)
+        if config is not None or not unknown:
+            raise
+        raise ValueError(f'{path}: {explain(error) or error} A checkpoint imports no code: where its model has parts '
+                         'of your own, give the config that imports them (--config)') from None
     check_covers(model, content['state_dict'], str(path))
     model.load_state_dict(content['state_dict'], strict=False)
     return model.eval(), settings, meta

@@ -1,0 +1,64 @@
+"""What mmengine's Runner asks of every trained model, said once."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from weclip_sam.models.predict import predict_samples, prediction_settings
+from weclip_sam.registry import MODELS
+from weclip_sam.structures import SegSample
+
+MODES = ('loss', 'predict', 'tensor')
+
+
+class TrainedModel(BaseModel):
+    """A mmengine model whose modes are methods: ``loss``, ``predict`` and ``tensor``."""
+
+    def __init__(self, data_preprocessor: dict | nn.Module | None = None, **kwargs: Any) -> None:
+        if isinstance(data_preprocessor, dict):
+            # mmengine looks in the current default scope alone, which only a Runner sets to this package's.
+            data_preprocessor = MODELS.build(data_preprocessor)
+        super().__init__(data_preprocessor=data_preprocessor, **kwargs)
+
+    def forward(self, inputs: Tensor, data_samples: list[SegSample] | None = None, mode: str = 'tensor') -> Any:
+        """Run the method called ``mode``.
+
+        Args:
+            inputs: B 3 H W float, RGB in 0..255.
+            data_samples: what else is known of each image.
+            mode: ``loss`` (a dict of losses), ``predict`` (the samples with what was predicted) or ``tensor`` (the
+                network's plain output).
+
+        Raises:
+            ValueError: another mode.
+        """
+        if mode not in MODES:
+            raise ValueError(f'mode: expected one of {MODES}, got {mode!r}')
+        return getattr(self, mode)(inputs, data_samples)
+
+
+class Segments:
+    """A model that labels every pixel: :meth:`tensor` gives logits, and ``test_cfg`` says what is made of them."""
+
+    test_cfg: dict[str, Any]
+
+    def set_test(self, test: Mapping[str, Any] | None, divisor: int) -> None:
+        """Call it once, when the model is built.
+
+        Args:
+            test: see :func:`weclip_sam.models.predict.predict_samples`.
+            divisor: sides of inputs must be divisible by it (the patch size).
+
+        Raises:
+            ValueError: an unknown setting or refinement step.
+        """
+        self.test_cfg, self._divisor = prediction_settings(test), divisor
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[SegSample]) -> list[SegSample]:
+        """Add ``prediction`` (H W int64, original size) to every sample."""
+        return predict_samples(self.tensor, inputs, data_samples, self.test_cfg, self._divisor)

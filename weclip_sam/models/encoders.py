@@ -1,0 +1,50 @@
+"""Frozen encoders by name: each sees the image in its own normalisation and on its own grid."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from weclip_sam.registry import MODELS
+
+
+class Encoders(nn.Module):
+    """The frozen encoders of a model, as a mapping from names to networks.
+
+    An encoder is a module that turns RGB images into features: ``forward`` takes B 3 H W in 0..255 and returns an
+    object with ``tokens`` (L B 1+P D) and ``grid`` (h, w), such as :class:`~weclip_sam.structures.ClipFeatures`. It
+    normalises by itself and, where its patches do not divide the image, resizes by itself; ``width`` (D), ``layers``
+    (L) and ``patch_size`` are its attributes.
+
+    Args:
+        configs: of registered encoders by the name that steps and decoders ask for.
+    """
+
+    def __init__(self, configs: Mapping[str, dict]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict({name: MODELS.build(config) for name, config in configs.items()})
+
+    def forward(self, rgb: Tensor, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """B 3 H W RGB in 0..255 -> features by name, of the encoders in ``names`` or (None) of all.
+
+        Names of other things than encoders are passed over, so that what steps need can be given as it is.
+        """
+        wanted = self if names is None else set(names)
+        return {name: network(rgb) for name, network in self.networks.items() if name in wanted}
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.networks[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.networks
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.networks)
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def get(self, name: str) -> nn.Module | None:
+        """The encoder of that name, or None."""
+        return self.networks[name] if name in self.networks else None
