@@ -13,7 +13,7 @@ from PIL import Image
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.comparison.experiment import Experiment
-from weclip_sam.comparison.report import PictureRow
+from weclip_sam.comparison.values import PictureRow
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.hooks.seed_eval import spread
 from weclip_sam.engine.start.config import load_config

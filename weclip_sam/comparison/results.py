@@ -11,8 +11,8 @@ import torch
 
 from weclip_sam.comparison.experiment import TESTS, Experiment, Run, Stage
 from weclip_sam.comparison.pictures import picture_groups, picture_legend
-from weclip_sam.comparison.report import Comparison, MethodResult, RunResult, StageCost
 from weclip_sam.comparison.stages import read_json, why_stale
+from weclip_sam.comparison.values import Comparison, MethodResult, RunResult, StageCost
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.offline.splits import mask_settings
 
