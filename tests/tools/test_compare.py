@@ -391,6 +391,7 @@ def test_the_tool_reports_and_its_exit_code_tells(experiment_file, tools, tmp_pa
     (("tool='train'", "tool='trian'"), "Did you mean 'train'"),
     (("tests=['single']", "tests=['singel']"), "Did you mean 'single'"),
     (("name='merged'", "name='first-seeds'"), "two stages are called 'first-seeds'"),
+    (("name='Two-stage', ", ""), 'a method has no name'),
     (("name='Two-stage'", "name='Ours'"), 'two methods have the same name'),
     (("seeds = 2", "seeds = 0"), 'at least 1'), (("methods = [", "methods = [] and ["), 'names no methods'),
     (("name='second'", "name='second stage'"), 'a name begins with a letter'),
