@@ -17,9 +17,10 @@ from pathlib import Path
 
 from weclip_sam.comparison.experiment import load_experiment
 from weclip_sam.comparison.html import to_html
-from weclip_sam.comparison.report import incomplete, to_json, to_markdown
+from weclip_sam.comparison.report import to_json, to_markdown
 from weclip_sam.comparison.results import collect
 from weclip_sam.comparison.stages import is_finished, run_experiment, why_stale
+from weclip_sam.comparison.tables import incomplete
 from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.io.files import atomic_open, write_json
 

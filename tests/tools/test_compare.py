@@ -3,6 +3,7 @@ import dataclasses
 import html.parser
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -11,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weclip_sam.comparison.chart import apart, nice_step
 from weclip_sam.comparison.experiment import load_experiment
 from weclip_sam.comparison.html import to_html
-from weclip_sam.comparison.report import Spread, incomplete, main_columns, to_json, to_markdown
+from weclip_sam.comparison.report import to_json, to_markdown
 from weclip_sam.comparison.results import collect, read_run
 from weclip_sam.comparison.stages import is_finished, run_experiment, run_stage, why_stale
+from weclip_sam.comparison.tables import incomplete, main_columns
+from weclip_sam.comparison.values import PictureRow
 from weclip_sam.datasets.shapes.reader import ShapesReader
 from weclip_sam.datasets.shapes.scenes import CLASSES
 from weclip_sam.engine import load_config
@@ -282,19 +284,19 @@ class _Page(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.tags, self.sources, self.text, self.section = [], [], [], {}, ''
+        self.open, self.tags, self.sources, self.links, self.text, self.section = [], [], [], [], {}, ''
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         if tag == 'section':
             self.section = dict(attrs)['class']
         self.sources += [v for k, v in attrs if k in ('src', 'href')]
-        if tag not in ('meta', 'img', 'br', 'path', 'circle', 'line'):
+        self.links += [v for k, v in attrs if k == 'xlink:href']
+        if tag not in ('meta', 'img', 'br'):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        if tag not in ('path', 'circle', 'line'):
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
         if tag == 'section':
             self.section = ''
 
@@ -307,7 +309,9 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else(comparison):
     page.feed(text)
     assert page.open == [] and 'script' not in page.tags and 'link' not in page.tags
     assert page.sources and all(source.startswith('data:image/png;base64,') for source in page.sources)
-    assert 'http' not in text.replace('http-equiv', '') and 'url(' not in text
+    assert page.tags.count('svg') == 1 and page.links and all(link.startswith('#') for link in page.links)
+    plain = re.sub(r' xmlns(:xlink)?="http://www.w3.org/[^"]*"|http-equiv|url\(#', '', text)  # names, not addresses
+    assert 'http' not in plain and 'url(' not in plain
     assert 'Shapes &amp; &lt;methods&gt;' in text and 'one &lt;stage&gt;' in text and '<methods>' not in text
     assert 'Swin-L' in page.text['published'] and 'Swin-L' not in page.text['measured']
     assert 'Nothing in this table was measured here' in page.text['published']
@@ -323,6 +327,24 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else(comparison):
         'image', 'ground truth', 'Ours', 'Two-stage']
     assert comparison.pictures['Best of Ours'][0].panels[2][2] == '100'
     assert [name for name, _ in comparison.legend] == list(CLASSES)
+
+
+def test_what_an_experiment_says_is_never_markup(comparison):
+    """A name with every character that HTML, SVG or mathtext could take for its own, wherever a name is shown."""
+    name = 'A "b" <i>&amp; $x_1$\''
+    ours, other = comparison.methods
+    runs = tuple(dataclasses.replace(run, seed_steps={name: 50.0}, class_iou={name: 50.0}, missing=(name,),
+                                     stages=(dataclasses.replace(run.stages[0], name=name),)) for run in ours.runs)
+    row = PictureRow(name, ((name, b'', name),))
+    page, text = _Page(), to_html(dataclasses.replace(
+        comparison, title=name, methods=(dataclasses.replace(ours, name=name, note=name, runs=runs), other),
+        pictures={name: [row]}, legend=[(name, name)], tuning=[dict(method=name, what=name, where=name, how=name)],
+        terms=[name], checked_terms=[(name, {name: name})], notes=[name], about={name: name}))
+    page.feed(text)
+    assert page.open == [] and '<i>' not in text
+    # Main table 2, chart 1, legend 1, pictures 4, steps 2, classes 2, costs 2; in each it reads as it was written.
+    assert page.text['measured'].count(name) == 14 and page.text['warn'].count(name) == 4
+    assert page.text[''].count(name) == 2 + 2 + 3 + 4 + 1  # title, head, terms, settings, notes
 
 
 @pytest.mark.skipif(shutil.which('chromium') is None, reason='chromium is not installed')
@@ -369,6 +391,7 @@ def test_the_tool_reports_and_its_exit_code_tells(experiment_file, tools, tmp_pa
     (("tool='train'", "tool='trian'"), "Did you mean 'train'"),
     (("tests=['single']", "tests=['singel']"), "Did you mean 'single'"),
     (("name='merged'", "name='first-seeds'"), "two stages are called 'first-seeds'"),
+    (("name='Two-stage', ", ""), 'a method has no name'),
     (("name='Two-stage'", "name='Ours'"), 'two methods have the same name'),
     (("seeds = 2", "seeds = 0"), 'at least 1'), (("methods = [", "methods = [] and ["), 'names no methods'),
     (("name='second'", "name='second stage'"), 'a name begins with a letter'),
@@ -455,15 +478,3 @@ def test_references_do_not_compete(comparison):
     rows = dataclasses.replace(comparison, methods=(ours, dataclasses.replace(better, reference=True)))
     assert main_columns(rows)[0].best() == set() and '**99.00**' not in to_markdown(rows)
     assert '<tr class="reference"><td>Two-stage' in to_html(rows)
-
-
-def test_means_and_small_helpers():
-    assert Spread.of([None, float('nan')]) is None
-    assert Spread.of([70.0]).text() == Spread.of([70.0, 70.0, None]).text() == '70.00'
-    spread = Spread.of([70.0, 71.0, 75.0])
-    assert spread.mean == 72 and spread.deviation == pytest.approx(7 ** 0.5) and spread.count == 3
-    assert [nice_step(x) for x in (0.3, 1, 1.1, 4.9, 6, 300)] == [0.5, 1, 2, 5, 10, 500]
-    assert apart([10, 12, 100], 5, 100) == [10, 15, 100] and apart([99, 100], 5, 100) == [95, 100]
-    with pytest.raises(ValueError):
-        nice_step(0)
-

@@ -1,87 +1,65 @@
-"""One chart as inline SVG: what a method costs and how good it is."""
+"""One chart: what a method costs and how good it is."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from html import escape
+import colorsys
+import warnings
+from collections.abc import Sequence
+from io import StringIO
 
-from weclip_sam.comparison.report import duration
+from matplotlib import style
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-_WIDTH, _HEIGHT = 1120, 330
-_LEFT, _TOP, _BOTTOM = 60, 16, 46
+from weclip_sam.comparison.tables import Spread
 
-
-@dataclass(frozen=True)
-class Point:
-    """A method: ``seconds``, ``score`` in percent, and the score's standard ``deviation``."""
-
-    name: str
-    seconds: float
-    score: float
-    deviation: float = 0.0
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 1120, 330, 60, 16, 46  # pixels: matplotlib's SVGs have 72 of them to the inch
+_STYLE = {'svg.fonttype': 'none', 'svg.hashsalt': 'weclip_sam', 'font.size': 13,
+          'font.sans-serif': ['DejaVu Sans'], 'axes.labelcolor': '#667085', 'xtick.labelcolor': '#667085',
+          'ytick.labelcolor': '#667085', 'xtick.major.size': 0, 'ytick.major.size': 0, 'axes.ymargin': 0.1,
+          'grid.color': '#e6e9ef'}
 
 
-def scatter(points: Sequence[Point]) -> str:
-    """Seconds to the right, scores upwards, names in a column on the right; an ``<svg>`` element."""
-    edge = _WIDTH - 30 - round(8.6 * max(len(point.name) for point in points))
-    longest = max(point.seconds for point in points) * 1.05 or 1.0
-    marks = [point.score + sign * point.deviation for point in points for sign in (-1, 1)]
-    step = nice_step((max(marks) - min(marks) or 1) / 4)
-    low = (min(marks) - 0.3 * step) // step * step
-    high = -(-(max(marks) + 0.3 * step) // step) * step
-    unit, unit_name = (1, 's') if longest < 120 else (60, 'min') if longest < 7200 else (3600, 'h')
+def scatter(points: Sequence[tuple[str, Spread, Spread]]) -> str:
+    """Seconds to the right, scores upwards with their deviations, names in a column on the right.
 
-    def x(seconds: float) -> float:
-        return _LEFT + seconds / longest * (edge - _LEFT)
+    Args:
+        points: (method, seconds, score) each, one or more.
 
-    def y(score: float) -> float:
-        return _TOP + (high - score) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-    parts = []
-    for number in range(round((high - low) / step) + 1):
-        score = low + number * step
-        height = y(score)
-        parts.append(f'<path d="M{_LEFT} {height:.1f}H{edge}" stroke="#e6e9ef"/>'
-                     f'<text x="{_LEFT - 8}" y="{height + 4:.1f}" text-anchor="end">{score:g}</text>')
-    tick = nice_step(longest / unit / 6)
-    for number in range(int(longest / unit / tick) + 1):
-        parts.append(f'<text x="{x(number * tick * unit):.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">'
-                     f'{number * tick:g}</text>')
-    parts.append(f'<text x="{(_LEFT + edge) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">wall time to make '
-                 f'the system, {unit_name}</text>')
-    heights = apart([y(point.score) for point in points], 17, _HEIGHT - _BOTTOM)
-    for number, (point, height) in enumerate(zip(points, heights, strict=True)):
-        color = f'hsl({(number * 360 // len(points) + 215) % 360}, 62%, 44%)'
-        parts.append(_mark(point, x(point.seconds), y, edge, height, color))
-    return (f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="wall time and val mIoU of the methods" '
-            f'font-size="13" fill="#667085" font-family="inherit">{"".join(parts)}</svg>')
-
-
-def _mark(point: Point, x: float, y: Callable[[float], float], edge: float, label: float,
-          color: str) -> str:
-    """A dot with its whisker, a thin line to its name, and the name."""
-    low, middle, high = (y(point.score + sign * point.deviation) for sign in (-1, 0, 1))
-    return (f'<g><title>{escape(point.name)}: {point.score:.2f} in {duration(point.seconds)}</title>'
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{color}" stroke-width="2"/>'
-            f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="5.5" fill="{color}"/>'
-            f'<path d="M{x + 8:.1f} {middle:.1f}L{edge + 8} {label:.1f}" stroke="{color}" stroke-opacity=".3"/>'
-            f'<text x="{edge + 12}" y="{label + 4:.1f}" fill="{color}" font-weight="600">{escape(point.name)}</text>'
-            '</g>')
-
-
-def nice_step(step: float) -> float:
-    """The smallest 1, 2 or 5 times a power of ten that is not below ``step``.
-
-    Raises:
-        ValueError: not a positive number.
+    Returns:
+        An ``<svg>`` element for a page: its text is text, and the same points give the same characters.
     """
-    if not 0 < step < float('inf'):
-        raise ValueError(f'nice_step: expected a positive number, got {step}')
-    power = 1.0
-    while power > step:
-        power /= 10
-    while power * 10 <= step:
-        power *= 10
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step)
+    buffer = StringIO()
+    with style.context(['default', _STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph')  # a name in letters that only the reader's fonts have
+        _draw(points).savefig(buffer, format='svg', transparent=True,
+                              metadata=dict.fromkeys(('Date', 'Creator', 'Format', 'Type')))
+    text = buffer.getvalue()
+    return text[text.index('<svg'):]
+
+
+def _draw(points: Sequence[tuple[str, Spread, Spread]]) -> Figure:
+    right = max(_WIDTH - 30 - 8.6 * max(len(name) for name, *_ in points), _WIDTH / 3)  # room for the longest name
+    height = _HEIGHT - _TOP - _BOTTOM
+    longest = max(seconds.mean for _, seconds, _ in points) * 1.05 or 1.0
+    unit, unit_name = (1, 's') if longest < 120 else (60, 'min') if longest < 7200 else (3600, 'h')
+    figure = Figure((_WIDTH / 72, _HEIGHT / 72))
+    axes = figure.add_axes((_LEFT / _WIDTH, _BOTTOM / _HEIGHT, (right - _LEFT) / _WIDTH, height / _HEIGHT),
+                           frame_on=False, xlabel=f'wall time to make the system, {unit_name}')
+    axes.grid(axis='y')
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    colors = [colorsys.hls_to_rgb((number / len(points) + 0.6) % 1, 0.44, 0.62) for number in range(len(points))]
+    for (_, seconds, score), color in zip(points, colors, strict=True):
+        axes.errorbar(seconds.mean / unit, score.mean, score.deviation or 0, fmt='o', markersize=10, elinewidth=2,
+                      color=color)
+    axes.set_xlim(0, longest / unit)
+    low, high = axes.get_ylim()
+    labels = apart([height * (high - score.mean) / (high - low) for *_, score in points], 17, height)
+    for (name, seconds, score), label, color in zip(points, labels, colors, strict=True):
+        axes.annotate(name, (seconds.mean / unit, score.mean), (1.015, 1 - label / height), 'data', 'axes fraction',
+                      weight='bold', color=color, va='center', parse_math=False,
+                      arrowprops=dict(arrowstyle='-', color=color, alpha=0.3, relpos=(0, 0.5), shrinkB=8))
+    return figure
 
 
 def apart(heights: Sequence[float], gap: float, lowest: float) -> list[float]:

@@ -94,7 +94,6 @@ class Experiment:
         terms: sentences on what is equal for all.
         tuning: rows ``dict(what=, where=, how=)``: which settings were chosen by looking at which ground truth.
         notes: sentences for the end of the report.
-        configs: method name to the configs of its stages.
     """
 
     title: str
@@ -106,7 +105,6 @@ class Experiment:
     terms: tuple[str, ...] = ()
     tuning: tuple[dict[str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    configs: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def only(self, names: Iterable[str]) -> Experiment:
         """The same experiment with some methods.
@@ -149,7 +147,7 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
     if 'methods' not in given and ('model' in given or not _EXPERIMENT_KEYS & given.keys()):
         raise ValueError(f'{path}: this is no experiment file (it has no methods); expected one of '
                          'configs/compare/*.py, or a file of your own like them')
-    _check_keys(given, _EXPERIMENT_KEYS, f'{path}')
+    check_keys(given, _EXPERIMENT_KEYS, f'{path}')
     if not given.get('methods'):
         raise ValueError(f'{path}: names no methods')
     folder = Path(root or given.get('root') or f'work_dirs/compare/{path.stem}')
@@ -157,6 +155,8 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
     if count < 1:
         raise ValueError(f'{path}: seeds must be at least 1, got {count}')
     planner = _Planner(str(path), folder, given)
+    if not all(method.get('name') for method in given['methods']):
+        raise ValueError(f'{path}: a method has no name')
     methods = {method['name']: method for method in given['methods']}
     if len(methods) < len(given['methods']):
         raise ValueError(f'{path}: two methods have the same name')
@@ -168,11 +168,11 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
     tuning = [dict(row) for row in given.get('tuning', ())]
     tuning += [dict(row, method=name) for name, method in methods.items() for row in method.get('tuning', ())]
     return Experiment(given.get('title', path.stem), folder, count, methods, runs, dict(given.get('pictures') or {}),
-                      tuple(given.get('terms', ())), tuple(tuning), tuple(given.get('notes', ())),
-                      {name: planner.configs(method) for name, method in methods.items()})
+                      tuple(given.get('terms', ())), tuple(tuning), tuple(given.get('notes', ())))
 
 
-def _check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
+def check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
+    """Raise a ValueError that names the first key of ``given`` that is not ``known``; ``_names`` are the file's own."""
     for key in given:
         if key not in known and not key.startswith('_'):
             raise ValueError(f"{where}: unknown key '{key}'.{suggest_name(key, known)}")
@@ -190,24 +190,16 @@ class _Planner:
         self.source, self.root = source, root
         self.tests = tuple(given.get('tests', ('single',)))
         self.shared: dict[str, Stage] = {}
-        self.shared_settings = {stage.get('name'): stage for stage in given.get('shared', ())}
         folders: dict[str, Path] = {}
         for settings in given.get('shared', ()):
             stage = self._stage(dict(settings, once=True), root / 'shared', 'shared stages', folders, seed=0)
             self.shared[stage.name] = replace(stage, shared=True)
 
-    def configs(self, method: Mapping[str, Any]) -> tuple[str, ...]:
-        """The configs of a method's stages, its own and the shared ones it uses."""
-        settings = [self.shared_settings[name] for name in method.get('uses', ())] + list(method.get('stages', ()))
-        return tuple(dict.fromkeys(each['config'] for each in settings))
-
     def stages(self, method: Mapping[str, Any], seed: int) -> tuple[Stage, ...]:
         """All stages of a method for one seed."""
-        name = method.get('name')
-        if not name:
-            raise ValueError(f'{self.source}: a method has no name')
+        name = method['name']
         where = f"method '{name}'"
-        _check_keys(method, _METHOD_KEYS, f'{self.source}: {where}')
+        check_keys(method, _METHOD_KEYS, f'{self.source}: {where}')
         result, folders = [], {}
         for used in method.get('uses', ()):
             if used not in self.shared:
@@ -240,7 +232,7 @@ class _Planner:
     def _stage(self, settings: Mapping[str, Any], base: Path, where: str, folders: dict[str, Path], seed: int) -> Stage:
         """One stage; its folder is added to ``folders``."""
         where = f'{self.source}: {where}'
-        _check_keys(settings, _STAGE_KEYS | {'measure'}, where)
+        check_keys(settings, _STAGE_KEYS | {'measure'}, where)
         for key in ('name', 'tool', 'config'):
             if not settings.get(key):
                 raise ValueError(f"{where}: a stage lacks '{key}': {dict(settings)}")

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.comparison.experiment import Experiment
-from weclip_sam.comparison.report import PictureRow
+from weclip_sam.comparison.experiment import Experiment, check_keys
+from weclip_sam.comparison.values import PictureRow
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.hooks.seed_eval import spread
 from weclip_sam.engine.start.config import load_config
@@ -54,9 +54,7 @@ class _Source:
 
 def _source(experiment: Experiment) -> _Source:
     settings = experiment.pictures
-    for key in settings:
-        if key not in _KEYS:
-            raise ValueError(f"pictures: unknown key '{key}'.{suggest_name(key, _KEYS)}")
+    check_keys(settings, _KEYS, 'pictures')
     if 'config' not in settings:
         raise ValueError("pictures: name a config whose test_dataloader has the images to show: dict(config='...')")
     config = load_config(settings['config'], settings.get('options'))
@@ -70,19 +68,20 @@ def _source(experiment: Experiment) -> _Source:
     return _Source(DATASETS.build(dataset), folders)
 
 
-def picture_legend(experiment: Experiment) -> list[tuple[str, str]]:
-    """(class, #rrggbb) of the foreground classes."""
-    names = _source(experiment).names
-    return [(name, f'#{bytes(color).hex()}') for name, color in zip(names, class_colors(len(names)), strict=True)
-            if name != 'background']
+def draw_pictures(experiment: Experiment) -> tuple[dict[str, list[PictureRow]], list[tuple[str, str]]]:
+    """Rows by the title of their group, and the legend: (class, #rrggbb) of the foreground classes.
 
+    The groups: chosen images, then where the focus method (the first one by default) is best and worst, and where it
+    wins and loses most against the best of the others.
 
-def picture_groups(experiment: Experiment) -> dict[str, list[PictureRow]]:
-    """Chosen images, then where the focus method (the first one by default) is best and worst, and where it wins and
-    loses most against the best of the others."""
+    Raises:
+        ValueError: an unknown key or image in the experiment's ``pictures``, or no config in it.
+    """
     source = _source(experiment)
+    legend = [(name, f'#{bytes(color).hex()}')
+              for name, color in zip(source.names, class_colors(len(source.names)), strict=True)][1:]
     if not source.folders:
-        return {}
+        return {}, legend
     settings = experiment.pictures
     focus = settings.get('focus') or next(iter(source.folders))
     height, extremes = int(settings.get('height', 132)), int(settings.get('extremes', 3))
@@ -97,7 +96,8 @@ def picture_groups(experiment: Experiment) -> dict[str, list[PictureRow]]:
     groups = {'Chosen images (evenly over the set)' if not settings.get('ids') else 'Chosen images': chosen}
     if focus in source.folders and extremes:
         groups.update(_extremes(source, focus, extremes, int(settings.get('scan', _SCANNED))))
-    return {title: [_row(source, index, height) for index in indices] for title, indices in groups.items() if indices}
+    return {title: [_row(source, index, height) for index in indices]
+            for title, indices in groups.items() if indices}, legend
 
 
 def _extremes(source: _Source, focus: str, count: int, scan: int) -> dict[str, list[int]]:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from weclip_sam.comparison.experiment import TESTS, Experiment, Run, Stage
-from weclip_sam.comparison.pictures import picture_groups, picture_legend
-from weclip_sam.comparison.report import Comparison, MethodResult, RunResult, StageCost
+from weclip_sam.comparison.pictures import draw_pictures
 from weclip_sam.comparison.stages import read_json, why_stale
+from weclip_sam.comparison.values import Comparison, MethodResult, RunResult, StageCost
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.offline.splits import mask_settings
 
@@ -36,10 +36,9 @@ def collect(experiment: Experiment, command: str = '', pictures: bool = True) ->
     about = dict(made=time.strftime('%Y-%m-%d %H:%M'), torch=torch.__version__, machine=_machine(experiment))
     if command:
         about['command'] = command
+    groups, legend = draw_pictures(experiment) if pictures and experiment.pictures else ({}, [])
     return Comparison(
-        experiment.title, tuple(methods), experiment.seeds,
-        pictures=picture_groups(experiment) if pictures and experiment.pictures else {},
-        legend=picture_legend(experiment) if pictures and experiment.pictures else (),
+        experiment.title, tuple(methods), experiment.seeds, pictures=groups, legend=legend,
         tuning=experiment.tuning, terms=experiment.terms, checked_terms=check_terms(experiment),
         notes=experiment.notes, about=about)
 

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from weclip_sam.comparison.experiment import Experiment, Stage
 from weclip_sam.engine.progress import format_seconds
@@ -100,19 +99,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER, stream: TextIO | None = None,
-                   extra: Callable[[Stage], list[str]] = lambda stage: []) -> RunReport:
+def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER) -> RunReport:
     """Run what is missing, one stage after another.
 
-    A stage that fails ends its method for that seed; all others go on. Output goes to ``stage.log`` in its folder.
+    A stage that fails ends its method for that seed; all others go on. Output goes to ``stage.log`` in its folder,
+    progress to stderr.
 
     Args:
         experiment: see :func:`load_experiment`.
         tools: the folder of the tools.
-        stream: where progress is printed; stderr if None.
-        extra: further arguments for a stage (a launcher, say) that do not belong to its identity.
     """
-    stream, report = stream or sys.stderr, RunReport()
+    report = RunReport()
     planned = list(dict.fromkeys(stage for run in experiment.runs for stage in run.stages))
     if stale := [reason for stage in planned if (reason := why_stale(stage))]:  # said before hours are spent
         raise ValueError('\n  '.join(stale))
@@ -132,11 +129,11 @@ def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER, stream: T
                 report.found.append(where)
                 continue
             title = f'[{number[stage]}/{len(planned)}] {run.method}' + ('' if stage.once else f', seed {run.seed}')
-            print(f'{title}: {stage.name}  (log: {stage.folder}/stage.log)', file=stream, flush=True)
-            reason = run_stage(stage, tools, extra(stage))
+            print(f'{title}: {stage.name}  (log: {stage.folder}/stage.log)', file=sys.stderr, flush=True)
+            reason = run_stage(stage, tools)
             record = read_json(stage.record) or {}
             print(f'{title}: {stage.name} {"failed: " + reason if reason else "done"} after '
-                  f'{format_seconds(record.get("seconds", 0.0))}', file=stream, flush=True)
+                  f'{format_seconds(record.get("seconds", 0.0))}', file=sys.stderr, flush=True)
             if reason:
                 report.failed[where], broken = reason, stage
             else:
@@ -145,7 +142,7 @@ def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER, stream: T
     return report
 
 
-def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER, extra: list[str] | None = None) -> str:
+def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER) -> str:
     """Run one stage as a process and write its ``stage.json`` (command, seconds of all attempts, peak memory,
     and the CPU time of all its processes if one attempt was enough).
 
@@ -164,15 +161,14 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER, extra: list[str] | None 
         arguments.append('--resume')
     attempts = 1 + int(earlier.get('attempts') or 1) if before else 1
     record = dict(name=stage.name, tool=stage.tool, arguments=stage.arguments, finished=False, seconds=before,
-                  attempts=attempts,
-                  started=time.strftime('%Y-%m-%d %H:%M:%S'), began=time.time(), python=sys.version.split()[0],
-                  settings=_settings(stage.arguments[0]),
+                  attempts=attempts, started=time.strftime('%Y-%m-%d %H:%M:%S'), began=time.time(),
+                  python=sys.version.split()[0], settings=_settings(stage.arguments[0]),
                   after={str(folder): _finished_at(folder) for folder in stage.after})
     # Written first with a little time on it: whatever happens, the next attempt knows that there was one.
     write_json(stage.record, dict(record, seconds=before + 1e-3))
     began = time.monotonic()
-    code, memory, cpu = _run([sys.executable, str(tools / f'{stage.tool}.py'), *arguments, *(extra or [])],
-                        stage.folder / 'stage.log')
+    code, memory, cpu = _run([sys.executable, str(tools / f'{stage.tool}.py'), *arguments],
+                             stage.folder / 'stage.log')
     record.update(seconds=before + time.monotonic() - began, exit_code=code, peak_memory_gb=memory,
                   cpu_seconds=cpu if attempts == 1 else None)
     reason = ''
