@@ -16,13 +16,15 @@ H, W  pixels; h, w patches
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+Movable = TypeVar('Movable', Tensor, 'MaskSet')
 IGNORE_LABEL = 255
 BACKGROUND_LABEL = 0
 
@@ -32,11 +34,22 @@ def foreground_label(class_index: Tensor) -> Tensor:
     return class_index + 1
 
 
+def to_device(value: Movable, device: torch.device | str) -> Movable:
+    """Copy a tensor or a :class:`MaskSet` to a device while the host goes on; the same object if it is there already.
+
+    A copy to a GPU goes on by itself from page-locked memory alone, so that is where it starts. Only for the way from
+    the host: a copy back is not complete when this returns.
+    """
+    if value.device.type == 'cpu' and torch.device(device).type == 'cuda':
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)
+
+
 class SegSample(BaseDataElement):
     """Everything known about one image besides its pixels.
 
     Data fields:
-        image_labels: C bool, the classes named for the image.
+        image_labels: C bool, the classes named for the image; always on the host.
         mask_set: :class:`MaskSet` of the image, in the frame of the transformed image (training with SAM masks).
         ground_truth: H W int64 at the original size; evaluation data sets only, never in training.
         pixel_labels: H W int64, labels made offline (0 background, 1..C, 255 ignore), in the frame of the image;
@@ -116,6 +129,11 @@ class MaskSet:
         return self.masks.shape[0]
 
     @property
+    def device(self) -> torch.device:
+        """Where the masks are."""
+        return self.masks.device
+
+    @property
     def area(self) -> Tensor:
         """M int64, in pixels of the current frame."""
         return self.masks.flatten(1).sum(1)
@@ -155,8 +173,14 @@ class MaskSet:
         """Move every tensor (device only: dtypes are part of the contract)."""
         kwargs.pop('dtype', None)
         args = tuple(a for a in args if not isinstance(a, torch.dtype))
-        return MaskSet(*(getattr(self, f).to(*args, **kwargs) for f in
-                         ('masks', 'level', 'predicted_iou', 'stability', 'sample_index')))
+        return self._each(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> MaskSet:
+        """The same masks in page-locked memory, from where a GPU fetches them while the host goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> MaskSet:
+        return MaskSet(*(change(getattr(self, f.name)) for f in fields(self)))
 
 
 @dataclass
@@ -165,7 +189,7 @@ class SeedState:
 
     Inputs, set by the caller:
         images: B 3 H W float, normalised as the encoder wants them.
-        image_labels: B C bool.
+        image_labels: B C bool, on the host; see :func:`to_device` for steps that compute with them.
         features: :class:`ClipFeatures` of ``images``.
         text_features: C+G E, unit norm: classes first, background nouns after.
         clip: the frozen encoder (an object with ``finish`` and ``logit_scale``).
