@@ -35,14 +35,15 @@ def foreground_label(class_index: Tensor) -> Tensor:
 
 
 def to_device(value: Movable, device: torch.device | str) -> Movable:
-    """Copy a tensor or a :class:`MaskSet` to a device while the host goes on; the same object if it is there already.
+    """Copy a tensor or a :class:`MaskSet` to a device while the host goes on.
 
-    A copy to a GPU goes on by itself from page-locked memory alone, so that is where it starts. Only for the way from
-    the host: a copy back is not complete when this returns.
+    A copy to a GPU goes on by itself from page-locked memory alone, so that is where it starts. A copy to the host is
+    complete when this returns, and therefore waits.
     """
-    if value.device.type == 'cpu' and torch.device(device).type == 'cuda':
+    target = torch.device(device).type
+    if target == 'cuda' and value.device.type == 'cpu':
         value = value.pin_memory()
-    return value.to(device, non_blocking=True)
+    return value.to(device, non_blocking=target != 'cpu')
 
 
 class SegSample(BaseDataElement):
@@ -155,10 +156,11 @@ class MaskSet:
         sizes = {s.size for s in sets}
         if len(sizes) != 1:
             raise ValueError(f'masks of a batch must share one size, got {sorted(sizes)}')
-        index = torch.cat([torch.full((len(s),), i, dtype=torch.long, device=s.masks.device)
-                           for i, s in enumerate(sets)])
+        # How many masks an image has is known on the host: one copy instead of a fill for every image.
+        index = torch.arange(len(sets)).repeat_interleave(torch.tensor([len(s) for s in sets]))
         return cls(torch.cat([s.masks for s in sets]), torch.cat([s.level for s in sets]),
-                   torch.cat([s.predicted_iou for s in sets]), torch.cat([s.stability for s in sets]), index)
+                   torch.cat([s.predicted_iou for s in sets]), torch.cat([s.stability for s in sets]),
+                   to_device(index, sets[0].device))
 
     def select(self, index: Tensor) -> MaskSet:
         """The masks at ``index`` (int64 positions or a bool of length M)."""

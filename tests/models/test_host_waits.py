@@ -210,3 +210,21 @@ def test_everything_but_the_image_labels_is_moved_at_once():
     assert {sample.padding_mask.device.type, sample.pixel_labels.device.type} == {'meta'}
     assert {getattr(sample.mask_set, name).device.type for name in vars(sample.mask_set)} == {'meta'}
     assert 'meta' not in {t.device.type for t in batch()['data_samples'][1].values() if isinstance(t, torch.Tensor)}
+
+
+def test_masks_of_a_batch_know_their_image_without_waiting():
+    sets = [MaskSet(torch.zeros(count, 4, 4, dtype=torch.bool), *torch.zeros(4, count)) for count in (2, 0, 1)]
+    assert MaskSet.stack(sets).sample_index.tolist() == [0, 0, 2]
+    with Waits('meta') as waits:
+        stacked = MaskSet.stack([to_device(masks, 'meta') for masks in sets])
+    assert not waits.found and stacked.sample_index.shape == (3,) and stacked.sample_index.device.type == 'meta'
+
+
+def test_images_of_several_sizes_and_types_are_padded_alike():
+    small, large = torch.full((3, 5, 9), 7, dtype=torch.uint8), torch.full((3, 8, 6), 9, dtype=torch.uint8)
+    plain = SegDataPreprocessor(4)(dict(inputs=[small, large]))['inputs']
+    assert plain.shape == (2, 3, 8, 12) and plain.dtype == torch.float32
+    assert (plain[0, :, :5, :9] == 7).all() and (plain[1, :, :, 6:] == 114).all() and (plain[0, :, 5:] == 114).all()
+    assert torch.equal(SegDataPreprocessor(4)(dict(inputs=[small, large.float()]))['inputs'], plain)
+    between = SegDataPreprocessor(4, fill=0.5)(dict(inputs=[small, large]))['inputs']
+    assert (between[1, :, :, 6:] == 0.5).all() and torch.equal(between[1, :, :, :6], plain[1, :, :, :6])

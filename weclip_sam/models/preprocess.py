@@ -50,7 +50,8 @@ class SegDataPreprocessor(BaseDataPreprocessor):
         """Copy everything that has a device to the model's, except the ``image_labels`` of samples."""
         if isinstance(data, SegSample):
             moved = data.new()
-            moved.set_data({name: self.cast_data(value) for name, value in data.items() if name not in ON_HOST})
+            moved.set_data({name: self.cast_data(value) for name, value in data.items()
+                            if name not in ON_HOST and hasattr(value, 'to')})
             return moved
         if isinstance(data, (Tensor, MaskSet)):
             return to_device(data, self.device)
