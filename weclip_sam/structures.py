@@ -16,14 +16,15 @@ H, W  pixels; h, w patches
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+Movable = TypeVar('Movable', Tensor, 'MaskSet')
 IGNORE_LABEL = 255
 BACKGROUND_LABEL = 0
 
@@ -33,11 +34,23 @@ def foreground_label(class_index: Tensor) -> Tensor:
     return class_index + 1
 
 
+def to_device(value: Movable, device: torch.device | str) -> Movable:
+    """Copy a tensor or a :class:`MaskSet` to a device while the host goes on.
+
+    A copy to a GPU goes on by itself from page-locked memory alone, so that is where it starts. A copy to the host is
+    complete when this returns, and therefore waits.
+    """
+    target = torch.device(device).type
+    if target == 'cuda' and value.device.type == 'cpu':
+        value = value.pin_memory()
+    return value.to(device, non_blocking=target != 'cpu')
+
+
 class SegSample(BaseDataElement):
     """Everything known about one image besides its pixels.
 
     Data fields:
-        image_labels: C bool, the classes named for the image.
+        image_labels: C bool, the classes named for the image; always on the host.
         mask_set: :class:`MaskSet` of the image, in the frame of the transformed image (training with SAM masks).
         ground_truth: H W int64 at the original size; evaluation data sets only, never in training.
         pixel_labels: H W int64, labels made offline (0 background, 1..C, 255 ignore), in the frame of the image;
@@ -117,6 +130,11 @@ class MaskSet:
         return self.masks.shape[0]
 
     @property
+    def device(self) -> torch.device:
+        """Where the masks are."""
+        return self.masks.device
+
+    @property
     def area(self) -> Tensor:
         """M int64, in pixels of the current frame."""
         return self.masks.flatten(1).sum(1)
@@ -138,10 +156,11 @@ class MaskSet:
         sizes = {s.size for s in sets}
         if len(sizes) != 1:
             raise ValueError(f'masks of a batch must share one size, got {sorted(sizes)}')
-        index = torch.cat([torch.full((len(s),), i, dtype=torch.long, device=s.masks.device)
-                           for i, s in enumerate(sets)])
+        # How many masks an image has is known on the host: one copy instead of a fill for every image.
+        index = torch.arange(len(sets)).repeat_interleave(torch.tensor([len(s) for s in sets]))
         return cls(torch.cat([s.masks for s in sets]), torch.cat([s.level for s in sets]),
-                   torch.cat([s.predicted_iou for s in sets]), torch.cat([s.stability for s in sets]), index)
+                   torch.cat([s.predicted_iou for s in sets]), torch.cat([s.stability for s in sets]),
+                   to_device(index, sets[0].device))
 
     def select(self, index: Tensor) -> MaskSet:
         """The masks at ``index`` (int64 positions or a bool of length M)."""
@@ -156,8 +175,14 @@ class MaskSet:
         """Move every tensor (device only: dtypes are part of the contract)."""
         kwargs.pop('dtype', None)
         args = tuple(a for a in args if not isinstance(a, torch.dtype))
-        return MaskSet(*(getattr(self, f).to(*args, **kwargs) for f in
-                         ('masks', 'level', 'predicted_iou', 'stability', 'sample_index')))
+        return self._each(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> MaskSet:
+        """The same masks in page-locked memory, from where a GPU fetches them while the host goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> MaskSet:
+        return MaskSet(*(change(getattr(self, f.name)) for f in fields(self)))
 
 
 @dataclass
@@ -166,7 +191,7 @@ class SeedState:
 
     Inputs, set by the caller:
         images: B 3 H W float, normalised as CLIP wants them.
-        image_labels: B C bool.
+        image_labels: B C bool, on the host; see :func:`to_device` for steps that compute with them.
         features: what each frozen encoder saw, by its name: ``clip`` and whatever else the model holds.
         encoders: the frozen encoders themselves by name, for steps that run a part of one (GradCAM the last block).
         text_features: C+G E, unit norm: classes first, background nouns after; None without CLIP.

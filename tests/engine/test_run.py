@@ -33,7 +33,7 @@ def test_a_run_ends_with_its_summary_and_writes_its_files(run_toy, tmp_path, cap
 
 
 def test_a_picture_that_fails_does_not_end_the_training(run_toy, capsys, monkeypatch):
-    from weclip_sam.visualization import sheet_hook
+    from weclip_sam.engine.hooks import sheet as sheet_hook
 
     def fail(*args, **kwargs):
         raise RuntimeError('no picture today')

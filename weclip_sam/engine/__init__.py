@@ -1,5 +1,6 @@
 """Everything around mmengine's Runner: hooks, safe checkpoints, precision, configs, start-up."""
 from weclip_sam.engine.hooks.checkpoint import AtomicCheckpointHook
+from weclip_sam.engine.hooks.losses import LazyRuntimeInfoHook
 from weclip_sam.engine.hooks.predictions import SavePredictionsHook
 from weclip_sam.engine.hooks.prompts import SavePromptsHook
 from weclip_sam.engine.hooks.resume import ResumeDataHook
@@ -24,9 +25,10 @@ from weclip_sam.io.checkpoints import check_covers, find_resumable, install_safe
 install_safe_loading()
 
 __all__ = [
-    'AtomicCheckpointHook', 'Bf16OptimWrapper', 'CheckpointGuardHook', 'CurriculumHook', 'PolyWarmupLR',
-    'PolyWarmupParamScheduler', 'ProgressHook', 'ProgressReporter', 'ProtocolValHook', 'ResumeDataHook', 'RngStateHook',
-    'SavePredictionsHook', 'SavePromptsHook', 'SeedEvalHook', 'SheetHook', 'SummaryHook', 'build_runner',
-    'check_covers', 'explain', 'find_resumable', 'friendly_errors', 'install_safe_loading', 'load_config',
-    'prepare_work_dir', 'rng_state', 'safe_load', 'set_rng_state', 'start_distributed', 'unwrapped', 'use_resume',
+    'AtomicCheckpointHook', 'Bf16OptimWrapper', 'CheckpointGuardHook', 'CurriculumHook', 'LazyRuntimeInfoHook',
+    'PolyWarmupLR', 'PolyWarmupParamScheduler', 'ProgressHook', 'ProgressReporter', 'ProtocolValHook',
+    'ResumeDataHook', 'RngStateHook', 'SavePredictionsHook', 'SavePromptsHook', 'SeedEvalHook', 'SheetHook',
+    'SummaryHook', 'build_runner', 'check_covers', 'explain', 'find_resumable', 'friendly_errors',
+    'install_safe_loading', 'load_config', 'prepare_work_dir', 'rng_state', 'safe_load', 'set_rng_state',
+    'start_distributed', 'unwrapped', 'use_resume',
 ]

@@ -2,13 +2,12 @@
 (https://arxiv.org/abs/2310.13026)."""
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.seeds.scores import resize_maps
-from weclip_sam.structures import IGNORE_LABEL, ClassMaps, foreground_label
+from weclip_sam.structures import IGNORE_LABEL, ClassMaps, foreground_label, to_device
 
 CONTRAST_REDUCTIONS = ('positives', 'images')
 CAM_NORMS = ('l1', 'l2')
@@ -38,7 +37,7 @@ def multi_label_contrastive_loss(logits: Tensor, image_labels: Tensor, gamma: fl
     if reduction not in CONTRAST_REDUCTIONS:
         raise ValueError(f'contrastive loss reduction: expected one of {CONTRAST_REDUCTIONS}, got {reduction!r}.'
                          f'{suggest_name(reduction, CONTRAST_REDUCTIONS)}')
-    present = image_labels.to(logits.device, torch.bool)
+    present = to_device(image_labels, logits.device).bool()
     speaks = present.any(1) & ~present.all(1)
     scaled = gamma * logits.float()
     # Images without absent classes would give logsumexp over nothing; they get a harmless value and weight zero.

@@ -11,7 +11,9 @@ from weclip_sam.structures import IGNORE_LABEL, SegSample
 
 
 def pad_to(masks: Tensor, size: Sequence[int], fill: bool | int) -> Tensor:
-    """Pad ... H W below and on the right to ``size``."""
+    """Pad ... H W below and on the right to ``size``; the same tensor where it fits."""
+    if tuple(masks.shape[-2:]) == tuple(size):
+        return masks
     return F.pad(masks, (0, size[1] - masks.shape[-1], 0, size[0] - masks.shape[-2]), value=fill)
 
 

@@ -15,7 +15,7 @@ from weclip_sam.models.offline import offline_labels, pad_to
 from weclip_sam.models.prompts import PromptLearner, read_prompts, save_prompts, start_from
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.gradcam import gradcam, localisation_logits
-from weclip_sam.structures import ClipFeatures, SegSample
+from weclip_sam.structures import ClipFeatures, SegSample, to_device
 
 TASKS = ('classification', 'segmentation')
 BACKGROUNDS = ('nouns', 'empty')
@@ -117,7 +117,7 @@ class PromptTuner(WithFrozen):
         maps = gradcam(self.clip, features, text_features, image_labels, signed=True, create_graph=True,
                        softmax=self.softmax)
         inside, outside = cam_activation_loss(maps, offline_labels(data_samples, inputs), **self.activation)
-        margin = F.multilabel_soft_margin_loss(logits, image_labels.to(logits))
+        margin = F.multilabel_soft_margin_loss(logits, to_device(image_labels, logits.device).to(logits.dtype))
         return dict(loss_inside=self.activation_weight * inside, loss_outside=self.activation_weight * outside,
                     loss_margin=self.soft_margin_weight * margin)
 

@@ -30,7 +30,12 @@ def mean_attention(attentions: Tensor, layers: int | Sequence[int] = 8) -> Tenso
         layers: the last n blocks, or block indices.
     """
     check_shape('attentions: L B P P', attentions=attentions)
-    return attentions[select_layers(layers, len(attentions), 'attention layers')].float().mean(0)
+    return _take_layers(attentions, layers, 'attention layers').float().mean(0)
+
+
+def _take_layers(attentions: Tensor, layers: int | Sequence[int], what: str) -> Tensor:
+    """Some blocks of L B P P; one by one, as a list for an index would be sent to the device while the host waits."""
+    return torch.stack([attentions[index] for index in select_layers(layers, len(attentions), what)])
 
 
 def attention_distance(attentions: Tensor, seg_affinity: Tensor, selection: str = 'published') -> Tensor:
@@ -204,7 +209,7 @@ class RfmAffinity(_AffinityStep):
     def __call__(self, state: SeedState) -> SeedState:
         attentions = state.features['clip'].patch_attentions()
         if state.decoder_heard and state.seg_affinity is not None:
-            candidates = attentions[select_layers(self.layers, len(attentions), 'RFM layers')]
+            candidates = _take_layers(attentions, self.layers, 'RFM layers')
             attention, _ = choose_attention(candidates, state.seg_affinity, self.selection)
         else:
             attention = mean_attention(attentions, self.warmup_layers)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.structures import SeedState, foreground_label
+from weclip_sam.structures import SeedState, foreground_label, to_device
 
 
 @SEED_STEPS.register_module()
@@ -64,7 +64,7 @@ class BlendPrediction:
     def __call__(self, state: SeedState) -> SeedState:
         if state.seg_logits is None or not state.decoder_heard:
             return state
-        scores = present_probabilities(state.seg_logits, state.image_labels)
+        scores = present_probabilities(state.seg_logits, to_device(state.image_labels, state.seg_logits.device))
         predicted = scores[state.maps.sample_index, foreground_label(state.maps.class_index)]
         if predicted.shape != state.maps.scores.shape:
             raise ValueError(f'BlendPrediction: the decoder predicts {tuple(predicted.shape[1:])}, the current maps '
@@ -78,7 +78,7 @@ def present_probabilities(seg_logits: Tensor, image_labels: Tensor) -> Tensor:
 
     Args:
         seg_logits: B C+1 h w.
-        image_labels: B C bool.
+        image_labels: B C bool, on the same device.
     """
     present = torch.cat([image_labels.new_ones(len(image_labels), 1), image_labels], 1)
     return seg_logits.float().masked_fill(~present[:, :, None, None], -torch.inf).softmax(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.scores import SOFTMAXES, masked_softmax
-from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState
+from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState, to_device
 
 SCALE_EPS = 1e-7
 COMPETITORS = ('present', 'all', 'present_foreground')
@@ -24,14 +24,14 @@ def present_pairs(image_labels: Tensor, device: torch.device | str | None = None
     """Flatten the named classes of a batch.
 
     Args:
-        image_labels: B C bool. On the CPU (where data loaders leave them) no device has to be waited for.
+        image_labels: B C bool, on the host: elsewhere their number would have to be waited for.
         device: where the result goes; that of ``image_labels`` if None.
 
     Returns:
         sample_index K and class_index K, int64, by image and then by class.
     """
     check_shape('image_labels: B C', image_labels=image_labels)
-    pairs = image_labels.nonzero().to(device or image_labels.device, non_blocking=True)
+    pairs = to_device(image_labels.nonzero(), device or image_labels.device)
     return pairs[:, 0], pairs[:, 1]
 
 
@@ -107,7 +107,7 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
         clip: the frozen encoder (``last_ln1``, ``finish``, ``logit_scale``).
         features: of B images.
         text_features: C+G E unit rows, classes first, background nouns after.
-        image_labels: B C bool, any device (CPU avoids a wait).
+        image_labels: B C bool, on the host (elsewhere they make it wait).
         signed: return the raw map without relu and scaling (FMA-WSSS learns on it).
         create_graph: keep the graph, so that the maps can be differentiated with respect to ``text_features`` (the
             activations themselves are constants). Second order.
@@ -125,7 +125,7 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
         raise ValueError(f'text_features: expected at least {image_labels.shape[1]} rows (one per class), '
                          f'got shape {tuple(text_features.shape)}')
     sample_index, class_index = present_pairs(image_labels, tokens.device)
-    labels = image_labels.to(tokens.device, non_blocking=True)[sample_index]
+    labels = to_device(image_labels, tokens.device)[sample_index]
     with torch.enable_grad(), torch.autocast(tokens.device.type, enabled=False):
         pair_tokens = tokens.detach().float()[sample_index]
         activations = clip.last_ln1(pair_tokens).detach().requires_grad_()

@@ -9,7 +9,7 @@ from torch import Tensor
 from weclip_sam.checks import check_shape
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.scores import background_score, resize_maps, segment_max
-from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, ClassMaps, SeedState, foreground_label
+from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, ClassMaps, SeedState, foreground_label, to_device
 
 
 def best_foreground(scores: Tensor, sample_index: Tensor, batch_size: int) -> Tensor:
@@ -126,6 +126,6 @@ class PixelLabels:
         labels, confidence, margin = label_pixels(maps, background)
         labels = ignore_unsure(labels, confidence, margin, self.min_confidence, self.min_margin)
         if self.ignore_unlabelled:
-            nameless = ~state.image_labels.to(labels.device, non_blocking=True).any(1)
+            nameless = ~to_device(state.image_labels, labels.device).any(1)
             labels = labels.masked_fill(nameless[:, None, None], IGNORE_LABEL)
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)

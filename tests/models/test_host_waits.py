@@ -1,0 +1,230 @@
+"""Law 2: nothing in a training step waits for the host, and image labels stay where nobody has to wait for them.
+
+Without a GPU the ``meta`` device stands in: a tensor there has no numbers, so whoever wants to know one on the host
+fails, as does whoever mixes devices. What would merely be slow (a copy that blocks, numbers of a Python list) is
+noticed by :class:`Waits`.
+"""
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import weclip_sam
+from weclip_sam.models.preprocess import SegDataPreprocessor
+from weclip_sam.registry import MODELS
+from weclip_sam.structures import MaskSet, SegSample, to_device
+
+PACKAGE = Path(weclip_sam.__file__).parent
+SIZE = 32
+CLIP = dict(type='FrozenClip', arch='tiny', checkpoint='random')
+VOCABULARY = dict(classes=['cat', 'dog', 'boat'], prompt_names=['cat', 'dog', 'boat'],
+                  background_nouns=['grass', 'sky'])
+GRADCAM = dict(type='GradCam')
+RFM = [GRADCAM, dict(type='RfmAffinity', layers=[1, 2], warmup_layers=2)]
+WECLIP = dict(type='WeClip', clip=CLIP, decoder=dict(type='WeClipDecoder', dim=32, depth=1, heads=4),
+              vocabulary=VOCABULARY, rfm_start=0)
+# Waits of PAR, boxes and components, which go when these get kernels of their own. Nothing else may be added.
+PAR_WAITS = {('seeds/par.py', 'neighbour_weights')}
+STEPS = {
+    'weclip': (dict(WECLIP, seeds=[*RFM, dict(type='Par', iterations=1),
+                                   dict(type='PixelLabels', min_confidence=0.1, ignore_unlabelled=True)]), PAR_WAITS),
+    'weclip warming up': (dict(WECLIP, rfm_start=9, seeds=[*RFM, dict(type='PixelLabels')]), set()),
+    'weclip_sam': (dict(WECLIP, seeds=[
+        *RFM, dict(type='BlendMaps'), dict(type='BlendPrediction'), dict(type='RockSandWater'), dict(type='SamVote'),
+        dict(type='IgnoreDisagreement')]), set()),
+    'attention and masks': (dict(WECLIP, seeds=[
+        GRADCAM, dict(type='AttentionAffinity', layers=2), dict(type='PixelLabels'),
+        dict(type='SamVote', uncovered='keep', normalisation='softmax'), dict(type='SeplMerge')]), set()),
+    'fma': (dict(WECLIP, seeds=[
+        dict(type='GradCam', signed=True, softmax='fma'), dict(type='FmaAffinity', layers=2, outside='outside'),
+        dict(type='SamVote', uncovered='ignore', normalisation='double')]), set()),
+    'second stage': (dict(type='Segmentor', backbone=dict(type='TimmBackbone', name='test_resnet', output_stride=8),
+                          head=dict(type='DeepLabV3Head', channels=16, rates=(1, 2)), vocabulary=VOCABULARY), set()),
+    'decoder taught offline': (dict(WECLIP, labels='offline'), set()),
+    'prompts by contrast': (dict(type='PromptTuner', clip=CLIP, vocabulary=VOCABULARY, n_ctx=4), set()),
+    'prompts by seeds': (dict(type='PromptTuner', clip=CLIP, vocabulary=VOCABULARY, n_ctx=4, task='segmentation'),
+                         set()),
+}
+
+
+class Waits(TorchDispatchMode):
+    """Writes down (file, function) of the package wherever a GPU would make the host wait.
+
+    That is: reading numbers, results whose shape depends on numbers, a copy between host and device that blocks
+    (``non_blocking`` was not said), an index that lies on the host, and numbers of a Python list put on the device.
+    """
+
+    READS = {'_local_scalar_dense', 'is_nonzero', 'nonzero', 'masked_select', 'unique_dim', '_unique2', 'equal',
+             'unique_consecutive', 'bincount', 'repeat_interleave'}
+
+    def __init__(self, device):
+        super().__init__()
+        self.device, self.found = device, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self.would_wait(func.__name__.split('.')[0], args, kwargs):
+            self.found.add(self.caller())
+        return func(*args, **kwargs)
+
+    def would_wait(self, name, args, kwargs):
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        there = [tensor for tensor in tensors if tensor.device.type == self.device]
+        target = torch.device(kwargs['device']).type if kwargs.get('device') is not None else None
+        if name == '_to_copy' and target is not None and tensors[0].device.type != target:
+            return not (kwargs.get('non_blocking') and target == self.device)
+        if not there:
+            return False
+        if name == 'copy_':
+            going_on = there[0] is tensors[0] and (kwargs.get('non_blocking') or args[2:] == (True,))
+            return len(there) == 1 and not going_on
+        if name in ('index', 'index_put', 'index_put_'):
+            indices = [index for index in args[1] if index is not None]
+            return any(i.dtype in (torch.bool, torch.uint8) or i.device.type != self.device for i in indices)
+        return name in self.READS or name == 'lift_fresh'
+
+    @staticmethod
+    def caller():
+        frame = sys._getframe(1)
+        while frame is not None:
+            path = Path(frame.f_code.co_filename)
+            if path.is_relative_to(PACKAGE):
+                return path.relative_to(PACKAGE).as_posix(), frame.f_code.co_name
+            frame = frame.f_back
+        return 'outside of the package', ''
+
+
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    inputs, samples = [], []
+    for i, classes in enumerate(([0], [1, 2], [])):
+        sample = SegSample(metainfo=dict(image_id=f'i{i}', ori_shape=(SIZE, SIZE), img_shape=(SIZE, SIZE),
+                                         content_box=(0, 0, SIZE, SIZE), flip=False))
+        sample.image_labels = torch.zeros(3, dtype=torch.bool)
+        sample.image_labels[classes] = True
+        sample.padding_mask = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+        sample.pixel_labels = torch.randint(0, 4, (SIZE, SIZE), generator=generator)
+        masks = torch.zeros(2, SIZE, SIZE, dtype=torch.bool)
+        masks[0, :SIZE // 2] = masks[1, 4:9, 4:9] = True
+        one = torch.ones(2)
+        sample.mask_set = MaskSet(masks, torch.tensor([2, 1]), one, one, torch.zeros(2).long())
+        inputs.append(torch.randint(0, 256, (3, SIZE, SIZE), generator=generator, dtype=torch.uint8))
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def training(config, device):
+    """A model on ``device`` and the wrapper of its optimizer."""
+    torch.manual_seed(0)
+    model = MODELS.build(config).to(device).train()
+    if hasattr(model, 'set_progress'):
+        model.set_progress(1)
+    return model, OptimWrapper(torch.optim.SGD(model.parameters(), 0.01))
+
+
+@pytest.fixture
+def meta_device(monkeypatch):
+    """Autocast knows no ``meta`` device: what switches it off there switches it off on the CPU."""
+    autocast = torch.autocast
+    monkeypatch.setattr(torch, 'autocast', lambda kind, *args, **kwargs: autocast(
+        'cpu' if kind == 'meta' else kind, *args, **kwargs))
+    return 'meta'
+
+
+@pytest.mark.parametrize('name', STEPS)
+def test_a_training_step_does_not_wait(name, meta_device):
+    config, known = STEPS[name]
+    model, optimizer = training(config, meta_device)
+    with Waits(meta_device) as waits:
+        losses = model.train_step(batch(), optimizer)
+    assert all(value.device.type == meta_device for value in losses.values())
+    assert waits.found - known == set(), 'these functions make the host wait'
+    assert known - waits.found == set(), 'these no longer wait: take them off the list'
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='the real waits are those of a GPU')
+@pytest.mark.parametrize('name', STEPS)
+def test_a_training_step_on_a_gpu_does_not_wait(name):
+    config, known = STEPS[name]
+    if known:
+        pytest.skip(f'waits in {sorted(known)} are known')
+    model, optimizer = training(config, 'cuda')
+    model.train_step(batch(), optimizer)  # libraries wait when they are used for the first time
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        losses = model.train_step(batch(), optimizer)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_image_labels_on_the_device_are_noticed(meta_device):
+    model, optimizer = training(STEPS['weclip_sam'][0], meta_device)
+    data = batch()
+    for sample in data['data_samples']:
+        sample.image_labels = sample.image_labels.to(meta_device)
+    with Waits(meta_device) as waits, pytest.raises((NotImplementedError, RuntimeError)):
+        model.train_step(data, optimizer)
+    assert ('seeds/gradcam.py', 'present_pairs') in waits.found
+
+
+
+
+@pytest.mark.parametrize('act', [
+    lambda x: x.sum().item(), lambda x: x.tolist(), lambda x: x.cpu(), lambda x: bool(x.any()), lambda x: x.nonzero(),
+    lambda x: x[x > 0], lambda x: x[[0, 1]], lambda x: x[torch.tensor([0, 1])], lambda x: x + torch.ones(4).to(x),
+    lambda x: x.copy_(torch.ones(4)), lambda x: torch.tensor([1, 2], device=x.device), lambda x: x.unique(),
+    lambda x: torch.repeat_interleave(x.long())])
+def test_the_watch_itself_notices(act):
+    x = torch.zeros(4, device='meta')
+    with Waits('meta') as waits:
+        try:
+            act(x)
+        except (NotImplementedError, RuntimeError):
+            pass
+    assert waits.found
+
+
+@pytest.mark.parametrize('act', [
+    lambda x: to_device(torch.ones(4), x.device), lambda x: x.copy_(torch.ones(4), non_blocking=True),
+    lambda x: torch.where(x > 0, x, 0), lambda x: x[x.long()], lambda x: x * 2 + torch.arange(4, device=x.device),
+    lambda x: x.masked_fill(x > 0, 1), lambda x: x[1:], lambda x: torch.ones(4).nonzero(),
+    lambda x: torch.tensor([1, 2]).tolist()])
+def test_the_watch_is_not_alarmed_by_what_goes_on_alone(act):
+    with Waits('meta') as waits:
+        act(torch.zeros(4, device='meta'))
+    assert not waits.found
+
+
+def test_everything_but_the_image_labels_is_moved_at_once():
+    preprocessor = SegDataPreprocessor(16).to('meta')
+    with Waits('meta') as waits:
+        data = preprocessor(batch(), True)
+    assert not waits.found and data['inputs'].device.type == 'meta' and data['inputs'].dtype == torch.float32
+    sample = data['data_samples'][1]
+    assert sample.image_id == 'i1' and sample.image_labels.tolist() == [False, True, True]
+    assert {sample.padding_mask.device.type, sample.pixel_labels.device.type} == {'meta'}
+    assert {getattr(sample.mask_set, name).device.type for name in vars(sample.mask_set)} == {'meta'}
+    assert 'meta' not in {t.device.type for t in batch()['data_samples'][1].values() if isinstance(t, torch.Tensor)}
+
+
+def test_masks_of_a_batch_know_their_image_without_waiting():
+    sets = [MaskSet(torch.zeros(count, 4, 4, dtype=torch.bool), *torch.zeros(4, count)) for count in (2, 0, 1)]
+    assert MaskSet.stack(sets).sample_index.tolist() == [0, 0, 2]
+    with Waits('meta') as waits:
+        stacked = MaskSet.stack([to_device(masks, 'meta') for masks in sets])
+    assert not waits.found and stacked.sample_index.shape == (3,) and stacked.sample_index.device.type == 'meta'
+
+
+def test_images_of_several_sizes_and_types_are_padded_alike():
+    small, large = torch.full((3, 5, 9), 7, dtype=torch.uint8), torch.full((3, 8, 6), 9, dtype=torch.uint8)
+    plain = SegDataPreprocessor(4)(dict(inputs=[small, large]))['inputs']
+    assert plain.shape == (2, 3, 8, 12) and plain.dtype == torch.float32
+    assert (plain[0, :, :5, :9] == 7).all() and (plain[1, :, :, 6:] == 114).all() and (plain[0, :, 5:] == 114).all()
+    assert torch.equal(SegDataPreprocessor(4)(dict(inputs=[small, large.float()]))['inputs'], plain)
+    between = SegDataPreprocessor(4, fill=0.5)(dict(inputs=[small, large]))['inputs']
+    assert (between[1, :, :, 6:] == 0.5).all() and torch.equal(between[1, :, :, :6], plain[1, :, :, :6])
