@@ -4,7 +4,5 @@
     python tools/make_masks.py configs/sepl/sepl_vit-h_free_coco.py
     python tools/make_seeds.py configs/sepl/sepl_vit-h_free_coco.py --evaluate
 """
-_base_ = ['../_base_/datasets/coco_sam.py', '../_base_/models/seed_maker_labels.py', '../_base_/models/sam_vit-h.py',
-          '../_base_/seeds/sepl.py']
-model = dict(seeds={{_base_.seeds}})
+_base_ = ['../_base_/datasets/coco_sam.py', '../_base_/methods/sepl_vit-h.py']
 input_labels = 'work_dirs/clip-es_vit-b16_free_coco/seeds/{split}'

@@ -3,6 +3,6 @@ set.
 
     python tools/train.py configs/two_stage/deeplab-v3-supervised_resnet18_800_shapes.py
 """
-_base_ = ['../_base_/datasets/shapes.py', '../_base_/models/deeplab-v3_resnet18.py',
-          '../_base_/schedules/deeplab_800.py', '../_base_/runtime.py']
-train_dataloader = dict(dataset=dict(with_masks=True, pixel_labels=dict(type='UseGroundTruth')))
+_base_ = './deeplab-v3_resnet18_800_shapes.py'
+train_dataloader = dict(dataset=dict(
+    with_masks=True, pixel_labels=dict(_delete_=True, type='UseGroundTruth')))

@@ -3,7 +3,6 @@ CLIP.
 
     python tools/train.py configs/two_stage/offline-decoder-supervised_vit-b16_80k_coco.py
 """
-_base_ = ['../_base_/datasets/coco.py', '../_base_/models/weclip_vit-b16.py', '../_base_/schedules/80k.py',
-          '../_base_/runtime.py']
-model = dict(labels='offline')
-train_dataloader = dict(dataset=dict(with_masks=True, pixel_labels=dict(type='UseGroundTruth')))
+_base_ = './offline-decoder_vit-b16_80k_coco.py'
+train_dataloader = dict(dataset=dict(
+    with_masks=True, pixel_labels=dict(_delete_=True, type='UseGroundTruth')))

@@ -5,6 +5,4 @@
 _base_ = ['../_base_/datasets/shapes.py', '../_base_/models/weclip_tiny.py', '../_base_/seeds/weclip_no_rfm_tiny.py',
           '../_base_/schedules/400.py', '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}})
-custom_hooks = [
-    dict(type='CurriculumHook'),
-    dict(type='SeedEvalHook', dataset={{_base_.seed_dataset}})]
+custom_hooks = [dict(type='SeedEvalHook')]

@@ -8,6 +8,4 @@
 _base_ = ['../_base_/datasets/voc.py', '../_base_/models/weclip_vit-b16.py', '../_base_/seeds/weclip.py',
           '../_base_/schedules/30k.py', '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}})
-custom_hooks = [
-    dict(type='CurriculumHook'),
-    dict(type='SeedEvalHook', dataset={{_base_.seed_dataset}})]
+custom_hooks = [dict(type='SeedEvalHook')]

@@ -6,6 +6,4 @@
 _base_ = ['../_base_/datasets/coco.py', '../_base_/models/weclip_vit-b16.py', '../_base_/seeds/weclip_coco.py',
           '../_base_/schedules/80k.py', '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}}, rfm_start=40_000)
-custom_hooks = [
-    dict(type='CurriculumHook'),
-    dict(type='SeedEvalHook', dataset={{_base_.seed_dataset}})]
+custom_hooks = [dict(type='SeedEvalHook')]

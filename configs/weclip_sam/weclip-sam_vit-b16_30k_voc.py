@@ -7,8 +7,4 @@
 _base_ = ['../_base_/datasets/voc_sam.py', '../_base_/models/weclip_vit-b16.py', '../_base_/models/sam_vit-h.py',
           '../_base_/seeds/weclip_sam.py', '../_base_/schedules/30k.py', '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}})
-default_hooks = dict(sheets=dict(mask_generator={{_base_.mask_generator}}))
-custom_hooks = [
-    dict(type='MaskBankHook', bank={{_base_.mask_bank}}, generator={{_base_.mask_generator}}, dataset='voc'),
-    dict(type='CurriculumHook'),
-    dict(type='SeedEvalHook', dataset={{_base_.seed_dataset}})]
+custom_hooks = [dict(type='MaskBankHook'), dict(type='SeedEvalHook')]

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.io.checkpoints import find_resumable, safe_load
 from weclip_sam.registry import OPTIMIZERS
@@ -155,6 +156,7 @@ def _check_optimizer(config: Config) -> None:
 
 def build_runner(config: Config) -> Runner:
     """A Runner for ``config``; the package's types are registered, checkpoints are read safely."""
+    fill_shared_settings(config)
     fill_vocabulary(config)
     _check_optimizer(config)
     runner = QuietRunner.from_cfg(config)
