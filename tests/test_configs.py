@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from weclip_sam.engine import load_config
 from weclip_sam.engine.start.launch import _check_optimizer
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.io.images import read_labels, write_labels
 from weclip_sam.models.prompts import PromptLearner, save_prompts
@@ -56,6 +57,7 @@ def walk(node):
 
 def make_small(config, card, folder):
     """Tiny networks with random weights, two scenes of 64 pixels; labels and prompts come from ``folder``."""
+    fill_shared_settings(config)
     for node in walk(config._cfg_dict):
         kind = node.get('type')
         if kind == 'FrozenClip':

@@ -1,4 +1,5 @@
-"""FMA-WSSS on COCO 2014, step 1 of 4: prompts for the classification task, from image labels.
+"""FMA-WSSS on COCO 2014, step 1 of 4: prompts for the classification task, from image labels. No published score. Cost:
+not measured.
 
     python tools/prepare_coco.py data/coco
     python tools/train.py configs/fma/fma-cls-prompts_vit-b16_1800_coco.py

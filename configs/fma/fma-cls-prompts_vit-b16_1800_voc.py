@@ -1,4 +1,5 @@
-"""FMA-WSSS on VOC 2012, step 1 of 4: prompts for the classification task, from image labels.
+"""FMA-WSSS on VOC 2012, step 1 of 4: prompts for the classification task, from image labels. No published score. Cost:
+not measured.
 
     python tools/prepare_voc.py data/VOCdevkit/VOC2012 --sbd benchmark_RELEASE
     python tools/train.py configs/fma/fma-cls-prompts_vit-b16_1800_voc.py

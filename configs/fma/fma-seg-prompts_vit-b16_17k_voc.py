@@ -1,4 +1,5 @@
-"""FMA-WSSS on VOC 2012, step 3 of 4: prompts for the segmentation task, from the coarse seeds of step 2.
+"""FMA-WSSS on VOC 2012, step 3 of 4: prompts for the segmentation task, from the coarse seeds of step 2. No published
+score. Cost: not measured.
 
     python tools/train.py configs/fma/fma-seg-prompts_vit-b16_17k_voc.py
 """

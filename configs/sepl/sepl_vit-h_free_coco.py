@@ -1,4 +1,5 @@
 """SEPL: SAM masks improve CLIP-ES's seeds of COCO 2014, or anybody's label PNGs (--labels DIR). No published score.
+Cost: not measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_coco.py
     python tools/make_masks.py configs/sepl/sepl_vit-h_free_coco.py

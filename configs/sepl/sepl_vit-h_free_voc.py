@@ -1,5 +1,5 @@
-"""SEPL: SAM masks improve CLIP-ES's seeds of VOC 2012, or anybody's label PNGs (--labels DIR). Published, VOC val,
-with CLIP-ES's second stage: 73.1.
+"""SEPL: SAM masks improve CLIP-ES's seeds of VOC 2012, or anybody's label PNGs (--labels DIR). Published, VOC val, with
+CLIP-ES's second stage: 73.1. Cost: not measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_voc.py
     python tools/make_masks.py configs/sepl/sepl_vit-h_free_voc.py

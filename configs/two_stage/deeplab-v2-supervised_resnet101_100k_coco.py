@@ -1,4 +1,5 @@
-"""Fully supervised: the upper bound, the only kind of run that trains on ground truth; DeepLabV2 on COCO.
+"""Fully supervised: the upper bound, the only kind of run that trains on ground truth; DeepLabV2 on COCO. No published
+score. Cost: not measured.
 
     python tools/train.py configs/two_stage/deeplab-v2-supervised_resnet101_100k_coco.py
 """

@@ -1,4 +1,5 @@
-"""Fully supervised: the upper bound, the only kind of run that trains on ground truth; DeepLabV2 on VOC.
+"""Fully supervised: the upper bound, the only kind of run that trains on ground truth; DeepLabV2 on VOC. No published
+score. Cost: not measured.
 
     python tools/train.py configs/two_stage/deeplab-v2-supervised_resnet101_20k_voc.py
 """

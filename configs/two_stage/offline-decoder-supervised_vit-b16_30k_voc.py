@@ -1,5 +1,5 @@
-"""Fully supervised: the upper bound, the only kind of run that trains on ground truth; WeCLIP's decoder on frozen
-CLIP.
+"""Fully supervised: the upper bound, the only kind of run that trains on ground truth; WeCLIP's decoder on frozen CLIP.
+No published score. Cost: not measured.
 
     python tools/train.py configs/two_stage/offline-decoder-supervised_vit-b16_30k_voc.py
 """

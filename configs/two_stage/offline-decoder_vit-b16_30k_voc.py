@@ -1,4 +1,5 @@
-"""WeCLIP's decoder on frozen CLIP as a second stage, on labels made offline: what online labels bring.
+"""WeCLIP's decoder on frozen CLIP as a second stage, on labels made offline: what online labels bring. No published
+score. Cost: not measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_voc.py
     python tools/train.py configs/two_stage/offline-decoder_vit-b16_30k_voc.py

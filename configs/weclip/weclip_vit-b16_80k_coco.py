@@ -1,4 +1,4 @@
-"""WeCLIP on COCO 2014. Published (WeCLIP, val): 47.1 with multi-scale and CRF.
+"""WeCLIP on COCO 2014. Published (WeCLIP, val): 47.1 with multi-scale and CRF. Cost: not measured.
 
     python tools/prepare_coco.py data/coco
     python tools/train.py configs/weclip/weclip_vit-b16_80k_coco.py

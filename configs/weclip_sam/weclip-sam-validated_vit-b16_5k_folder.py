@@ -1,4 +1,5 @@
 """WeCLIP-SAM on your own photographs, some with masks (masks/<image>.png): those score the model, training opens none.
+Cost: not measured.
 
     python tools/train.py configs/weclip_sam/weclip-sam-validated_vit-b16_5k_folder.py --cfg-options \
         data_root=/where/it/is train_split=train.txt val_split=val.txt

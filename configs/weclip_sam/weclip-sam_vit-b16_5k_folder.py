@@ -1,5 +1,5 @@
 """WeCLIP-SAM on your own photographs: a folder with images/ and labels.csv. No masks are needed, so nothing is
-validated.
+validated. Cost: not measured.
 
     python tools/train.py configs/weclip_sam/weclip-sam_vit-b16_5k_folder.py --cfg-options data_root=/where/it/is
 """

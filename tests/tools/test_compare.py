@@ -20,6 +20,7 @@ from weclip_sam.comparison.stages import is_finished, run_experiment, run_stage,
 from weclip_sam.datasets.shapes.reader import ShapesReader
 from weclip_sam.datasets.shapes.scenes import CLASSES
 from weclip_sam.engine import load_config
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.images import write_labels
 
 ROOT = Path(__file__).parents[2]
@@ -395,6 +396,7 @@ def test_the_shipped_comparisons_are_ready_to_run(name, seeds, methods, monkeypa
         if 'seed0' in str(stage.folder) or stage.shared:
             given = [*stage.arguments, '--cfg-options']
             config = load_config(given[0], [a for a in given[given.index('--cfg-options') + 1:] if '=' in a])
+            fill_shared_settings(config)
             read = dict(train=('model', 'train_dataloader', 'custom_hooks'), make_seeds=('model', 'mask_bank'))
             parts = [config.get(key) for key in read.get(stage.tool, ())]
             if stage.name != 'clip-es' and name != 'shapes_joins':  # the main job's masks serve all joins
