@@ -186,7 +186,8 @@ def test_a_bank_of_another_generator_is_found(check, tmp_path):
     assert check(config).ok
     MaskBank(tmp_path, MODELS.build(dict(generator)).fingerprint(), 'mine')
     assert check(config).ok
-    config['custom_hooks'][0]['generator'] = dict(generator, points_per_side=5)
+    hook, = config['custom_hooks']
+    hook['generator'] = dict(generator, points_per_side=5)
     finding, = check(config).errors
     assert (finding.check, finding.where) == ('mask bank', 'custom_hooks.0') and 'made for generator' in finding.message
 

@@ -92,8 +92,8 @@ class ImageLabelDataset(Dataset):
         loads = ('LoadPixelLabels', LoadPixelLabels)
         steps = [{**known, **step} if isinstance(step, dict) and step.get('type') in loads else step for step in steps]
         if mask_bank is True:
-            raise ValueError("mask_bank=True means the config's own bank, which fill_shared_settings puts in its place; "
-                             'a data set built alone needs the folder')
+            raise ValueError("mask_bank=True means the config's own bank, which filled in when a run starts; a "
+                             'data set built alone needs the folder')
         if mask_bank is not None:
             given = mask_bank if isinstance(mask_bank, dict) else dict(bank=mask_bank)
             steps.insert(0, {'image_folder': self.image_folder, **given, 'type': 'LoadMasks'})

@@ -133,7 +133,7 @@ class MaskBankHook(Hook):
     A bank of imported masks (``tools/make_masks.py --from``) is taken as it is: nothing is made, and the generator is
     not even built.
 
-    Bank, generator and name are those of the config (``mask_bank``, ``mask_generator``, ``mask_dataset``) unless given.
+    Bank, generator and name are the config's own (``mask_bank``, ``mask_generator``, ``mask_dataset``) unless given.
 
     Args:
         bank: folder of the bank; the data set's ``mask_bank`` should name the same one.
@@ -142,8 +142,9 @@ class MaskBankHook(Hook):
         batch_size: see :func:`fill_bank`.
 
     Raises:
-        ValueError: neither hook nor config names a bank, or a generator to fill it; an image could not be segmented (all others are in the bank by then), or the bank belongs to other
-            images or another generator, or holds imported masks, but not those of all images.
+        ValueError: neither hook nor config names a bank, or a generator to fill it; an image could not be segmented
+            (all others are in the bank by then), or the bank belongs to other images or another generator, or holds
+            imported masks, but not those of all images.
     """
 
     priority = 'VERY_HIGH'
