@@ -143,9 +143,8 @@ class Training(Work):
                 'param_scheduler.0.warmup_iters=5', 'model.rfm_start=20', 'train_dataloader.batch_size=2', self.images,
                 'val_dataloader.batch_size=2', 'val_dataloader.dataset.reader.num_images=6',
                 'default_hooks.checkpoint.interval=5', 'default_hooks.sheets.images=1',
-                'default_hooks.logger.interval=1', f'train_dataloader.dataset.mask_bank={self.bank}',
-                f'custom_hooks.0.bank={self.bank}', f'custom_hooks.2.dataset.mask_bank={self.bank}',
-                'custom_hooks.2.dataset.reader.num_images=2', f'train_dataloader.num_workers={self.workers}']
+                'default_hooks.logger.interval=1', f'mask_bank={self.bank}', 'seed_dataset.reader.num_images=2',
+                f'train_dataloader.num_workers={self.workers}']
 
     def progress(self, out: Path) -> int:
         return sum(path.read_text(errors='replace').count('Iter(') for path in out.glob('*/*.log'))

@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help="of every random generator (default: the config's, else 0)")
     parser.add_argument('--deterministic', action='store_true', help='slower GPU kernels that repeat bit for bit')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-                        help='change the config, e.g. train_cfg.max_iters=100 custom_hooks.0.interval=5')
+                        help='change the config, e.g. train_cfg.max_iters=100 mask_bank=DIR')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
     return parser.parse_args(argv)
 

@@ -1,7 +1,7 @@
 """What every run shares: hooks, logging, random numbers. Iteration-based."""
 default_scope = 'weclip_sam'
 default_hooks = dict(
-    runtime_info=dict(type='LazyRuntimeInfoHook'),
+    runtime_info=dict(type='RuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),

@@ -1,5 +1,5 @@
-"""CLIP-ES's seeds on COCO 2014. No published score of the seeds; the second stage reaches 45.4 on COCO val
-(published).
+"""CLIP-ES's seeds on COCO 2014. No published score of the seeds; the second stage reaches 45.4 on COCO val (published).
+Cost: not measured.
 
     python tools/prepare_coco.py data/coco
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_coco.py --evaluate

@@ -1,4 +1,4 @@
-"""CLIP-ES's seeds on your own photographs. Training-free.
+"""CLIP-ES's seeds on your own photographs. Training-free. Cost: not measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_folder.py --cfg-options data_root=/where/it/is
 """

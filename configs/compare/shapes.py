@@ -13,8 +13,7 @@ _clip_es, _sepl = 'configs/clip_es/clip-es_tiny_free_shapes.py', 'configs/sepl/s
 _coarse, _fine = 'configs/fma/fma-coarse_tiny_free_shapes.py', 'configs/fma/fma-fine_tiny_free_shapes.py'
 _decoder = 'configs/two_stage/offline-decoder_tiny_400_shapes.py'
 _thin = 'configs/weclip_sam/weclip-sam-thin_tiny_400_shapes.py'
-_bank = {'mask_bank': '{masks}', 'train_dataloader.dataset.mask_bank': '{masks}', 'custom_hooks.0.bank': '{masks}',
-         'custom_hooks.2.dataset.mask_bank': '{masks}'}
+_bank = dict(mask_bank='{masks}')
 # Made once and used by several methods, whose wall time counts them all the same.
 shared = [
     dict(name='masks', tool='make_masks', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py'),

@@ -11,8 +11,7 @@ seeds = 1
 tests = ['single', 'crf']
 _name = 'configs/weclip_sam/weclip-sam{}_tiny_400_shapes.py'
 _others = 'work_dirs/compare/shapes'
-_bank = {'mask_bank': '{masks}', 'train_dataloader.dataset.mask_bank': '{masks}', 'custom_hooks.0.bank': '{masks}',
-         'custom_hooks.2.dataset.mask_bank': '{masks}'}
+_bank = dict(mask_bank='{masks}')
 shared = [dict(name='masks', tool='make_masks', config=_name.format(''), folder=f'{_others}/shared/masks')]
 methods = [
     dict(name=name, uses=['masks'], stages=[dict(

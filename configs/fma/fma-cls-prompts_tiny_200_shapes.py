@@ -1,4 +1,5 @@
-"""FMA-WSSS on the embedded data set, step 1 of 4: prompts for the classification task, from image labels.
+"""FMA-WSSS on the embedded data set, step 1 of 4: prompts for the classification task, from image labels. Minutes on
+two cores.
 
     python tools/train.py configs/fma/fma-cls-prompts_tiny_200_shapes.py
 """

@@ -1,9 +1,7 @@
-"""FMA-WSSS on COCO 2014, step 1 of 4: prompts for the classification task, from image labels.
+"""FMA-WSSS on COCO 2014, step 1 of 4: prompts for the classification task, from image labels. No published score. Cost:
+not measured.
 
     python tools/prepare_coco.py data/coco
     python tools/train.py configs/fma/fma-cls-prompts_vit-b16_1800_coco.py
 """
-_base_ = ['../_base_/datasets/coco_prompts.py', '../_base_/models/prompt_tuner_vit-b16.py',
-          '../_base_/schedules/prompts_1800.py', '../_base_/runtime.py']
-model = dict(task='classification')
-default_hooks = dict(checkpoint=dict(save_best='mAP'))
+_base_ = ['../_base_/datasets/coco_prompts.py', '../_base_/methods/fma_cls_prompts_vit-b16.py']

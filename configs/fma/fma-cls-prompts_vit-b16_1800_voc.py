@@ -1,9 +1,7 @@
-"""FMA-WSSS on VOC 2012, step 1 of 4: prompts for the classification task, from image labels.
+"""FMA-WSSS on VOC 2012, step 1 of 4: prompts for the classification task, from image labels. No published score. Cost:
+not measured.
 
     python tools/prepare_voc.py data/VOCdevkit/VOC2012 --sbd benchmark_RELEASE
     python tools/train.py configs/fma/fma-cls-prompts_vit-b16_1800_voc.py
 """
-_base_ = ['../_base_/datasets/voc_prompts.py', '../_base_/models/prompt_tuner_vit-b16.py',
-          '../_base_/schedules/prompts_1800.py', '../_base_/runtime.py']
-model = dict(task='classification')
-default_hooks = dict(checkpoint=dict(save_best='mAP'))
+_base_ = ['../_base_/datasets/voc_prompts.py', '../_base_/methods/fma_cls_prompts_vit-b16.py']

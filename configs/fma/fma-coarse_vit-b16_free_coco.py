@@ -1,4 +1,4 @@
-"""FMA-WSSS on COCO 2014, step 2 of 4: coarse seeds with the prompts of step 1.
+"""FMA-WSSS on COCO 2014, step 2 of 4: coarse seeds with the prompts of step 1. No published score. Cost: not measured.
 
     python tools/make_masks.py configs/fma/fma-coarse_vit-b16_free_coco.py
     python tools/make_seeds.py configs/fma/fma-coarse_vit-b16_free_coco.py --evaluate

@@ -1,4 +1,5 @@
 """FMA-WSSS on the embedded data set, step 3 of 4: prompts for the segmentation task, from the coarse seeds of step 2.
+Minutes on two cores.
 
     python tools/train.py configs/fma/fma-seg-prompts_tiny_100_shapes.py
 

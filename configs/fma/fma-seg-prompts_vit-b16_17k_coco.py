@@ -1,9 +1,7 @@
-"""FMA-WSSS on COCO 2014, step 3 of 4: prompts for the segmentation task, from the coarse seeds of step 2.
+"""FMA-WSSS on COCO 2014, step 3 of 4: prompts for the segmentation task, from the coarse seeds of step 2. No published
+score. Cost: not measured.
 
     python tools/train.py configs/fma/fma-seg-prompts_vit-b16_17k_coco.py
 """
-_base_ = ['../_base_/datasets/coco_prompts.py', '../_base_/models/prompt_tuner_vit-b16.py',
-          '../_base_/schedules/prompts_17k.py', '../_base_/runtime.py']
-model = dict(task='segmentation')
+_base_ = ['../_base_/datasets/coco_prompts.py', '../_base_/methods/fma_seg_prompts_vit-b16.py']
 train_dataloader = dict(dataset=dict(pixel_labels='work_dirs/fma-coarse_vit-b16_free_coco/seeds/train'))
-default_hooks = dict(checkpoint=dict(save_best='mAP'))

@@ -1,4 +1,5 @@
-"""SEPL on CLIP-ES's seeds of the embedded data set; training-free. Seconds, once the masks are made.
+"""SEPL on CLIP-ES's seeds of the embedded data set; training-free. Seconds, once the masks are made. Labels on train:
+71.5 (measured).
 
     python tools/make_seeds.py configs/clip_es/clip-es_tiny_free_shapes.py
     python tools/make_masks.py configs/sepl/sepl_tiny_free_shapes.py

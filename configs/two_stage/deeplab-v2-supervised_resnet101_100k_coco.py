@@ -1,7 +1,8 @@
-"""Fully supervised: the upper bound, the only kind of run that trains on ground truth; DeepLabV2 on COCO.
+"""Fully supervised: the upper bound, the only kind of run that trains on ground truth; DeepLabV2 on COCO. No published
+score. Cost: not measured.
 
     python tools/train.py configs/two_stage/deeplab-v2-supervised_resnet101_100k_coco.py
 """
-_base_ = ['../_base_/datasets/coco.py', '../_base_/models/deeplab-v2_resnet101.py',
-          '../_base_/schedules/deeplab_100k.py', '../_base_/runtime.py']
-train_dataloader = dict(batch_size=10, dataset=dict(with_masks=True, pixel_labels=dict(type='UseGroundTruth')))
+_base_ = './deeplab-v2_resnet101_100k_coco.py'
+train_dataloader = dict(dataset=dict(
+    with_masks=True, pixel_labels=dict(_delete_=True, type='UseGroundTruth')))

@@ -1,4 +1,4 @@
-"""Second stage of CLIP-ES on COCO. Published (CLIP-ES): 45.4 val.
+"""Second stage of CLIP-ES on COCO. Published (CLIP-ES): 45.4 val. Cost: not measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_coco.py
     python tools/train.py configs/two_stage/deeplab-v2_resnet101_100k_coco.py

@@ -1,4 +1,4 @@
-"""Second stage of CLIP-ES on VOC. Published (CLIP-ES, ImageNet weights): 71.1 val, 71.4 test.
+"""Second stage of CLIP-ES on VOC. Published (CLIP-ES, ImageNet weights): 71.1 val, 71.4 test. Cost: not measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_voc.py
     python tools/train.py configs/two_stage/deeplab-v2_resnet101_20k_voc.py

@@ -1,4 +1,5 @@
-"""Second stage of CLIP-ES on your own photographs (--cfg-options data_root=/where/it/is for both commands).
+"""Second stage of CLIP-ES on your own photographs (--cfg-options data_root=/where/it/is for both commands). Cost: not
+measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_folder.py
     python tools/train.py configs/two_stage/deeplab-v2_resnet101_5k_folder.py

@@ -1,8 +1,8 @@
 """Fully supervised: the upper bound, the only kind of run that trains on ground truth; DeepLabV3 on the embedded data
-set.
+set. Cost: not measured.
 
     python tools/train.py configs/two_stage/deeplab-v3-supervised_resnet18_800_shapes.py
 """
-_base_ = ['../_base_/datasets/shapes.py', '../_base_/models/deeplab-v3_resnet18.py',
-          '../_base_/schedules/deeplab_800.py', '../_base_/runtime.py']
-train_dataloader = dict(dataset=dict(with_masks=True, pixel_labels=dict(type='UseGroundTruth')))
+_base_ = './deeplab-v3_resnet18_800_shapes.py'
+train_dataloader = dict(dataset=dict(
+    with_masks=True, pixel_labels=dict(_delete_=True, type='UseGroundTruth')))

@@ -1,4 +1,4 @@
-"""Second stage of CLIP-ES on the embedded data set: DeepLabV3 from random weights.
+"""Second stage of CLIP-ES on the embedded data set: DeepLabV3 from random weights. Cost: not measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_tiny_free_shapes.py
     python tools/train.py configs/two_stage/deeplab-v3_resnet18_800_shapes.py

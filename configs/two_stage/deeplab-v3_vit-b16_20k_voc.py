@@ -1,4 +1,4 @@
-"""Second stage of CLIP-ES on VOC with a vision transformer. No published score.
+"""Second stage of CLIP-ES on VOC with a vision transformer. No published score. Cost: not measured.
 
     python tools/make_seeds.py configs/clip_es/clip-es_vit-b16_free_voc.py
     python tools/train.py configs/two_stage/deeplab-v3_vit-b16_20k_voc.py

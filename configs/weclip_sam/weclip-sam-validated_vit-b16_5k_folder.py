@@ -1,4 +1,5 @@
 """WeCLIP-SAM on your own photographs, some with masks (masks/<image>.png): those score the model, training opens none.
+Cost: not measured.
 
     python tools/train.py configs/weclip_sam/weclip-sam-validated_vit-b16_5k_folder.py --cfg-options \
         data_root=/where/it/is train_split=train.txt val_split=val.txt
@@ -10,7 +11,4 @@ _base_ = ['../_base_/datasets/folder_masks_sam.py', '../_base_/models/weclip_vit
           '../_base_/models/sam_vit-h.py', '../_base_/seeds/weclip_sam.py', '../_base_/schedules/5k.py',
           '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}}, rfm_start=2_500)
-default_hooks = dict(sheets=dict(mask_generator={{_base_.mask_generator}}))
-custom_hooks = [
-    dict(type='MaskBankHook', bank={{_base_.mask_bank}}, generator={{_base_.mask_generator}}, dataset='folder'),
-    dict(type='CurriculumHook')]
+custom_hooks = [dict(type='MaskBankHook')]

@@ -11,6 +11,4 @@ model = dict(seeds={{_base_.seeds}})
 val_cfg = None
 test_cfg = None
 default_hooks = dict(checkpoint=dict(save_best=None), sheets=dict(dataset={{_base_.seed_dataset}}))
-custom_hooks = [
-    dict(type='MaskBankHook', bank={{_base_.mask_bank}}, generator={{_base_.mask_generator}}, dataset='folder'),
-    dict(type='CurriculumHook')]
+custom_hooks = [dict(type='MaskBankHook')]

@@ -1,5 +1,5 @@
 """WeCLIP-SAM on your own photographs: a folder with images/ and labels.csv. No masks are needed, so nothing is
-validated.
+validated. Cost: not measured.
 
     python tools/train.py configs/weclip_sam/weclip-sam_vit-b16_5k_folder.py --cfg-options data_root=/where/it/is
 """
@@ -9,6 +9,4 @@ model = dict(seeds={{_base_.seeds}}, rfm_start=2_500)
 val_cfg = None
 test_cfg = None
 default_hooks = dict(checkpoint=dict(save_best=None), sheets=dict(dataset={{_base_.seed_dataset}}))
-custom_hooks = [
-    dict(type='MaskBankHook', bank={{_base_.mask_bank}}, generator={{_base_.mask_generator}}, dataset='folder'),
-    dict(type='CurriculumHook')]
+custom_hooks = [dict(type='MaskBankHook')]

@@ -13,6 +13,7 @@ from weclip_sam.checking.configs import find_foundation, full_check, log_warning
 from weclip_sam.checking.findings import Report
 from weclip_sam.datasets.shapes.reader import shapes_vocabulary
 from weclip_sam.engine.start.config import load_config
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.images import write_labels
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.models.prompts import PromptLearner, save_prompts
@@ -185,7 +186,8 @@ def test_a_bank_of_another_generator_is_found(check, tmp_path):
     assert check(config).ok
     MaskBank(tmp_path, MODELS.build(dict(generator)).fingerprint(), 'mine')
     assert check(config).ok
-    config['custom_hooks'][0]['generator'] = dict(generator, points_per_side=5)
+    hook, = config['custom_hooks']
+    hook['generator'] = dict(generator, points_per_side=5)
     finding, = check(config).errors
     assert (finding.check, finding.where) == ('mask bank', 'custom_hooks.0') and 'made for generator' in finding.message
 
@@ -267,9 +269,11 @@ def test_misspelt_parts_of_a_data_set_are_worded_for_people(config_file, tmp_pat
 def test_options_reach_what_was_copied_from_a_variable():
     config = load_config(ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py', {
         'mask_bank': '/new/bank', 'mask_generator.points_per_side': 4, 'seeds.3.threshold': 0.5})
-    hook = config.custom_hooks[0]
+    fill_shared_settings(config)
+    hooks = {hook.type: hook for hook in config.custom_hooks}
+    hook = hooks['MaskBankHook']
     assert config.train_dataloader.dataset.mask_bank == hook.bank == config.seed_dataset.mask_bank == '/new/bank'
-    assert config.custom_hooks[2].dataset.mask_bank == '/new/bank'
+    assert hooks['SeedEvalHook'].dataset.mask_bank == '/new/bank'
     assert hook.generator.points_per_side == config.default_hooks.sheets.mask_generator.points_per_side == 4
     assert config.model.seeds[3].threshold == 0.5
     with pytest.raises(ValueError, match=r'image_size.*train_dataloader.dataset.reader.size=56'):

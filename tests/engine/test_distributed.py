@@ -16,6 +16,7 @@ from mmengine.visualization import Visualizer
 ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).parent / 'toy'
 STEPS = 4
+SEED_HOOK = dict(type='SeedEvalHook', dataset=dict(type='ToyPictures', length=4, with_masks=True))
 
 
 def free_port():
@@ -29,8 +30,8 @@ def arguments(out, batch, launcher):
     out.mkdir(exist_ok=True)
     return [str(TOY / 'toy_config.py'), '--work-dir', str(out), '--launcher', launcher, '--cfg-options',
             'model.dropout=0.0', f'train_dataloader.batch_size={batch}', 'train_dataloader.dataset.noise=False',
-            f'train_cfg.max_iters={STEPS}', f'train_cfg.val_interval={STEPS}', 'custom_hooks.0.type=ToySeenHook',
-            f'custom_hooks.0.out_dir={out}']
+            f'train_cfg.max_iters={STEPS}', f'train_cfg.val_interval={STEPS}',
+            f"custom_hooks=[{dict(type='ToySeenHook', out_dir=str(out))}, {SEED_HOOK}]"]
 
 
 def start(out, batch, rank, port):

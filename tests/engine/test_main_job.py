@@ -25,13 +25,11 @@ def refined(monkeypatch):
 
 @pytest.fixture
 def finished(tmp_path, toy_config):  # the toy's fixture clears mmengine's globals afterwards
-    bank = str(tmp_path / 'masks')
     config = load_config(CONFIG, {
         'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'param_scheduler.0.warmup_iters': 1,
         'param_scheduler.0.end': 2, 'train_dataloader.batch_size': 2, 'train_dataloader.dataset.reader.num_images': 4,
         'val_dataloader.dataset.reader.num_images': 3, 'default_hooks.sheets.images': 2,
-        'train_dataloader.dataset.mask_bank': bank, 'custom_hooks.0.bank': bank,
-        'custom_hooks.2.dataset.mask_bank': bank, 'custom_hooks.2.dataset.reader.num_images': 2})
+        'mask_bank': str(tmp_path / 'masks'), 'seed_dataset.reader.num_images': 2})
     config.visualizer.vis_backends = [dict(type='LocalVisBackend')]
     config.work_dir = str(tmp_path / 'run')
     build_runner(config).train()

@@ -89,7 +89,7 @@ def test_imported_masks_of_other_images_are_refused(photos, tmp_path, key, value
     assert message in finding.message
     runner = build_runner(photos)
     with pytest.raises(ValueError, match=message):
-        MaskBankHook(**{k: v for k, v in photos.custom_hooks[0].items() if k != 'type'}).before_train(runner)
+        MaskBankHook(photos.mask_bank, photos.mask_generator, photos.mask_dataset).before_train(runner)
 
 
 def test_a_sam_that_the_sheets_draw_with_is_still_looked_for(photos, tmp_path):

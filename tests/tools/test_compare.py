@@ -16,12 +16,13 @@ from weclip_sam.comparison.experiment import load_experiment
 from weclip_sam.comparison.html import to_html
 from weclip_sam.comparison.report import to_json, to_markdown
 from weclip_sam.comparison.results import collect, read_run
-from weclip_sam.comparison.stages import is_finished, run_experiment, run_stage, why_stale
+from weclip_sam.comparison.stages import _settings, is_finished, run_experiment, run_stage, why_stale
 from weclip_sam.comparison.tables import incomplete, main_columns
 from weclip_sam.comparison.values import PictureRow
 from weclip_sam.datasets.shapes.reader import ShapesReader
 from weclip_sam.datasets.shapes.scenes import CLASSES
 from weclip_sam.engine import load_config
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.images import write_labels
 
 ROOT = Path(__file__).parents[2]
@@ -418,6 +419,7 @@ def test_the_shipped_comparisons_are_ready_to_run(name, seeds, methods, monkeypa
         if 'seed0' in str(stage.folder) or stage.shared:
             given = [*stage.arguments, '--cfg-options']
             config = load_config(given[0], [a for a in given[given.index('--cfg-options') + 1:] if '=' in a])
+            fill_shared_settings(config)
             read = dict(train=('model', 'train_dataloader', 'custom_hooks'), make_seeds=('model', 'mask_bank'))
             parts = [config.get(key) for key in read.get(stage.tool, ())]
             if stage.name != 'clip-es' and name != 'shapes_joins':  # the main job's masks serve all joins
@@ -429,6 +431,33 @@ def test_the_shipped_comparisons_are_ready_to_run(name, seeds, methods, monkeypa
     assert {what for what, _ in terms} == {'training images', 'evaluated images', 'frozen CLIP (where used)',
                                            'frozen SAM (where used)'}
     assert all(len(set(values.values())) == 1 for _, values in terms)
+
+
+def test_a_stage_is_told_by_what_a_run_has_not_by_where_a_config_says_it(experiment_file, tools, tmp_path):
+    """Stages that ran when every part had its own copy of the bank, and leaves listed the curriculum's hook."""
+    leaf = tmp_path / 'leaf.py'
+    head = ("model = dict(type='WeClip')\nmask_bank = 'b'\nmask_generator = dict(points_per_side=4)\n"
+            "seed_dataset = dict(with_masks=True)\n")
+    copied = head + ("train_dataloader = dict(dataset=dict(mask_bank=mask_bank))\ncustom_hooks = [\n"
+                     "dict(type='MaskBankHook', bank=mask_bank, generator=mask_generator),\n"
+                     "dict(type='CurriculumHook'), dict(type='SeedEvalHook', dataset=seed_dataset)]\n")
+    once = head + ("train_dataloader = dict(dataset=dict(mask_bank=True))\n"
+                   "custom_hooks = [dict(type='MaskBankHook'), dict(type='SeedEvalHook')]\n")
+    leaf.write_text(copied)
+    stage = load_experiment(experiment_file).runs[0].stages[0]
+    repeated = ['train_dataloader.dataset.mask_bank=m',
+                'custom_hooks.{}.bank=m', 'custom_hooks.{}.dataset.mask_bank=m']
+    before = dataclasses.replace(stage, arguments=(
+        str(leaf), *stage.arguments[1:], '--cfg-options', 'mask_bank=m', *(text.format(2) for text in repeated)))
+    assert run_stage(before, tools) == ''
+    now = dataclasses.replace(before, arguments=before.arguments[:-len(repeated)])
+    for text, changed in ((copied, False), (once, False), (once.replace("'b'", "'c'"), True),
+                          (once.replace('=4', '=5'), True), (once.replace(", dict(type='SeedEvalHook')", ''), True)):
+        leaf.write_text(text)
+        _settings.cache_clear()
+        assert ('have changed since' in why_stale(now)) == changed, text
+    other = dataclasses.replace(now, arguments=(*now.arguments, 'train_dataloader.dataset.mask_bank=other'))
+    assert 'made by another command' in why_stale(other)
 
 
 @pytest.mark.parametrize('path', ['weclip/weclip_tiny_400_shapes.py', 'sepl/sepl_tiny_free_shapes.py'])

@@ -9,6 +9,7 @@ from PIL import Image
 from weclip_sam.datasets import FolderReader, ShapesReader, VocReader
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.engine import load_config
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.registry import DATASETS
 
 ROOT = Path(__file__).parents[2]
@@ -70,12 +71,14 @@ def test_both_readers_give_what_the_reader_of_scenes_gives(folder, read, split, 
 def test_the_printed_command_reads_the_folder_everywhere(folder):
     words = shlex.split(tool().train_command(folder))
     config = load_config(ROOT / words[2], words[words.index('--cfg-options') + 1:])
+    fill_shared_settings(config)
+    hooks = {hook.type: hook for hook in config.custom_hooks}
     for node, split, count in ((config.train_dataloader.dataset, 'train', 6), (config.val_dataloader.dataset, 'val', 3),
                                (config.test_dataloader.dataset, 'val', 3), (config.seed_dataset, 'train', 6),
-                               (config.custom_hooks[2].dataset, 'train', 6), (config.tune_dataset, 'tune', 2)):
+                               (hooks['SeedEvalHook'].dataset, 'train', 6), (config.tune_dataset, 'tune', 2)):
         assert dict(node.reader) == dict(type='VocReader', data_root=str(folder), split=split)
         assert len(DATASETS.build(dict(node, mask_bank=None))) == count
-    assert config.custom_hooks[0].bank == config.train_dataloader.dataset.mask_bank == f'{folder}/masks_train'
+    assert hooks['MaskBankHook'].bank == config.train_dataloader.dataset.mask_bank == f'{folder}/masks_train'
 
 
 def test_as_many_images_to_tune_on_as_the_config_has():

@@ -1,6 +1,7 @@
 """Finding out before a long run what would stop it: the data sets of a config, and its checkpoints."""
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from weclip_sam.checking.findings import Report
 from weclip_sam.checks import suggest_name
 from weclip_sam.engine.start.errors import explain
 from weclip_sam.engine.start.launch import _check_optimizer
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.foundation.clip_weights import find_weights
 from weclip_sam.foundation.sam_weights import how_to_get
@@ -39,6 +41,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
         The report; a run should not start unless it is ``ok``.
     """
     report = Report()
+    config = _as_run(config, report)
     _check_names(config, report)
     for place, node in find_foundation(config):
         try:
@@ -49,6 +52,17 @@ def quick_check(config: Mapping[str, Any]) -> Report:
     _check_banks(config, report, full=False)
     check_datasets(config, report, full=False, explain=explain)
     return report
+
+
+def _as_run(config: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
+    """A copy of a config as a run would have it: each part with what the config says once."""
+    filled = copy.deepcopy(config)
+    try:
+        fill_shared_settings(filled)
+    except ValueError as error:
+        report.add('error', 'config', 'mask_bank', str(error))
+        return config
+    return filled
 
 
 def _check_names(config: Mapping[str, Any], report: Report) -> None:
@@ -112,16 +126,16 @@ def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
     or were imported for all training images.
     """
     for place, node in walk_config(config):
-        generator = node.get('generator')
-        if node.get('type') != 'MaskBankHook' or not isinstance(generator, Mapping) or \
-                not (Path(node['bank']) / HEADER).is_file() or not report.ok:
+        generator, bank = node.get('generator'), node.get('bank')
+        if node.get('type') != 'MaskBankHook' or not isinstance(generator, Mapping) or bank is None or \
+                not (Path(bank) / HEADER).is_file() or not report.ok:
             continue
         try:
-            if holds_imported(node['bank']):
+            if holds_imported(bank):
                 if (data := _training_set(config)) is not None:
-                    check_imported(node['bank'], node.get('dataset'), data)
+                    check_imported(bank, node.get('dataset'), data)
             elif full or (generator.get('sam') or {}).get('arch') == 'tiny':
-                MaskBank(node['bank'], MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
+                MaskBank(bank, MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
         except Exception as error:
             message = explain(error)
             if message is None:
@@ -171,6 +185,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
         progress: called with (what is being done, steps behind, steps in all).
     """
     report = Report()
+    config = _as_run(config, report)
     _check_names(config, report)
     nodes = list(find_foundation(config))
     wrong = {finding.where for finding in report.errors}
@@ -215,10 +230,10 @@ def _idle_generators(config: Mapping[str, Any]) -> Iterator[str]:
     """Places, each with a dot after it, of the generators of hooks whose banks hold imported masks."""
     for place, node in walk_config(config):
         with suppress(ValueError):  # a damaged header: the check of the banks says so
-            if node.get('type') == 'MaskBankHook' and holds_imported(node['bank']):
+            if node.get('type') == 'MaskBankHook' and node.get('bank') and holds_imported(node['bank']):
                 yield f'{place}.generator.'
                 if config.get('mask_generator') == node.get('generator'):
-                    yield 'mask_generator.'  # the variable that the hook's was copied from
+                    yield 'mask_generator.'  # where the hook took its own from
 
 
 def _find_checkpoint(node: Mapping[str, Any]) -> None:

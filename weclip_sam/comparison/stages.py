@@ -17,12 +17,15 @@ from typing import Any
 from weclip_sam.comparison.experiment import Experiment, Stage
 from weclip_sam.engine.progress import format_seconds
 from weclip_sam.engine.start.config import load_config
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.files import write_json
 
 TOOLS_FOLDER = Path(__file__).resolve().parents[2] / 'tools'
 _WEIGHTS = Path(__file__).resolve().parents[1] / 'foundation' / 'weights'
 _REMEDY = 'Remove the folder, or compare in another --root.'
 _TAIL = 15
+# Commands of before a config said its mask bank once named it in every place of its own.
+_SAID_AGAIN = re.compile(r'(?:train_dataloader\.dataset\.mask_|custom_hooks\.\d+\.(?:dataset\.mask_)?)bank=')
 
 
 @dataclass
@@ -57,7 +60,7 @@ def why_stale(stage: Stage) -> str:
     record = read_json(stage.record)
     if record is None:
         return ''
-    same = tuple(record.get('arguments') or ()) == stage.arguments
+    same = _command(record) == _command(dict(arguments=stage.arguments))
     if not record.get('finished') and not (same and stage.tool == 'train' and any(stage.folder.glob('iter_*.pth'))):
         return ''  # it will be made from the beginning, or by a tool that knows what it may go on with
     if not same:
@@ -75,15 +78,33 @@ def why_stale(stage: Stage) -> str:
 
 @cache
 def _settings(config: str) -> str | None:
-    """A digest of a config with all it builds on, and of the bundled weights; None where it cannot be read."""
+    """A digest of a config with all it builds on, and of the bundled weights; None where it cannot be read.
+
+    It is taken of the config as a run has it, so that where a config says a thing makes no difference. Records of
+    before a model brought its curriculum hook along count that hook among those that the config lists: so does this.
+    """
     try:
-        settings = load_config(config).to_dict()
+        filled = load_config(config)
+        fill_shared_settings(filled)
     except (OSError, ValueError):
         return None
+    settings = filled.to_dict()
+    hooks, model = settings.get('custom_hooks') or [], settings['model']
+    kinds = [hook.get('type') for hook in hooks]
+    if hooks and model.get('type') == 'WeClip' and 'CurriculumHook' not in kinds:
+        hooks.insert(int(kinds[0] == 'MaskBankHook'), dict(type='CurriculumHook'))
     digest = sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for path in sorted(_WEIGHTS.glob('*.safetensors')):
         digest.update(sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:32]
+
+
+def _command(record: dict[str, Any]) -> tuple[str, ...]:
+    """A stage's arguments, without options that say ``mask_bank`` a second time."""
+    arguments = tuple(record.get('arguments') or ())
+    banks = [argument.removeprefix('mask_bank=') for argument in arguments if argument.startswith('mask_bank=')]
+    return tuple(argument for argument in arguments
+                 if not (_SAID_AGAIN.match(argument) and _SAID_AGAIN.sub('', argument, count=1) in banks))
 
 
 def _finished_at(folder: Path) -> str | None:
@@ -151,7 +172,8 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER) -> str:
     """
     stage.folder.mkdir(parents=True, exist_ok=True)
     earlier = read_json(stage.record) or {}
-    before = _seconds_before(stage, earlier) if tuple(earlier.get('arguments') or ()) == stage.arguments else 0.0
+    same = _command(earlier) == _command(dict(arguments=stage.arguments))
+    before = _seconds_before(stage, earlier) if same else 0.0
     try:
         arguments = [_checkpoint(argument) if stage.tool == 'test' and place == 1 else argument
                      for place, argument in enumerate(stage.arguments)]

@@ -133,20 +133,26 @@ class MaskBankHook(Hook):
     A bank of imported masks (``tools/make_masks.py --from``) is taken as it is: nothing is made, and the generator is
     not even built.
 
+    Bank, generator and name are the config's own (``mask_bank``, ``mask_generator``, ``mask_dataset``) unless given.
+
     Args:
         bank: folder of the bank; the data set's ``mask_bank`` should name the same one.
-        generator: config of a :class:`MaskGenerator`.
+        generator: config of a :class:`MaskGenerator`; a bank of imported masks needs none.
         dataset: name of the data set, kept in the bank so that it is not used for another one.
         batch_size: see :func:`fill_bank`.
 
     Raises:
-        ValueError: an image could not be segmented (all others are in the bank by then), or the bank belongs to other
-            images or another generator, or holds imported masks, but not those of all images.
+        ValueError: neither hook nor config names a bank, or a generator to fill it; an image could not be segmented
+            (all others are in the bank by then), or the bank belongs to other images or another generator, or holds
+            imported masks, but not those of all images.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, bank: str, generator: dict, dataset: str | None = None, batch_size: int = 8) -> None:
+    def __init__(self, bank: str | None = None, generator: dict | None = None, dataset: str | None = None,
+                 batch_size: int = 8) -> None:
+        if bank is None:
+            raise ValueError("MaskBankHook: there is no folder for the masks; give the config mask_bank='DIR'")
         self.bank, self.generator, self.dataset, self.batch_size = bank, generator, dataset, batch_size
 
     def before_train(self, runner: Any) -> None:
@@ -156,6 +162,10 @@ class MaskBankHook(Hook):
         if holds_imported(self.bank):
             check_imported(self.bank, self.dataset, data)
             return
+        if self.generator is None:
+            raise ValueError(f'MaskBankHook: nothing makes the masks of {self.bank}; give the config a mask_generator '
+                             "(configs/_base_/models/sam_vit-h.py), or import another program's masks with "
+                             'tools/make_masks.py CONFIG --from DIR')
         generator = MODELS.build(self.generator)
         with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',
                       image_folder=data.image_folder) as bank:

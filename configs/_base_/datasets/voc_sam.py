@@ -2,5 +2,5 @@
 _base_ = './voc.py'
 mask_bank = 'work_dirs/masks/voc_train'
 mask_dataset = 'voc'
-train_dataloader = dict(dataset=dict(mask_bank=mask_bank))
-seed_dataset = dict(mask_bank=mask_bank)
+train_dataloader = dict(dataset=dict(mask_bank=True))
+seed_dataset = dict(mask_bank=True)

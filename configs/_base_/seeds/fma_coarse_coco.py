@@ -1,6 +1,3 @@
-"""FMA-WSSS's coarse seeds on COCO: signed GradCAM with learnt prompts, attention affinity, SAMS on thinned masks."""
-seeds = [
-    dict(type='GradCam', softmax='fma', signed=True),
-    dict(type='FmaAffinity', layers=8, threshold=0.7, rounds=1, power=2, spread='score'),
-    dict(type='RockSandWater', threshold=0.3),
-    dict(type='SamVote', background_value=0.6, priority=('level_bigger', 'confidence_bigger'))]
+"""FMA-WSSS's coarse seeds on COCO: the steps of VOC with a higher box threshold."""
+_base_ = './fma_coarse.py'
+seeds = [dict(step, threshold=0.7) if step.type == 'FmaAffinity' else step for step in _base_.seeds]

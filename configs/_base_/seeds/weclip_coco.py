@@ -1,6 +1,3 @@
-"""WeCLIP's pseudo labels on COCO: GradCAM, attention that RFM chose, PAR."""
-seeds = [
-    dict(type='GradCam'),
-    dict(type='RfmAffinity', layers=10, warmup_layers=8, selection='published', threshold=0.7, rounds=3, power=2),
-    dict(type='Par', iterations=20, dilations=(1, 2, 4, 8, 12, 24)),
-    dict(type='PixelLabels')]
+"""WeCLIP's pseudo labels on COCO: the steps of VOC with ten blocks and a higher box threshold."""
+_base_ = './weclip.py'
+seeds = [dict(step, layers=10, threshold=0.7) if step.type == 'RfmAffinity' else step for step in _base_.seeds]

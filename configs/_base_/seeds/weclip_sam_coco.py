@@ -1,12 +1,6 @@
-"""WeCLIP-SAM's pseudo labels on COCO: GradCAM, attention that RFM chose, the decoder, votes of thinned SAM masks.
+"""WeCLIP-SAM's pseudo labels on COCO: the steps of VOC with ten blocks and a higher box threshold.
 
-Thinning and background as FMA-WSSS publishes them for VOC; the means with GradCAM and, from RFM's switch on, with the
-decoder's prediction are ours. Not tuned on real data.
+Not tuned on real data.
 """
-seeds = [
-    dict(type='GradCam'),
-    dict(type='RfmAffinity', layers=10, warmup_layers=8, selection='published', threshold=0.7, rounds=3, power=2),
-    dict(type='BlendMaps', earlier='gradcam'),
-    dict(type='BlendPrediction'),
-    dict(type='RockSandWater', threshold=0.3),
-    dict(type='SamVote', background_value=0.6)]
+_base_ = './weclip_sam.py'
+seeds = [dict(step, layers=10, threshold=0.7) if step.type == 'RfmAffinity' else step for step in _base_.seeds]

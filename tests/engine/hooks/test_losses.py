@@ -82,7 +82,7 @@ def test_values_that_are_no_scalars_are_refused_as_ever(hook, runner):
 def test_logs_and_checkpoints_are_those_of_the_plain_hook(run_toy, tmp_path):
     settings = dict(default_hooks__logger__interval=3, default_hooks__checkpoint__interval=5,
                     log_processor__window_size=4, train_cfg__val_interval=4, train_cfg__max_iters=7)
-    kinds = ('RuntimeInfoHook', 'LazyRuntimeInfoHook')
+    kinds = ('mmengine.RuntimeInfoHook', 'LazyRuntimeInfoHook')
     logs, saved = [], []
     for kind in kinds:
         run_toy(work_dir=kind, default_hooks__runtime_info__type=kind, **settings)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from weclip_sam.engine import build_runner, explain, friendly_errors, load_config, prepare_work_dir
 from weclip_sam.engine.start.config import parse_options, use_amp, use_randomness, use_test_options
 from weclip_sam.engine.start.launch import start_distributed, use_resume
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.files import write_json
 
 ROOT = Path(__file__).parents[3]
@@ -102,7 +103,8 @@ def error_line(config, capsys):
     (dict(optim_wrapper__optimizer__type='AdamWW'), "Did you mean 'AdamW'?"),
     (dict(optim_wrapper__type='Bf16OptimWraper'), "Did you mean 'Bf16OptimWrapper'?"),
     (dict(default_hooks__rng__type='RngStateHok'), "no hook is called 'RngStateHok'. Did you mean 'RngStateHook'?"),
-    (dict(custom_hooks__0__interval=5), 'error: CurriculumHook takes no settings besides its type'),
+    (dict(custom_hooks=[dict(type='CurriculumHook', interval=5)]),
+     'error: CurriculumHook takes no settings besides its type'),
     (dict(model__droput=0.1), "error: ToySegmentor takes no argument 'droput'. Did you mean 'dropout'?"),
 ])
 def test_unknown_types_and_arguments_are_one_line(toy_config, capsys, options, message):
@@ -315,6 +317,7 @@ def test_an_option_inside_a_copied_data_set_reaches_the_copies_with_the_variable
     root = Path(__file__).resolve().parents[3]
     config = load_config(root / 'configs/weclip_sam/weclip-sam_vit-b16_80k_coco.py', {
         'mask_bank': '/banks/mine', 'seed_dataset.reader.classes': 'json', 'data_root': '/data/mine'})
-    copy = config.custom_hooks[2].dataset
+    fill_shared_settings(config)
+    copy = next(hook.dataset for hook in config.custom_hooks if hook.type == 'SeedEvalHook')
     assert copy == config.seed_dataset
     assert (copy.mask_bank, copy.reader.classes, copy.reader.data_root) == ('/banks/mine', 'json', '/data/mine')

@@ -14,14 +14,14 @@ from weclip_sam.registry import HOOKS
 MOST_KEPT = 1000  # iterations whose losses are kept unread where nothing ever shows them
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(name=['RuntimeInfoHook', 'LazyRuntimeInfoHook'])
 class LazyRuntimeInfoHook(RuntimeInfoHook):
-    """mmengine's :class:`RuntimeInfoHook`, which does not read every loss in every iteration.
+    """mmengine's :class:`RuntimeInfoHook`, and what that name means in a config, but not every loss is read at once.
 
     Losses stay on their device and come into the message hub, each iteration's in its turn, when a
     :class:`LoggerHook` is about to show them, before a validation, a checkpoint and the end of training. What is shown
     and saved is what mmengine's own hook gives; a hook of one's own that looks at ``train/loss`` in the message hub
-    between two of these moments sees the iterations up to the last one (list ``RuntimeInfoHook`` for such a hook).
+    between two of these moments sees the iterations up to the last one (list ``mmengine.RuntimeInfoHook`` for it).
 
     The values that a training step returns must stay as they are: a step that writes its next losses into the same
     tensors has to return copies.

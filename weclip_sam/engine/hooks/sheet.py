@@ -35,7 +35,8 @@ class SheetHook(Hook):
         images: how many.
         height: of a picture in pixels.
         mask_generator: config of a :class:`MaskGenerator` that segments these images once, for seeds that SAM's masks
-            vote on; validation itself needs no masks.
+            vote on; validation itself needs no masks. A training with a ``MaskBankHook`` gives the config's
+            ``mask_generator``; None draws without.
         dataset: config of a labelled data set without random transforms, from which one sheet is drawn at the end of a
             training that has no validation (photos without masks).
     """

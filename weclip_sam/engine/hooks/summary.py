@@ -144,14 +144,18 @@ class SeedEvalHook(Hook):
     ``seed`` and ``prediction`` (H W int64; 255 in a seed counts as background) are scored.
 
     Args:
-        dataset: an evaluation data set over training images (``with_masks=True``).
+        dataset: an evaluation data set over training images (``with_masks=True``); the config's ``seed_dataset`` unless
+            given.
         max_images: score at most so many images, spread evenly over the set; None for all.
         json_path: the seeds' per-class table as JSON; default ``iou_train_seeds.json`` in the work dir.
     """
 
     priority = 'NORMAL'
 
-    def __init__(self, dataset: dict, max_images: int | None = None, json_path: str | None = None) -> None:
+    def __init__(self, dataset: dict | None = None, max_images: int | None = None, json_path: str | None = None
+                 ) -> None:
+        if dataset is None:
+            raise ValueError('SeedEvalHook: there are no images to score; give the config a seed_dataset')
         if max_images is not None and max_images < 1:
             raise ValueError(f'SeedEvalHook: max_images must be positive or None, got {max_images}')
         self.dataset, self.max_images, self.json_path = dataset, max_images, json_path

@@ -30,7 +30,7 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
         path: a python config.
         options: dotted keys with values (``{'optim_wrapper.optimizer.lr': 1e-4}``), or ``key=value`` strings. A new
             value of a variable (``data_root``, ``mask_bank``, ``mask_generator.…``) holds for every setting that was
-            copied from it.
+            copied from it; what is not copied but filled in (:mod:`shared_settings`) follows later.
 
     Raises:
         FileNotFoundError: no such file (names the nearest config).

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.io.checkpoints import find_resumable, safe_load
 from weclip_sam.registry import OPTIMIZERS
@@ -157,6 +158,7 @@ def _check_optimizer(config: Config) -> None:
 
 def build_runner(config: Config) -> Runner:
     """A Runner for ``config``: types are registered, checkpoints read safely, hooks that the model brings added."""
+    fill_shared_settings(config)
     fill_vocabulary(config)
     _check_optimizer(config)
     hooks = config.get('default_hooks') or {}

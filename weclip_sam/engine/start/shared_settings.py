@@ -1,0 +1,69 @@
+"""What a config says once, at its top, for every part that needs it: the mask bank, its generator, the seed images.
+
+``mask_bank`` (folder), ``mask_generator`` (config of a :class:`MaskGenerator`), ``mask_dataset`` (name of the data set)
+and ``seed_dataset`` (training images, labelled for evaluation) are variables; here they reach data sets and hooks.
+"""
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+# What a hook takes from the config unless it says otherwise: its argument to the config's variable.
+_OF_HOOKS = {
+    'MaskBankHook': dict(bank='mask_bank', generator='mask_generator', dataset='mask_dataset'),
+    'SeedEvalHook': dict(dataset='seed_dataset')}
+
+
+def fill_shared_settings(config: MutableMapping[str, Any]) -> None:
+    """Give each part of a config what the config says once; what a part says itself stays.
+
+    - ``mask_bank=True`` in a data set, wherever it stands, becomes the config's ``mask_bank``.
+    - ``MaskBankHook`` takes the config's ``mask_bank``, ``mask_generator`` and ``mask_dataset``.
+    - ``SeedEvalHook`` takes ``seed_dataset``.
+    - ``SheetHook`` takes ``mask_generator`` where a ``MaskBankHook`` makes the masks of training and the sheets show
+      images of validation, which have none.
+
+    Args:
+        config: a whole config, changed in place. Filling it again changes nothing.
+
+    Raises:
+        ValueError: a data set has ``mask_bank=True``, and the config no ``mask_bank``.
+    """
+    for key, value in config.items():
+        for place, node in _dicts(value, str(key)):
+            if node.get('mask_bank') is True:
+                if config.get('mask_bank', True) is True:
+                    raise ValueError(f"{place}.mask_bank=True means the config's own mask bank, but the config names "
+                                     "none: give it mask_bank='DIR' at its top")
+                node['mask_bank'] = config['mask_bank']
+    # Afterwards: what is copied from here on, such as seed_dataset, names its bank already.
+    own, default = config.get('custom_hooks') or [], config.get('default_hooks') or {}
+    hooks = [hook for hook in (*default.values(), *own) if isinstance(hook, MutableMapping)]
+    for hook in hooks:
+        for argument, variable in _OF_HOOKS.get(_kind(hook), {}).items():
+            _take(hook, argument, config, variable)
+    makes_masks = any(_kind(hook) == 'MaskBankHook' for hook in hooks)
+    for hook in hooks:
+        if _kind(hook) == 'SheetHook' and makes_masks and config.get('val_dataloader'):
+            _take(hook, 'mask_generator', config, 'mask_generator')
+
+
+def _take(hook: MutableMapping[str, Any], argument: str, config: Mapping[str, Any], variable: str) -> None:
+    if argument not in hook and config.get(variable) is not None:
+        hook[argument] = copy.deepcopy(config[variable])
+
+
+def _kind(node: Mapping[str, Any]) -> str | None:
+    kind = node.get('type')
+    return kind if isinstance(kind, str) or kind is None else getattr(kind, '__name__', None)
+
+
+def _dicts(node: Any, place: str) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
+    """(dotted place, dict) of every dict at and below a node."""
+    if isinstance(node, MutableMapping):
+        yield place, node
+    items = list(node.items()) if isinstance(node, Mapping) else \
+        enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, below in items:
+        yield from _dicts(below, f'{place}.{key}')
