@@ -248,7 +248,7 @@ def test_bad_images_are_recorded_and_the_rest_goes_on(photos, tmp_path, capsys):
 
 
 def test_a_fault_of_the_config_is_not_blamed_on_every_image(photos, tmp_path, capsys, monkeypatch):
-    from weclip_sam.engine import seed_making
+    from weclip_sam.offline import seed_making
     monkeypatch.setattr(seed_making, 'PATIENCE', 3)
     root, config = photos
     options = ['--cfg-options', 'model.seeds.2.type=Par']
@@ -535,7 +535,7 @@ def test_labels_that_cannot_be_scored_are_on_record(photos, tmp_path, capsys):
 
 
 def test_the_summary_is_there_before_anything_is_scored(photos, tmp_path, monkeypatch):
-    from weclip_sam.engine import seed_run
+    from weclip_sam.offline import seed_run
     root, config = photos
 
     def killed(*args):
