@@ -73,9 +73,10 @@ def _seconds_of(path: Path, about: Mapping[str, Any]) -> float:
         before = json.loads(path.read_text(encoding='utf-8'))
         if any(before[key] != value for key, value in about.items()):
             return 0.0
+        if 'wall_seconds_of_all_runs' in before:
+            return float(before['wall_seconds_of_all_runs'])
         # Summaries of before all runs were counted know the last one only, which may have made nothing.
-        last = before['wall_seconds'] if before['made'] else 0.0
-        return float(before.get('wall_seconds_of_all_runs', last))
+        return float(before['wall_seconds']) if before['made'] else 0.0
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0.0
 
