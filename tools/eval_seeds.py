@@ -7,13 +7,13 @@ ground truth is ignored. Every image of the list (or of GT) needs a prediction o
 from __future__ import annotations
 
 import argparse
-import os
 
 from weclip_sam.engine import ProgressReporter, friendly_errors
 from weclip_sam.engine.start.class_names import read_id_list, resolve_classes
 from weclip_sam.evaluation import IoUReport
 from weclip_sam.evaluation.label_files import LabelStore, score_label_files
 from weclip_sam.io.files import write_json
+from weclip_sam.io.parallel import default_workers
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,7 +23,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--list', metavar='FILE', help='image ids to score, one per line (default: all of --gt)')
     parser.add_argument('--classes', default='voc', metavar='voc|coco|N|FILE',
                         help='class names, the number of labels with background, or a file of names (default: voc)')
-    parser.add_argument('--jobs', type=int, default=len(os.sched_getaffinity(0)), help='processes (default: all cores)')
+    parser.add_argument('--jobs', type=int, default=default_workers(), help='processes (default: all cores)')
     parser.add_argument('--json', metavar='FILE', help='write the table there, too')
     return parser.parse_args(argv)
 

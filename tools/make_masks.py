@@ -5,7 +5,8 @@ Several processes: ``torchrun --nproc-per-node N tools/make_masks.py CONFIG --la
 tools/make_masks.py CONFIG --launcher slurm``. Stopped or killed, the same command goes on with what is missing.
 
 Masks that segment_anything's ``scripts/amg.py`` made, as JSON files or folders of PNGs: ``--from DIR`` puts them into
-the bank, for ``make_seeds.py configs/sepl/...`` or ``train.py configs/weclip_sam/...``. Formats: engine/mask_import.py.
+the bank, for ``make_seeds.py configs/sepl/...`` or ``train.py configs/weclip_sam/...``. Formats: see
+``weclip_sam/offline/mask_import.py``.
 
 Exit code: 0 all masks are there, 1 some images failed (see summary.json), 2 the config or a checkpoint is at fault.
 """

@@ -52,7 +52,7 @@ def fill(config, tmp_path):
 def test_a_training_takes_imported_masks_and_adds_none(photos, tmp_path):
     checkpoint, = quick_check(photos).errors
     assert (checkpoint.check, checkpoint.where) == ('checkpoint', 'mask_generator.sam')
-    assert fill(photos, tmp_path).made == 3
+    assert fill(photos, tmp_path).made == ['p0', 'p1', 'p2']
     before = {path: path.read_bytes() for path in (tmp_path / 'bank').iterdir()}
     require_sound(photos)
     assert full_check(photos, workers=0).ok
@@ -75,7 +75,7 @@ def test_imported_masks_that_are_missing_are_named_and_never_generated(photos, t
         build_runner(photos).train()
     assert not list((tmp_path / 'run').glob('*.pth')) and MaskBank(tmp_path / 'bank', mode='r').ids() == ['p0', 'p2']
     (tmp_path / 'amg' / 'p1.json').write_bytes(content)
-    assert fill(photos, tmp_path).made == 1
+    assert fill(photos, tmp_path).made == ['p1']
     require_sound(photos)
 
 

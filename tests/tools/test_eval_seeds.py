@@ -87,11 +87,12 @@ def test_unreadable_files_are_named(tool, tmp_path, capsys):
     args = ('--pred', pred, '--gt', gt, '--classes', 3)
     whole = (pred / 'a.png').read_bytes()
     (pred / 'a.png').write_bytes(whole[:60])
-    assert 'pred/a.png: not a readable PNG' in run_and_fail(tool, capsys, *args)
+    assert 'pred/a.png: not a readable image (' in run_and_fail(tool, capsys, *args)
     (pred / 'a.png').write_bytes(b'no image at all')
-    assert 'pred/a.png: not a readable PNG' in run_and_fail(tool, capsys, *args)
+    assert 'pred/a.png: not a readable image; expected PNG' in run_and_fail(tool, capsys, *args)
     Image.new('RGB', (2, 2)).save(pred / 'a.png')
-    assert 'pred/a.png: a colour image (RGB)' in run_and_fail(tool, capsys, *args)
+    assert "pred/a.png: labels must be a palette or grey image of one channel, got mode 'RGB'" in run_and_fail(
+        tool, capsys, *args)
     (tmp_path / 'x.zip').write_bytes(b'no zip')
     broken = run_and_fail(tool, capsys, '--pred', tmp_path / 'x.zip', '--gt', gt)
     assert 'x.zip: neither a folder nor a readable zip' in broken
@@ -106,7 +107,8 @@ def test_a_corrupted_archive_member_is_named(tool, tmp_path, capsys):
     at = data.find(b'IDAT') + 6
     data[at] ^= 0xff
     pred.write_bytes(data)
-    assert 'pred.zip/labels/a.png: not a readable PNG' in run_and_fail(tool, capsys, '--pred', pred, '--gt', gt)
+    error = run_and_fail(tool, capsys, '--pred', pred, '--gt', gt)
+    assert 'pred.zip/labels/a.png: cannot be unpacked (Bad CRC-32' in error
 
 
 def test_two_maps_of_one_name_are_an_error(tool, tmp_path, capsys):

@@ -1,8 +1,6 @@
 """make_masks.py --from: masks of segment_anything's amg.py become a bank, and what is wrong with them is named."""
 import csv
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from weclip_sam.io.rle import encode_masks
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.seeds.sepl import sepl_merge
 
-ROOT = Path(__file__).parents[2]
 SIZE = (12, 17)
 CONFIG = """
 _reader = dict(type='FolderReader', data_root={root!r}, classes=['cat', 'dog'])
@@ -23,15 +20,6 @@ mask_bank = {root!r} + '/bank_train'
 mask_dataset = 'photos'
 model = dict(type='SeedMaker', seeds=[dict(type='SeplMerge')])
 """
-
-
-def run_tool(name, *args):
-    spec = importlib.util.spec_from_file_location(f'{name}_tool', ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with pytest.raises(SystemExit) as stop:
-        module.main([str(a) for a in args])
-    return stop.value.code
 
 
 def amg_masks(seed, count=4, size=SIZE):
@@ -90,11 +78,7 @@ def photos(tmp_path, monkeypatch):
     return root, config, masks
 
 
-def summary_of(folder):
-    return json.loads((folder / 'summary.json').read_text())
-
-
-def test_imported_masks_are_those_of_the_files_and_improve_labels(photos, tmp_path, capsys):
+def test_imported_masks_are_those_of_the_files_and_improve_labels(photos, tmp_path, capsys, run_tool, summary_of):
     root, config, masks = photos
     assert run_tool('make_masks', config, '--from', masks) == 0
     bank = MaskBank(root / 'bank_train', mode='r')
@@ -119,7 +103,7 @@ def test_imported_masks_are_those_of_the_files_and_improve_labels(photos, tmp_pa
                for i in range(4)) and not np.array_equal(merged[0], merged[1])
 
 
-def test_what_is_missing_is_named_and_can_come_later(photos, capsys):
+def test_what_is_missing_is_named_and_can_come_later(photos, capsys, run_tool, summary_of):
     root, config, masks = photos
     bank = root / 'bank_train'
     (masks / 'p0.json').unlink()
@@ -140,7 +124,7 @@ def test_what_is_missing_is_named_and_can_come_later(photos, capsys):
 
 
 @pytest.mark.parametrize('kind', ['json', 'png'])
-def test_masks_that_changed_are_not_mixed_with_imported_ones(photos, capsys, kind):
+def test_masks_that_changed_are_not_mixed_with_imported_ones(photos, capsys, kind, run_tool, summary_of):
     root, config, masks = photos
     assert run_tool('make_masks', config, '--from', masks) == 0
     if kind == 'json':
@@ -160,7 +144,7 @@ def test_masks_that_changed_are_not_mixed_with_imported_ones(photos, capsys, kin
     assert summary_of(root / 'other')['generator'] != summary_of(root / 'bank_train')['generator']
 
 
-def test_a_bank_of_a_generator_takes_no_imported_masks(photos, capsys):
+def test_a_bank_of_a_generator_takes_no_imported_masks(photos, capsys, run_tool):
     root, config, masks = photos
     MaskBank(root / 'bank_train', 'abc', 'photos', image_folder=str(root / 'images'))
     assert run_tool('make_masks', config, '--from', masks) == 2
@@ -169,7 +153,7 @@ def test_a_bank_of_a_generator_takes_no_imported_masks(photos, capsys):
     assert 'the config names no mask generator' in capsys.readouterr().err
 
 
-def test_a_folder_of_something_else_is_an_error_before_anything_is_made(photos, tmp_path, capsys):
+def test_a_folder_of_something_else_is_an_error_before_anything_is_made(photos, tmp_path, capsys, run_tool):
     root, config, masks = photos
     assert run_tool('make_masks', config, '--from', tmp_path / 'gone') == 2
     assert f'--from {tmp_path}/gone: no such folder' in capsys.readouterr().err
@@ -229,7 +213,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize('name', BROKEN)
-def test_masks_that_cannot_be_used_are_named_and_the_rest_goes_on(photos, name):
+def test_masks_that_cannot_be_used_are_named_and_the_rest_goes_on(photos, name, run_tool, summary_of):
     root, config, masks = photos
     image, harm, message = BROKEN[name]
     harm(masks)
@@ -239,7 +223,7 @@ def test_masks_that_cannot_be_used_are_named_and_the_rest_goes_on(photos, name):
     assert summary['in_bank'] == 3 and image not in MaskBank(root / 'bank_train', mode='r')
 
 
-def test_scores_may_be_missing_and_images_may_have_no_mask(photos):
+def test_scores_may_be_missing_and_images_may_have_no_mask(photos, run_tool):
     root, config, masks = photos
     broken_json(lambda entries: [entry.pop(key) for entry in entries for key in ('predicted_iou', 'stability_score')])(
         masks)

@@ -3,21 +3,21 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.evaluation.iou import confusion_matrix
+from weclip_sam.io.images import decode_labels
+from weclip_sam.io.parallel import parallel_map
 
 _LARGEST_MEMBER = 1 << 28  # bytes of one PNG when unpacked; a label map of 10,000 x 10,000 stays below
 
@@ -38,14 +38,17 @@ class LabelStore:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self._archive: zipfile.ZipFile | None = None
-        self._opened_by = -1
         if self.path.is_dir():
             names = [p.relative_to(self.path).as_posix() for p in self.path.rglob('*') if p.suffix.lower() == '.png']
         elif not self.path.exists():
             neighbours = [p.name for p in self.path.parent.iterdir()] if self.path.parent.is_dir() else []
             raise FileNotFoundError(f'{path}: no such folder or zip archive.{suggest_name(self.path.name, neighbours)}')
         else:
-            names = [name for name in self._open().namelist() if name.lower().endswith('.png')]
+            try:
+                self._archive = zipfile.ZipFile(self.path)
+            except zipfile.BadZipFile:
+                raise ValueError(f'{path}: neither a folder nor a readable zip archive') from None
+            names = [name for name in self._archive.namelist() if name.lower().endswith('.png')]
         self._members: dict[str, str] = {}
         for name in sorted(names):
             parts = PurePosixPath(name)
@@ -72,15 +75,6 @@ class LabelStore:
         """How to call an image's file in a message."""
         return f'{self.path}/{self._members.get(image_id, image_id + ".png")}'
 
-    def _open(self) -> zipfile.ZipFile:
-        # A forked child shares the parent's place in an open file, so every process opens the archive for itself.
-        if self._archive is None or self._opened_by != os.getpid():
-            try:
-                self._archive, self._opened_by = zipfile.ZipFile(self.path), os.getpid()
-            except zipfile.BadZipFile:
-                raise ValueError(f'{self.path}: neither a folder nor a readable zip archive') from None
-        return self._archive
-
     def read(self, image_id: str) -> np.ndarray:
         """H W integers.
 
@@ -91,53 +85,33 @@ class LabelStore:
             raise ValueError(f'{self.where(image_id)}: missing; every image needs its label PNG.'
                              f'{suggest_name(image_id, self._members)}')
         name = self.where(image_id)
-        try:
-            source = self._bytes(image_id)
-            with Image.open(source, formats=['PNG']) as image:
-                if image.mode not in ('P', 'L', '1', 'I;16', 'I'):
-                    raise ValueError(f'{name}: a colour image ({image.mode}); labels are PNGs with one channel '
-                                     '(palette or grey) whose values are the labels')
-                return np.array(image)
-        except Image.DecompressionBombError:
-            raise ValueError(f'{name}: refused, it claims more pixels than any label map has') from None
-        except (UnidentifiedImageError, OSError, SyntaxError, zipfile.BadZipFile) as error:
-            raise ValueError(f'{name}: not a readable PNG ({error})') from None
+        packed = None if self._archive is None else _unpack(self._archive, self._members[image_id], name)
+        return decode_labels(name, packed, deep=True)
 
-    def _bytes(self, image_id: str) -> BytesIO | Path:
-        member = self._members[image_id]
-        if self.path.is_dir():
-            return self.path / member
-        info = self._open().getinfo(member)
-        if info.file_size > _LARGEST_MEMBER:
-            raise ValueError(f'{self.where(image_id)}: refused, it unpacks to {info.file_size / 1e6:.0f} MB')
-        return BytesIO(self._open().read(info))
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An open archive cannot be shared: another process opens it for itself, once.
+        return _open_store, (self.path,)
 
 
-def score_image(predictions: LabelStore, truths: LabelStore, image_id: str, num_classes: int) -> Tensor:
+def _unpack(archive: zipfile.ZipFile, member: str, name: str) -> BytesIO:
+    info = archive.getinfo(member)
+    if info.file_size > _LARGEST_MEMBER:
+        raise ValueError(f'{name}: refused, it unpacks to {info.file_size / 1e6:.0f} MB')
+    try:
+        return BytesIO(archive.read(info))
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # damaged, or encrypted
+        raise ValueError(f'{name}: cannot be unpacked ({error}); make the archive anew') from None
+
+
+@lru_cache(maxsize=4)
+def _open_store(path: Path) -> LabelStore:
+    return LabelStore(path)
+
+
+def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_id: str) -> np.ndarray:
     """The confusion matrix of one image (num_classes x num_classes int64, rows ground truth)."""
-    predicted = torch.from_numpy(predictions.read(image_id).astype(np.int64))
-    truth = torch.from_numpy(truths.read(image_id).astype(np.int64))
-    return confusion_matrix(predicted, truth, num_classes, name=predictions.where(image_id))
-
-
-def score_images(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str]) -> Tensor:
-    """The sum of the confusion matrices of several images."""
-    return sum((score_image(predictions, truths, image_id, num_classes) for image_id in ids),
-               start=torch.zeros(num_classes, num_classes, dtype=torch.int64))
-
-
-_score_chunk: Callable[[Sequence[str]], Tensor]
-
-
-def _start_worker(predictions: LabelStore, truths: LabelStore, num_classes: int) -> None:
-    """A worker keeps its archives open from one chunk to the next."""
-    global _score_chunk
-    torch.set_num_threads(1)
-    _score_chunk = partial(score_images, predictions, truths, num_classes)
-
-
-def _run_chunk(ids: Sequence[str]) -> np.ndarray:
-    return _score_chunk(ids).numpy()
+    predicted, truth = (torch.from_numpy(store.read(image_id).astype(np.int64)) for store in (predictions, truths))
+    return confusion_matrix(predicted, truth, num_classes, name=predictions.where(image_id)).numpy()
 
 
 def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str] | None = None,
@@ -157,29 +131,15 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
 
     Raises:
         ValueError: a missing file, another size, labels outside the classes; names the file and the rule.
+        WorkerError: a process died.
     """
     ids = truths.ids() if ids is None else list(ids)
     missing = [image_id for image_id in ids if image_id not in predictions]
     if missing:
         more = f' ({len(missing)} of {len(ids)} are missing)' if len(missing) > 1 else ''
         raise ValueError(f'{predictions.where(missing[0])}: missing{more}; every ground truth needs its prediction')
-    chunks = [ids[start:start + 16] for start in range(0, len(ids), 16)]
-    total, done = torch.zeros(num_classes, num_classes, dtype=torch.int64), 0
-    if workers <= 1:
-        for chunk in chunks:
-            total, done = total + score_images(predictions, truths, num_classes, chunk), done + len(chunk)
-            progress(done)
-        return total
-    # Forked: the children need not import torch again; they read files and count, nothing else.
-    with ProcessPoolExecutor(workers, mp_context=get_context('fork'), initializer=_start_worker,
-                             initargs=(predictions, truths, num_classes)) as pool:
-        try:
-            for chunk, counts in zip(chunks, pool.map(_run_chunk, chunks), strict=True):
-                total, done = total + torch.from_numpy(counts), done + len(chunk)
-                progress(done)
-        except BrokenProcessPool:
-            raise ValueError('a scoring process died (out of memory?); try fewer --jobs') from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return total
+    total = np.zeros((num_classes, num_classes), np.int64)
+    for counts in parallel_map(partial(_count, predictions, truths, num_classes), ids, len(ids), workers, 'scoring',
+                               lambda name, done, total: progress(done), option='--jobs'):
+        total += counts
+    return torch.from_numpy(total)

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -40,13 +41,16 @@ def voc_palette(size: int = 256) -> list[tuple[int, int, int]]:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], max_pixels: int,
-            formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
-    """Open an image by its header only; any failure, here or in the block, becomes an ImageReadError."""
+def _opened(path: str | os.PathLike[str], max_pixels: int, formats: Sequence[str] = FORMATS,
+            content: IO[bytes] | None = None) -> Iterator[Image.Image]:
+    """Open an image by its header only; any failure, here or in the block, becomes an ImageReadError.
+
+    Where there is ``content``, it is read instead of the file; ``path`` only tells where it came from.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow warns about sizes and broken metadata; the size is checked below
-            with Image.open(path, formats=formats) as image:
+            with Image.open(path if content is None else content, formats=formats) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise ImageReadError(f'{path}: {width} x {height} pixels are more than max_pixels={max_pixels}; '
@@ -219,6 +223,30 @@ def check_labels(labels: np.ndarray, source: str, num_classes: int | None,
                              f'{num_classes} and {IGNORE_LABEL} (ignore)')
 
 
+def decode_labels(path: str | os.PathLike[str], content: IO[bytes] | None = None, max_pixels: int = MAX_PIXELS,
+                  deep: bool = False) -> np.ndarray:
+    """A label PNG as it is: one channel, palette or grey; the values are not checked.
+
+    Args:
+        path: the file.
+        content: what to read instead (a member of an archive, say); ``path`` then names it in errors.
+        max_pixels: as in :func:`read_image`.
+        deep: whether grey of 16 bits is a label map, too.
+
+    Returns:
+        H W of whatever type the PNG has.
+
+    Raises:
+        ImageReadError: when it is missing, truncated, too large, no PNG, or not a palette or grey image.
+    """
+    with _opened(path, max_pixels, ('PNG',), content) as image:
+        if image.mode not in (('P', 'L', '1', 'I;16', 'I') if deep else ('P', 'L', '1')):
+            bits = 'one channel' if deep else '8 bits'
+            raise ImageReadError(f'{path}: labels must be a palette or grey image of {bits}, got mode {image.mode!r} '
+                                 '(colours cannot be mapped back to classes)')
+        return np.array(image)
+
+
 def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, size: tuple[int, int] | None = None,
                 max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a label PNG: one byte per pixel, palette or grey.
@@ -237,12 +265,7 @@ def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, si
             bits.
         ValueError: when values or size are not as expected.
     """
-    with _opened(path, max_pixels, ('PNG',)) as image:
-        if image.mode not in ('P', 'L', '1'):
-            raise ImageReadError(f'{path}: labels must be a palette or grey image of 8 bits, got mode {image.mode!r} '
-                                 '(colours cannot be mapped back to classes)')
-        labels = np.array(image)
-    labels = labels.astype(np.uint8, copy=False)
+    labels = decode_labels(path, max_pixels=max_pixels).astype(np.uint8, copy=False)
     check_labels(labels, str(path), num_classes, size)
     return labels
 

@@ -8,6 +8,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+import torch
+
 Task = TypeVar('Task')
 Result = TypeVar('Result')
 Progress = Callable[[str, int, int], None]  # called with (what is being done, steps behind, steps in all)
@@ -28,17 +30,18 @@ def default_workers() -> int:
 
 
 def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task], total: int, workers: int | None = None,
-                 name: str = '', progress: Progress = no_progress) -> Iterator[Result]:
+                 name: str = '', progress: Progress = no_progress, option: str = '--workers') -> Iterator[Result]:
     """Results of ``function`` in the order of the tasks.
 
     Args:
         function: at the top level of a module, so that other processes find it. It should return failures of single
-            tasks instead of raising them.
+            tasks instead of raising them, unless the first shall end the work.
         tasks: small, picklable.
         total: how many there are.
         workers: processes; None takes :func:`default_workers`, 0 or 1 works in this process.
         name: of the work, for ``progress``.
         progress: told after every result.
+        option: of the command line that sets ``workers``, for the error.
 
     Raises:
         WorkerError: when a worker process dies (killed, or out of memory).
@@ -46,7 +49,7 @@ def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task], tota
     workers = default_workers() if workers is None else workers
     tasks, done = iter(tasks), 0
     progress(name, 0, total)
-    pool = ProcessPoolExecutor(workers) if workers > 1 and total > 1 else None
+    pool = ProcessPoolExecutor(workers, initializer=_take_one_core) if workers > 1 and total > 1 else None
     try:
         while batch := list(islice(tasks, _BATCH)):
             for result in _run(pool, function, batch, workers):
@@ -55,11 +58,16 @@ def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task], tota
                 yield result
     except BrokenProcessPool:
         raise WorkerError(f'{name}: a worker process died after {done} of {total} files (killed, or out of memory); '
-                          'what was written is intact: start the same command again, perhaps with fewer --workers '
-                          '(--workers 1 works without)') from None
+                          f'what was written is intact: start the same command again, perhaps with fewer {option} '
+                          f'({option} 1 works without)') from None
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+
+
+def _take_one_core() -> None:
+    # A forked child has none of its parent's threads, and would wait for them.
+    torch.set_num_threads(1)
 
 
 def _run(pool: ProcessPoolExecutor | None, function: Callable[[Task], Result], batch: Sequence[Task],

@@ -25,17 +25,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor
 
-from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.io.files import inside
 from weclip_sam.io.images import read_labels
 from weclip_sam.io.rle import MAX_PIXELS, decode_masks, paint_runs
 from weclip_sam.mask_bank import HEADER, IMPORTED, MaskBank
-from weclip_sam.offline.masks import FillReport
-from weclip_sam.offline.seed_making import StageClock
 from weclip_sam.offline.shards import digest_files
+from weclip_sam.offline.work import WorkReport, work_through
 from weclip_sam.structures import MaskSet
 
 METADATA = 'metadata.csv'
@@ -135,34 +133,16 @@ class MaskFolder:
                              'choose another --out, or delete that folder')
         return bank
 
-    def fill(self, bank: MaskBank, dataset: Any, tick: Callable[[], None] = lambda: None) -> FillReport:
+    def fill(self, bank: MaskBank, dataset: Any, tick: Callable[[], None] = lambda: None) -> WorkReport:
         """Put the masks that ``bank``, opened by :meth:`open_bank`, lacks; returns the report of this process.
 
         Images without masks, or with masks that cannot be used, are recorded and the rest goes on.
         """
-        report, clock, progress = FillReport(), StageClock(torch.device('cpu')), ProgressReporter()
-        share = range(get_rank(), len(dataset.image_ids), get_world_size())
-        todo = [index for index in share if dataset.image_ids[index] not in bank]
-        report.found = len(share) - len(todo)
-        if todo and is_main_process():
-            progress.start('import masks', len(todo))
-        for done, index in enumerate(todo, start=1):
-            image_id = dataset.image_ids[index]
-            try:
-                with clock('load'):
-                    masks = self.read(image_id, dataset.image_size(index))
-            except (ValueError, OSError) as error:
-                report.failed[image_id] = str(error)
-            else:
-                with clock('write'):
-                    bank.put(image_id, masks, self._digests.get(image_id))
-                report.made += 1
-            if is_main_process():
-                progress.update(done)
-            tick()
-        progress.stop()
-        report.seconds = clock.seconds
-        return report
+        ids = dataset.image_ids
+        return work_through(
+            'import masks', ids, is_done=lambda index: ids[index] in bank,
+            load=lambda index: self.read(ids[index], dataset.image_size(index)),
+            write=lambda image_id, masks: bank.put(image_id, masks, self._digests.get(image_id)), tick=tick)
 
 
 def _read_json(path: Path) -> list[Any]:

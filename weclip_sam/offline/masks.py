@@ -2,109 +2,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
-from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.mask_bank import MaskBank, holds_imported
-from weclip_sam.offline.seed_making import StageClock
+from weclip_sam.offline.work import StageClock, WorkReport, work_through
 from weclip_sam.registry import HOOKS, MODELS
+from weclip_sam.structures import MaskSet
 
 
-@dataclass
-class FillReport:
-    """What :func:`fill_bank` did.
-
-    Attributes:
-        made, found: how many images' masks were made now, and how many were there.
-        failed: image id to reason.
-        seconds: total by stage.
-    """
-
-    made: int = 0
-    found: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def join(cls, reports: Sequence[FillReport]) -> FillReport:
-        """The reports of all processes as one."""
-        total = cls()
-        for report in reports:
-            total.made += report.made
-            total.found += report.found
-            total.failed.update(report.failed)
-            for stage, seconds in report.seconds.items():
-                total.seconds[stage] = total.seconds.get(stage, 0.0) + seconds
-        return total
-
-
-def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8, rank: int = 0,
-              world_size: int = 1, device: torch.device | str = 'cpu',
-              tick: Callable[[], None] = lambda: None) -> FillReport:
+def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8, device: torch.device | str = 'cpu',
+              tick: Callable[[], None] = lambda: None) -> WorkReport:
     """Make the masks that ``bank`` lacks for the images of ``dataset``; reads no label and no ground truth.
-
-    An image that cannot be read or segmented is recorded and the rest goes on. Killed at any moment, the next call
-    continues with what is missing.
 
     Args:
         bank: opened with mode ``'a'``.
         generator: a :class:`MaskGenerator`.
         dataset: has ``image_ids`` and ``load_image(index)``.
-        batch_size: images per pass through SAM's encoder.
-        rank, world_size: this process takes every ``world_size``-th image; ``found`` counts among those.
+        batch_size: images per pass through SAM's encoder; images of different sizes go one by one.
         device: of the generator; its seconds are counted apart from loading and writing.
         tick: called now and then.
+
+    Returns:
+        The report of this process, see :func:`weclip_sam.offline.work.work_through`.
     """
+    def segment(images: list[np.ndarray], clock: StageClock) -> list[MaskSet]:
+        with clock('segment'):
+            return generator.generate_batch(images)
+
     bank.refresh()
-    report, clock = FillReport(), StageClock(torch.device(device))
-    # By the place in the whole list: what others have put meanwhile must not move the shares.
-    share = range(rank, len(dataset.image_ids), world_size)
-    mine = [i for i in share if dataset.image_ids[i] not in bank]
-    report.found = len(share) - len(mine)
-    progress = ProgressReporter()
-    if mine and is_main_process():
-        progress.start('SAM masks', len(mine))
-    for start in range(0, len(mine), batch_size):
-        _fill(bank, generator, dataset, mine[start:start + batch_size], report, clock)
-        if is_main_process():
-            progress.update(min(start + batch_size, len(mine)))
-        tick()
-    progress.stop()
-    report.seconds = clock.seconds
-    return report
-
-
-def _fill(bank: MaskBank, generator: Any, dataset: Any, indices: Sequence[int], report: FillReport,
-          clock: StageClock) -> None:
-    names, images = [], []
-    for index in indices:
-        name = dataset.image_ids[index]
-        try:
-            with clock('load'):
-                images.append(np.array(dataset.load_image(index)))
-            names.append(name)
-        except (ValueError, OSError) as error:
-            report.failed[name] = str(error)
-    # Images of different sizes go one by one: they share no batch anyway.
-    groups = [list(range(len(images)))] if len({i.shape for i in images}) == 1 else [[k] for k in range(len(images))]
-    for group in groups:
-        try:
-            with clock('segment'):
-                made = generator.generate_batch([images[k] for k in group])
-        except (ValueError, RuntimeError) as error:
-            report.failed.update({names[k]: str(error) for k in group})
-            continue
-        for k, masks in zip(group, made, strict=True):
-            with clock('write'):
-                bank.put(names[k], masks.to('cpu'))
-            report.made += 1
+    return work_through(
+        'SAM masks', dataset.image_ids, is_done=lambda index: dataset.image_ids[index] in bank,
+        load=lambda index: np.array(dataset.load_image(index)), make=segment,
+        write=lambda name, masks: bank.put(name, masks.to('cpu')), batch_size=batch_size, device=device, tick=tick)
 
 
 def check_imported(root: str | os.PathLike, name: str | None, dataset: Any) -> None:
@@ -169,14 +103,15 @@ class MaskBankHook(Hook):
         generator = MODELS.build(self.generator)
         with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',
                       image_folder=data.image_folder) as bank:
-            report = FillReport(found=len(range(get_rank(), len(data.image_ids), get_world_size())))
+            report = WorkReport()
             # Another process may have put masks since this one opened the bank: whatever it sees, all meet below.
             if not all(name in bank for name in data.image_ids):
                 device = next(runner.model.parameters()).device
-                report = fill_bank(bank, generator.to(device), data, self.batch_size, get_rank(), get_world_size())
-            report = FillReport.join(all_gather_object(report))
+                report = fill_bank(bank, generator.to(device), data, self.batch_size)
+            report = report.gather()
         if report.made or report.failed:
-            runner.logger.info(f'SAM masks: {report.made} made, {report.found} found in {self.bank}')
+            found = len(data.image_ids) - len(report.made) - len(report.failed)
+            runner.logger.info(f'SAM masks: {len(report.made)} made, {found} found in {self.bank}')
         if report.failed:
             name, reason = next(iter(report.failed.items()))
             raise ValueError(f'SAM masks of {len(report.failed)} images could not be made, for example {name}: '

@@ -14,18 +14,15 @@ from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, 
 
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
-from weclip_sam.engine.memory import peak_memory
-from weclip_sam.engine.progress import ProgressReporter, format_seconds
-from weclip_sam.io.files import remove_stale_temporaries, write_json
+from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.offline.seed_folder import claim_folder, clear_folder, count_pixels, score_path, score_report
-from weclip_sam.offline.seed_making import SeedReport, make_seeds
-from weclip_sam.offline.shards import SECONDS, WorkTime, digest_files
+from weclip_sam.offline.seed_making import make_seeds
+from weclip_sam.offline.shards import digest_files
 from weclip_sam.offline.splits import mask_settings, scored_images, seed_images
+from weclip_sam.offline.summary import SECONDS, SUMMARY, WorkTime, print_summary, write_summary
 from weclip_sam.registry import DATASETS, MODELS
 from weclip_sam.seeds.pipeline import steps_need
-
-SUMMARY = 'summary.json'
 
 
 def run_seeds(config: Config, name: str, split: str, out: str, device: torch.device, labels: str | None = None,
@@ -64,26 +61,14 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
                   'labels were made; these are made anew')
         _remove_what_kills_left(out, dataset.image_ids)
     barrier()
-    with WorkTime(out, card['fingerprint'], _earlier(out, card['fingerprint']), began) as clock:
-        report = _make(model, dataset, out, clock, scores=scores, workers=workers, device=device)
-        report = SeedReport.join(all_gather_object(report))
-    summary = dict(card, out=str(out), made=len(report.made), found=len(report.found),
-                   failed=dict(sorted(report.failed.items())),
-                   seconds_per_image={k: v / len(report.made) for k, v in report.seconds.items() if report.made},
-                   processes=get_world_size(), device=str(device))
-    table, broken = None, False
-
-    def keep() -> None:
-        summary.update(clock.read(), peak_memory_gb=peak_memory())
-        if is_main_process():
-            write_json(Path(out) / SUMMARY, summary)
-            clock.finish()
-
-    keep()  # whatever comes of the scoring, what was made and what failed is on record
+    with WorkTime(out, card['fingerprint'], dict(fingerprint=card['fingerprint']), began) as clock:
+        report = make_seeds(model, dataset, out, scores=scores, workers=workers, device=device, tick=clock.tick)
+        report = report.gather()
+    about, table, broken = dict(card, out=str(out)), None, False
+    summary = write_summary(report, clock, device, about)  # whatever comes of the scoring, what was made is on record
     if evaluate:
         table, scored, broken = _evaluate(config, split, out)
-        summary.update(scored)
-        keep()
+        summary = write_summary(report, clock, device, about, **scored)
     if is_main_process():
         _print(summary, table)
     return len(report.failed) or int(broken)
@@ -160,25 +145,6 @@ def _build_model(config: Config, dataset: Any) -> Any:
     return model
 
 
-def _make(model: Any, dataset: Any, out: str, clock: WorkTime, **options: Any) -> SeedReport:
-    bar, shown = ProgressReporter(), [False]
-
-    def progress(done: int, total: int, failed: int) -> None:
-        if not is_main_process():
-            return
-        if not shown[0]:
-            bar.start('seeds', total, done - 1)
-            shown[0] = True
-        bar.update(done, f'{failed} failed' if failed else '')
-        clock.tick()
-
-    try:
-        return make_seeds(model, dataset, out, rank=get_rank(), world_size=get_world_size(), progress=progress,
-                          **options)
-    finally:
-        bar.stop()
-
-
 def _evaluate(config: Config, split: str, out: str) -> tuple[Any, dict[str, Any], bool]:
     """Every process scores its share; the sums are the same everywhere.
 
@@ -201,15 +167,6 @@ def _evaluate(config: Config, split: str, out: str) -> tuple[Any, dict[str, Any]
     return table, dict(evaluation=scores), False
 
 
-def _earlier(out: str, fingerprint: str) -> float:
-    """Wall seconds of the runs before this one that worked at the same labels."""
-    try:
-        before = json.loads((Path(out) / SUMMARY).read_text(encoding='utf-8'))
-        return float(before['wall_seconds_of_all_runs']) if before['fingerprint'] == fingerprint else 0.0
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
-
-
 def _print(summary: dict[str, Any], table: Any) -> None:
     if table is not None:
         print(table.format(f'{summary["out"]}: IoU by class, percent'))
@@ -217,11 +174,7 @@ def _print(summary: dict[str, Any], table: Any) -> None:
         if scored['ignored_share']:
             print(f'{100 * scored["ignored_share"]:.1f} % of the pixels are ignored (255) and count as background '
                   f'above; without them mIoU {scored["mIoU_without_ignored"]:.2f}')
-    stages = ', '.join(f'{stage} {1000 * seconds:.0f}' for stage, seconds in summary['seconds_per_image'].items())
-    print(f'{summary["made"]} labels made, {summary["found"]} found, {len(summary["failed"])} failed in '
-          f'{format_seconds(summary["wall_seconds"])}' + (f'; ms per image: {stages}' if stages else ''))
-    for image_id, reason in list(summary['failed'].items())[:5]:
-        print(f'  failed: {image_id}: {reason}')
+    print_summary(f'{summary["made"]} labels made', summary)
     if summary.get('not_scored'):
         print(f'not scored: {summary["not_scored"]}')
     print(f'labels and {SUMMARY}: {summary["out"]}')

@@ -1,0 +1,172 @@
+"""The one loop of work that goes image by image: masks made, masks imported, labels made."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from torch.utils.data import DataLoader, Dataset
+
+from weclip_sam.engine.progress import ProgressReporter
+
+# Faults of one image; anything else is a fault of the program and ends the run.
+IMAGE_ERRORS = (ValueError, OSError, RuntimeError)
+
+
+@dataclass
+class WorkReport:
+    """What came of some images.
+
+    Attributes:
+        made, found: image ids done now, and those that were done.
+        failed: image id to reason.
+        seconds: total by stage.
+    """
+
+    made: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def join(cls, reports: Sequence[WorkReport]) -> WorkReport:
+        """Several reports as one."""
+        total = cls()
+        for report in reports:
+            total.made += report.made
+            total.found += report.found
+            total.failed.update(report.failed)
+            for stage, seconds in report.seconds.items():
+                total.seconds[stage] = total.seconds.get(stage, 0.0) + seconds
+        return total
+
+    def gather(self) -> WorkReport:
+        """The reports of all processes as one; every process calls it."""
+        return self.join(all_gather_object(self))
+
+
+class StageClock:
+    """Adds up seconds by stage; waits for the GPU at the end of each, so that every stage pays for its own work."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, dict[str, float]()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.device.type == 'cuda':
+                torch.cuda.synchronize(self.device)
+            self.add(stage, time.perf_counter() - start)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count time measured elsewhere."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+class _Loader(Dataset):
+    """Items with the time they took, or with the reason why there is none: no bad file ends the loop."""
+
+    def __init__(self, load: Callable[[int], Any], indices: Sequence[int]) -> None:
+        self.load, self.indices = load, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, Any, str, float]:
+        start, index = time.perf_counter(), self.indices[place]
+        try:
+            return index, self.load(index), '', time.perf_counter() - start
+        except IMAGE_ERRORS as error:
+            return index, None, _reason(error), 0.0
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _same(value: Any, *_: Any) -> Any:
+    return value
+
+
+def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int], bool], load: Callable[[int], Any],
+                 write: Callable[[str, Any], None], make: Callable[[list[Any], StageClock], Sequence[Any]] = _same,
+                 batch_size: int = 1, workers: int = 0, device: torch.device | str = 'cpu',
+                 patience: int | None = None, tick: Callable[[], None] = lambda: None) -> WorkReport:
+    """Load, make and write what is not done yet, this process's share of it; the main process shows progress.
+
+    An image that cannot be loaded or made is recorded, and the rest goes on. What cannot be written ends the work.
+    Killed at any moment, the next call goes on with what is missing.
+
+    Args:
+        title: of the progress bar.
+        image_ids: of all images; with n processes each takes every n-th.
+        is_done: whether nothing is left to do for the image of this index; asked once, before all work.
+        load: what is needed of the image of an index. Its seconds are the stage ``load``.
+        write: keeps the result of an image id. Its seconds are the stage ``write``.
+        make: results of loaded items, in their order; it names its stages to the clock. By default an item is its own
+            result.
+        batch_size: so many images are loaded before the next step; those that are arrays of one shape are made
+            together, others one by one.
+        workers: processes that load ahead.
+        device: what ``make`` and ``write`` work on; the clock waits for it.
+        patience: if so many images fail before any works and none was done, it is not the images' fault; None goes on.
+        tick: called after every batch.
+
+    Returns:
+        The report of this process.
+
+    Raises:
+        ValueError: the first ``patience`` images all failed.
+    """
+    # By the place in the whole list: what others have done meanwhile must not move the shares.
+    share = range(get_rank(), len(image_ids), get_world_size())
+    todo = [index for index in share if not is_done(index)]
+    report = WorkReport(found=[image_ids[index] for index in sorted(set(share).difference(todo))])
+    clock, progress, behind = StageClock(torch.device(device)), ProgressReporter(), 0
+    # A generator of its own: how much is left to do must not move the random numbers of a training that follows.
+    loaded = iter(DataLoader(_Loader(load, todo), batch_size=None, num_workers=workers, collate_fn=_same,
+                             generator=torch.Generator()))
+    if todo and is_main_process():
+        progress.start(title, len(todo))
+    try:
+        while batch := list(islice(loaded, batch_size)):
+            _work_on({image_ids[index]: rest for index, *rest in batch}, make, write, report, clock)
+            if patience and len(report.failed) >= patience and not report.made and not report.found:
+                image_id, reason = list(report.failed.items())[-1]
+                raise ValueError(f'the first {len(report.failed)} images all failed, {image_id} for example: {reason}')
+            behind += len(batch)
+            if is_main_process():
+                progress.update(behind, f'{len(report.failed)} failed' if report.failed else '')
+            tick()
+    finally:
+        progress.stop()
+    report.seconds = clock.seconds
+    return report
+
+
+def _work_on(batch: dict[str, list[Any]], make: Callable[[list[Any], StageClock], Sequence[Any]],
+             write: Callable[[str, Any], None], report: WorkReport, clock: StageClock) -> None:
+    """One batch: by image id the item, the reason why there is none, and the seconds it took."""
+    report.failed.update({name: reason for name, (_, reason, _) in batch.items() if reason})
+    items = {name: item for name, (item, reason, _) in batch.items() if not reason}
+    for name in items:
+        clock.add('load', batch[name][2])
+    alike = len({getattr(item, 'shape', None) for item in items.values()}) == 1
+    for names in [list(items)] if alike else [[name] for name in items]:
+        try:
+            results = make([items[name] for name in names], clock)
+        except IMAGE_ERRORS as error:
+            report.failed.update(dict.fromkeys(names, _reason(error)))
+            continue
+        for name, result in zip(names, results, strict=True):
+            with clock('write'):
+                write(name, result)
+            report.made.append(name)
