@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 Box = tuple[int, int, int, int]
+EDGE_PIXELS = 20  # this near counts as touching
 
 
 def stability_score(logits: Tensor, threshold: float, offset: float) -> Tensor:
@@ -84,14 +85,13 @@ def crop_boxes(height: int, width: int, layers: int, overlap_ratio: float) -> li
     return boxes
 
 
-def near_crop_edge(boxes: Tensor, crop: Box, size: tuple[int, int], tolerance: float = 20.0) -> Tensor:
-    """Which masks end at an edge of the crop that is no edge of the image, so that the crop may have cut them.
+def near_crop_edge(boxes: Tensor, crop: Box, size: tuple[int, int]) -> Tensor:
+    """Which masks end near an edge of the crop that is no edge of the image, so that the crop may have cut them.
 
     Args:
         boxes: M 4 in the crop's frame.
         crop: the crop in the image's frame.
         size: (H, W) of the image.
-        tolerance: distance in pixels that still counts as touching.
 
     Returns:
         M bool.
@@ -99,7 +99,7 @@ def near_crop_edge(boxes: Tensor, crop: Box, size: tuple[int, int], tolerance: f
     edges = torch.tensor(crop, device=boxes.device)
     image_edges = torch.tensor([0, 0, size[1], size[0]], device=boxes.device)
     placed = boxes + edges[[0, 1, 0, 1]]
-    touches = ((placed - edges).abs() <= tolerance) & ((placed - image_edges).abs() > tolerance)
+    touches = ((placed - edges).abs() <= EDGE_PIXELS) & ((placed - image_edges).abs() > EDGE_PIXELS)
     return touches.any(1)
 
 
