@@ -145,19 +145,13 @@ def test_scale_range_is_covered():
 
 
 @pytest.mark.parametrize(('step', 'size'), [
-    (dict(type='Resize', size=(32, 48)), (32, 48)), (dict(type='ResizeLong', size=45), (30, 45)),
+    (dict(type='RandomCrop', size=(64, 100)), (64, 100)), (dict(type='ResizeLong', size=45), (30, 45)),
     (dict(type='ResizeLong', size=200, only_shrink=True), (60, 90)), (dict(type='ResizeToMultiple'), (64, 96)),
-    (dict(type='PadToMultiple', divisor=16), (64, 96)), (dict(type='ResizeLong', size=1), (1, 1))])
+    (dict(type='ResizeLong', size=1), (1, 1))])
 def test_sizes(step, size):
     item = _dataset(step)[0]
     assert item['inputs'].shape[1:] == size == item['data_samples'].img_shape
     assert item['data_samples'].mask_set.size == size
-
-
-def test_pad_to_multiple_says_what_to_cut_back_to():
-    sample = _dataset(dict(type='PadToMultiple', divisor=16))[0]['data_samples']
-    assert sample.content_box == (0, 0, 60, 90)
-    assert sample.padding_mask[:60, :90].sum() == 0 and sample.padding_mask[60:].all()
 
 
 def test_resize_long_draws_from_a_range():
@@ -205,7 +199,8 @@ def test_ground_truth_stays_at_the_original_size():
 
 @pytest.mark.parametrize('config', [
     dict(type='RandomScale', ratio=(2, 1)), dict(type='RandomCrop', size=0), dict(type='RandomFlip', prob=2),
-    dict(type='Resize', size=4, interpolation='cubic'), dict(type='ColorJitter', hue=0.9),
+    dict(type='ResizeLong', size=4, interpolation='cubic'), dict(type='ResizeToMultiple', divisor=0),
+    dict(type='ColorJitter', hue=0.9),
     dict(type='LoadMasks', bank='x', missing='generate')])
 def test_bad_settings_are_refused(config):
     with pytest.raises(ValueError, match='expected'):
@@ -229,11 +224,12 @@ def test_masks_come_from_a_bank_on_disk(tmp_path):
 def test_pixel_labels_made_offline_follow_the_image(tmp_path):
     write_labels(tmp_path / 'only.png', np.where(_masks()[1], 2, 0))
     steps = [dict(type='LoadPixelLabels', folder=str(tmp_path)), dict(type='RandomFlip', prob=1.0),
-             dict(type='PadToMultiple', divisor=64), dict(type='PackSample')]
-    labels = ImageLabelDataset(_CodedReader(), steps)[0]['data_samples'].pixel_labels
+             dict(type='RandomCrop', size=(64, 128)), dict(type='PackSample')]
+    sample = ImageLabelDataset(_CodedReader(), steps)[0]['data_samples']
+    labels, (top, left, bottom, right) = sample.pixel_labels, sample.content_box
     assert labels.dtype == torch.int64 and labels.shape == (64, 128)
-    assert torch.equal(labels[:HEIGHT, :WIDTH] == 2, torch.from_numpy(_masks()[1]).flip(-1))
-    assert torch.all(labels[HEIGHT:] == 255) and torch.all(labels[:, WIDTH:] == 255)
+    assert torch.equal(labels[top:bottom, left:right] == 2, torch.from_numpy(_masks()[1]).flip(-1))
+    assert torch.all(labels[sample.padding_mask] == 255)
     write_labels(tmp_path / 'only.png', np.full((HEIGHT, WIDTH), 4))
     with pytest.raises(ValueError, match=r'only.png: label values \[4\]'):
         ImageLabelDataset(_CodedReader(), steps)[0]

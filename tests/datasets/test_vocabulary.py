@@ -2,14 +2,15 @@
 import pytest
 
 from weclip_sam.datasets import COCO_VOCABULARY, VOC_VOCABULARY, Vocabulary
-from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES, DEFAULT_TEMPLATES
+from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES
+from weclip_sam.foundation.text import DEFAULT_TEMPLATES
 from weclip_sam.io.images import voc_palette
 
 
 def test_counts():
     assert (len(VOC_VOCABULARY.classes), len(VOC_VOCABULARY.background_nouns)) == (20, 25)
     assert (len(COCO_VOCABULARY.classes), len(COCO_VOCABULARY.background_nouns)) == (80, 23)
-    assert DEFAULT_TEMPLATES == ('a clean origami {}.',)
+    assert DEFAULT_TEMPLATES == CANDIDATE_TEMPLATES[:1]
     assert all(template.count('{}') == 1 for template in CANDIDATE_TEMPLATES)
     assert len(set(CANDIDATE_TEMPLATES)) == len(CANDIDATE_TEMPLATES)
 

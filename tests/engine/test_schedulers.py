@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 
-from weclip_sam.engine.schedulers import PolyWarmupLR, PolyWarmupParamScheduler
+from weclip_sam.engine.schedulers import PolyWarmupLR
 from weclip_sam.registry import PARAM_SCHEDULERS
 
 
@@ -66,4 +66,4 @@ def test_builds_from_a_config_with_a_wrapper():
 def test_errors(wrong, message):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     with pytest.raises(ValueError, match=message):
-        PolyWarmupParamScheduler(optimizer, 'lr', **wrong)
+        PolyWarmupLR(optimizer, **wrong)

@@ -4,18 +4,10 @@ import numpy as np
 import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator
-from segment_anything.utils.amg import generate_crop_boxes, is_box_near_crop_edge, remove_small_regions
 
 from weclip_sam.datasets.shapes.scenes import render_scene
 from weclip_sam.foundation import FrozenSam, MaskGenerator
-from weclip_sam.foundation.mask_filters import (
-    clean_regions,
-    crop_boxes,
-    mask_boxes,
-    mask_nms,
-    near_crop_edge,
-    stability_score,
-)
+from weclip_sam.foundation.mask_filters import clean_regions, crop_boxes, mask_nms, stability_score
 from weclip_sam.registry import MODELS
 
 LOOSE = dict(points_per_side=6, pred_iou_thresh=0.3, stability_thresh=0.2, min_region_area=0,
@@ -128,38 +120,26 @@ def test_stability_without_pixels_is_zero():
     assert stability_score(torch.stack([empty, full, soft]), 0.0, 1.0).tolist() == [0.0, 1.0, 0.75]
 
 
-def test_boxes_of_masks():
-    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
-    masks[0, 2:4, 3:7] = True
-    assert mask_boxes(masks).tolist() == [[3, 2, 6, 3], [0, 0, 0, 0]]
-    assert mask_boxes(masks[:0]).shape == (0, 4)
+def test_crops_cover_the_image_and_have_pixels():
+    crops = crop_boxes(100, 150, 1, 0.34)
+    assert crops[0] == (0, (0, 0, 150, 100)) and [layer for layer, _ in crops] == [0, 1, 1, 1, 1]
+    assert [box for _, box in crops[1:]] == [(0, 0, 92, 67), (0, 33, 92, 100), (58, 0, 150, 67), (58, 33, 150, 100)]
+    assert crop_boxes(40, 1, 1, 0.34) == [(0, (0, 0, 1, 40)), (1, (0, 0, 1, 20)), (1, (0, 20, 1, 40))]
 
 
-@pytest.mark.parametrize('size', [(100, 100), (333, 500), (37, 11)])
-def test_crops_as_segment_anything(size):
-    theirs, layers = generate_crop_boxes(size, 2, 512 / 1500)
-    assert crop_boxes(*size, 2, 512 / 1500) == [(layer, tuple(box)) for layer, box in zip(layers, theirs, strict=True)]
-
-
-def test_crop_edges_as_segment_anything():
-    generator = torch.Generator().manual_seed(0)
-    low = torch.randint(0, 60, (200, 2), generator=generator)
-    boxes = torch.cat([low, low + torch.randint(0, 60, (200, 2), generator=generator)], 1)
-    crop, size = (0, 40, 120, 160), (160, 200)
-    theirs = is_box_near_crop_edge(boxes, list(crop), [0, 0, size[1], size[0]])
-    assert torch.equal(near_crop_edge(boxes, crop, size), theirs)
-    assert 0 < theirs.sum() < 200
-
-
-def test_cleaning_as_segment_anything():
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        mask = rng.random((20, 24)) > rng.uniform(0.2, 0.8)
-        theirs, holes = remove_small_regions(mask, 6, 'holes')
-        theirs, islands = remove_small_regions(theirs, 6, 'islands')
-        ours, changed = clean_regions(mask, 6)
-        assert (ours == theirs).all()
-        assert changed == bool((ours != mask).any())
+def test_cleaning_fills_holes_drops_islands_and_keeps_the_last():
+    mask = np.zeros((12, 14), bool)
+    mask[1:8, 1:8] = True
+    mask[3, 3] = mask[10, 10] = False
+    mask[10, 1:3] = True
+    expected = np.zeros_like(mask)
+    expected[1:8, 1:8] = True
+    cleaned, changed = clean_regions(mask, 4)
+    assert np.array_equal(cleaned, expected) and changed
+    again, changed = clean_regions(cleaned, 4)
+    assert np.array_equal(again, cleaned) and not changed
+    alone, changed = clean_regions(expected, 60)  # smaller than that, but all there is
+    assert np.array_equal(alone, expected) and not changed
 
 
 def test_fingerprint_follows_settings_and_weights(sam):

@@ -8,11 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from weclip_sam.foundation import FrozenClip
+from weclip_sam.seeds.boxes import above_threshold
+from weclip_sam.seeds.components import component_extents, connected_components
 
 BLOCK = re.compile(r'sd/visual\.transformer\.resblocks\.(\d+)\.')
 
@@ -171,3 +174,24 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor, atol: float, of_m
 @pytest.fixture(scope='session')
 def close():
     return assert_close
+
+
+def published_boxes(score_map: torch.Tensor, threshold: float) -> set[tuple[int, int, int, int]]:
+    """The authors' list of boxes of an h w map, from what :func:`box_masks` is made of.
+
+    They list holes, too, which lie inside a component's box and change no mask: OpenCV finds those.
+    """
+    foreground = above_threshold(score_map[None], threshold)
+    first, last = component_extents(connected_components(foreground))
+    height, width = score_map.shape
+    corners = {(x0, y0, x1 + 1, y1 + 1) for y0, x0, y1, x1 in torch.cat([first[0], last[0]]).T.tolist() if y0 <= y1}
+    background = (~foreground[0]).numpy().astype(np.uint8)
+    for x, y, across, down, _ in cv2.connectedComponentsWithStats(background, connectivity=4)[2][1:].tolist():
+        if x and y and x + across < width and y + down < height:  # a hole's contour runs on the pixels around it
+            corners.add((x - 1, y - 1, x + across + 1, y + down + 1))
+    return {(x0, y0, min(x1, width - 1), min(y1, height - 1)) for x0, y0, x1, y1 in corners} or {(0, 0, 0, 0)}
+
+
+@pytest.fixture(scope='session')
+def list_of_boxes():
+    return published_boxes

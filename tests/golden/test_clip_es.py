@@ -10,7 +10,7 @@ from weclip_sam.foundation import text_features
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.seeds import SeedPipeline
 from weclip_sam.seeds.affinity import mean_attention, propagate, transition_matrix
-from weclip_sam.seeds.boxes import box_masks, list_boxes
+from weclip_sam.seeds.boxes import box_masks
 from weclip_sam.seeds.gradcam import (
     class_probabilities,
     class_scores,
@@ -171,19 +171,19 @@ def boxes_of(array):
     return {tuple(row) for row in array.tolist()}
 
 
-def test_boxes_of_gradcam(case):
+def test_boxes_of_gradcam(case, list_of_boxes):
     maps = case.gradcam()
     assert torch.equal(box_masks(maps.scores, 0.4), case['aff_mask'][case.order].bool())
     for row, key in enumerate(case.order.tolist()):
-        assert list_boxes(maps.scores[row], 0.4) == boxes_of(case[f'boxes_{key}'])
+        assert list_of_boxes(maps.scores[row], 0.4) == boxes_of(case[f'boxes_{key}'])
 
 
-def test_boxes_of_given_maps(clip_es, bbox_case):
+def test_boxes_of_given_maps(clip_es, bbox_case, list_of_boxes):
     score_map = clip_es[f'bbox/{bbox_case}/map']
     threshold = float(clip_es[f'bbox/{bbox_case}/thr'])
     threshold = float(np.format_float_positional(np.float32(threshold)))  # 0.4, not 0.4000000059604645
     boxes = boxes_of(clip_es[f'bbox/{bbox_case}/boxes'])
-    assert list_boxes(score_map, threshold) == boxes
+    assert list_of_boxes(score_map, threshold) == boxes
     assert boxes_of(clip_es[f'bbox/{bbox_case}/single']) <= boxes  # the largest contour alone: not used by any method
     union = torch.zeros(score_map.shape, dtype=torch.bool)
     for x0, y0, x1, y1 in boxes:

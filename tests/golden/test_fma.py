@@ -18,8 +18,8 @@ from weclip_sam.seeds.affinity import mean_attention, propagate, transition_matr
 from weclip_sam.seeds.boxes import box_masks
 from weclip_sam.seeds.gradcam import class_scores, gradcam, localisation_logits, present_pairs
 from weclip_sam.seeds.labels import best_foreground, ignore_unsure, label_pixels
-from weclip_sam.seeds.sams import rock_sand_water, sam_vote
-from weclip_sam.seeds.scores import background_score, cam_to_score, masked_softmax, with_background
+from weclip_sam.seeds.sams import sam_vote, thin_masks
+from weclip_sam.seeds.scores import background_score, masked_softmax, min_max, resize_maps, with_background
 from weclip_sam.structures import ClassMaps, ClipFeatures, MaskSet, SeedState
 
 SOURCES = {'in_bbox': 'inside', 'out_bbox': 'outside', 'all': 'all'}
@@ -64,18 +64,23 @@ def one_image(scores, classes):
 
 # ---- scores ---------------------------------------------------------------------------------------------------------
 
-def test_cam_to_score(fma):
-    size = tuple(int(n) for n in fma['score/dsize'])
+def test_scores_from_maps(fma):
+    cam, size = tensor(fma['score/cam']), tuple(int(n) for n in fma['score/dsize'])
     for key, match in found(fma, r'score/(?:cuda|numpy)_resize_first_(True|False)'):
-        assert_near(cam_to_score(tensor(fma['score/cam']), size, match[1] == 'True'), fma[key], 1e-5, key)
+        score = min_max(resize_maps(cam, size)) if match[1] == 'True' else resize_maps(min_max(cam), size)
+        assert_near(score, fma[key], 1e-5, key)
 
 
 def test_background_scores(fma):
     scores = tensor(fma['score/cuda_resize_first_True'])
-    methods = {'thresh': 'threshold', 'pow': 'power', 'no_bg': 'none', 'alpha_bg': 'sharpen'}
-    for key, match in found(fma, r'score/bg_(thresh|pow|no_bg|alpha_bg)([\d.]*)'):
-        result = with_background(scores, methods[match[1]], float(match[2] or 0))
+    for key, match in found(fma, r'score/bg_(thresh|pow)([\d.]+)'):
+        result = with_background(scores, 'threshold' if match[1] == 'thresh' else 'power', float(match[2]))
         assert_near(result[:, ::3, ::3], fma[key], 1e-5, key)
+    # Two more ways of the authors take channel 0 for the background: as it is, or raised to a power.
+    assert_near(scores[:, ::3, ::3], fma['score/bg_no_bg'], 1e-5)
+    for key, match in found(fma, r'score/bg_alpha_bg([\d.]+)'):
+        raised = background_score(1 - scores[:1], 'power', float(match[1]))
+        assert_near(torch.cat([raised, scores[1:]])[:, ::3, ::3], fma[key], 1e-5, key)
 
 
 def test_seeds_from_scores(fma):
@@ -102,7 +107,7 @@ def test_affinity_from_attention(fma):
 
 def test_affinity_masks(fma):
     cam = tensor(fma['aff/cam'])
-    score = cam_to_score(cam)
+    score = min_max(cam)
     assert_near(score, fma['aff/score'], 1e-6)
     count, height, width = cam.shape
     patches = height * width
@@ -175,10 +180,12 @@ def test_sam_vote_step_and_batch(fma):
 
 
 def test_rock_sand_water(fma):
+    """The authors list what stays from the highest level down; the package marks it."""
     for key, match in found(fma, r'anns/(\w+)/rsw_([\d.]+)(_nolevel2)?_kept_index'):
         _, masks = annotations(fma, match[1])
         given = (masks.level != 2).nonzero()[:, 0] if match[3] else torch.arange(len(masks))
-        kept = given[rock_sand_water(masks.select(given), float(match[2]))]
+        kept = given[thin_masks(masks.select(given), float(match[2]))]
+        kept = kept[masks.level[kept].argsort(descending=True, stable=True)]
         assert kept.tolist() == fma[key].tolist(), key
 
 

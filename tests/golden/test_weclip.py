@@ -19,7 +19,7 @@ from weclip_sam.models.predict import multi_scale_logits
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds import SeedPipeline
 from weclip_sam.seeds.affinity import attention_distance, choose_attention, mean_attention, propagate, transition_matrix
-from weclip_sam.seeds.boxes import box_masks, list_boxes
+from weclip_sam.seeds.boxes import box_masks
 from weclip_sam.seeds.gradcam import class_probabilities, gradcam, localisation_logits, present_pairs, stretch
 from weclip_sam.seeds.labels import best_foreground, label_pixels
 from weclip_sam.seeds.par import neighbour_distances, pixel_adaptive_refinement
@@ -70,8 +70,7 @@ class Batch:
         self.rgb = arrays['in/image_uint8'].permute(0, 3, 1, 2).float()
         self.images = model.clip.normalize(self.rgb)
         self.features = model.clip.encode(self.images)
-        with torch.no_grad():
-            self.decoded = model.decoder({'clip': self.features}, need_attention=True)
+        self.decoded, self.fused, self.attentions = watched(model.decoder, self.features)
         self.labels = torch.stack([names_in(arrays[f'in/label_png_{i}'], len(model.classes))
                                    for i in range(len(self.images))])
         self.sample_index, self.class_index = present_pairs(self.labels)
@@ -91,6 +90,21 @@ class Batch:
             encoders={'clip': self.clip},
             text_features=self.model.text_features, seg_affinity=self.decoded.affinity,
             decoder_heard=branch != 'train'))
+
+
+@torch.no_grad()
+def watched(decoder, features):
+    """The decoder's answer, its fused features after dropout, and the head-mean attention of its layers."""
+    fused, attentions = [], []
+    hooks = [decoder.dropout.register_forward_hook(lambda module, inputs, output: fused.append(output))]
+    for layer in decoder.layers:  # forward itself: calling the module would call the hook again
+        hooks.append(layer.attention.register_forward_hook(
+            lambda module, inputs, output: attentions.append(module.forward(*inputs, need_weights=True)[1])))
+    try:
+        return decoder({'clip': features}), fused[0], torch.stack(attentions)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def names_in(mask, classes):
@@ -150,10 +164,10 @@ def test_last_attention(weclip, batch, sample, close):
 
 def test_decoder(weclip, batch, close):
     out = batch.decoded
-    close(out.fused, weclip['fp32/fts'], 2e-4)
+    close(batch.fused, weclip['fp32/fts'], 2e-4)
     close(out.seg_logits, weclip['fp32/train/seg'], 5e-4)
     close(out.affinity, weclip['fp32/train/attn_pred'], 2e-4)
-    close(out.attentions, weclip['fp32/decoder_attn'], 1e-4)
+    close(batch.attentions, weclip['fp32/decoder_attn'], 1e-4)
     close(out.seg_logits, weclip['lit/train/seg'], 1e-2)
     close(out.affinity, weclip['lit/train/attn_pred'], 2e-3)
 
@@ -170,10 +184,10 @@ def test_no_dropout_in_evaluation(model, batch):
     model.train()
     try:
         assert model.decoder.dropout.training and not model.clip.training
-        assert not torch.equal(model.decoder({'clip': batch.features}).fused, batch.decoded.fused)
+        assert not torch.equal(watched(model.decoder, batch.features)[1], batch.fused)
     finally:
         model.eval()
-    assert torch.equal(model.decoder({'clip': batch.features}).fused, batch.decoded.fused)
+    assert torch.equal(watched(model.decoder, batch.features)[1], batch.fused)
 
 
 # ---- online labels --------------------------------------------------------------------------------------------
@@ -190,12 +204,12 @@ def test_probabilities(weclip, batch, sample, close):
     close(class_probabilities(logits, batch.labels)[int(sample), present], weclip[f'fp32/train/prob_{sample}'], 1e-4)
 
 
-def test_gradcam_and_boxes(weclip, batch, sample, close):
+def test_gradcam_and_boxes(weclip, batch, sample, close, list_of_boxes):
     maps = gradcam(batch.clip, batch.features, batch.model.text_features, batch.labels).scores[batch.rows(sample)]
     close(maps, weclip[f'fp32/train/gcam_{sample}'], 1e-3)
     close(maps, weclip[f'lit/train/gcam_{sample}'], 1e-2)
     for row, one in enumerate(maps):
-        assert list_boxes(one, 0.4) == {tuple(box) for box in weclip[f'fp32/train/boxes_{sample}_{row}'].tolist()}
+        assert list_of_boxes(one, 0.4) == {tuple(box) for box in weclip[f'fp32/train/boxes_{sample}_{row}'].tolist()}
 
 
 def test_layers_chosen_by_rfm(weclip, batch, sample, close):

@@ -17,15 +17,21 @@ def decoder():
 
 
 def test_shapes_and_affinity(decoder):
-    out = decoder({'clip': make_features()}, need_attention=True)
-    assert out.seg_logits.shape == (2, 4, 3, 5) and out.fused.shape == (2, 16, 3, 5)
-    flat = out.fused.flatten(2)
+    features = make_features()
+    out, fused = decoder({'clip': features}), decoder.fuse_tokens(features)
+    assert out.seg_logits.shape == (2, 4, 3, 5) and fused.shape == (2, 16, 3, 5)
+    flat = fused.flatten(2)
     torch.testing.assert_close(out.affinity, torch.sigmoid(flat.transpose(1, 2) @ flat))
     torch.testing.assert_close(out.affinity, out.affinity.transpose(1, 2))
-    torch.testing.assert_close(out.attentions.sum(-1), torch.ones(2, 2, 15))
-    plain = decoder({'clip': make_features()})
-    assert plain.attentions is None
-    torch.testing.assert_close(plain.seg_logits, out.seg_logits, atol=1e-5, rtol=1e-4)
+
+
+def test_a_layer_adds_attention_and_mlp_to_normed_tokens(decoder):
+    layer, x = decoder.layers[0], torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(0))
+    normed = layer.norm1(x)
+    mixed, weights = layer.attention(normed, normed, normed)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 7))
+    x = x + mixed
+    torch.testing.assert_close(layer(x - mixed), x + layer.mlp(layer.norm2(x)), atol=1e-5, rtol=1e-4)
 
 
 def test_the_fused_map_is_linear_relu_linear_concatenated_and_convolved(decoder):
@@ -60,10 +66,14 @@ def test_no_position_embedding_patches_may_be_permuted(decoder):
 
 def test_dropout_is_for_training_only(decoder):
     features = make_features()
-    assert torch.equal(decoder({'clip': features}).fused, decoder({'clip': features}).fused)
+    assert torch.equal(decoder({'clip': features}).seg_logits, decoder({'clip': features}).seg_logits)
     decoder.train()
     torch.manual_seed(0)
-    dropped = [(decoder({'clip': features}).fused == 0).flatten(2).all(-1) for _ in range(20)]
+    fused = []
+    decoder.dropout.register_forward_hook(lambda module, inputs, output: fused.append(output))
+    for _ in range(20):
+        decoder({'clip': features})
+    dropped = [(each == 0).flatten(2).all(-1) for each in fused]
     assert 0.05 < torch.stack(dropped).float().mean() < 0.2
 
 

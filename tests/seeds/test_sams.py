@@ -163,19 +163,18 @@ def test_rock_sand_water(threshold, kept):
     masks[2, 0, :3] = True     # part inside the whole
     masks[3, 0, 6:10] = True   # part in the gap; overlaps mask 1, which is of its own level
     masks[4, 0, 9:11] = True   # sub-part, half covered by mask 3
-    picked = sams.rock_sand_water(mask_set(masks, level=[2, 1, 1, 1, 0]), threshold)
-    assert sorted(picked.tolist()) == kept
+    picked = sams.thin_masks(mask_set(masks, level=[2, 1, 1, 1, 0]), threshold)
+    assert picked.nonzero()[:, 0].tolist() == kept
 
 
 def test_rock_sand_water_of_a_batch_and_of_nothing():
     _, sets = random_batch(counts=(6, 0, 8))
-    together = sams.rock_sand_water(MaskSet.stack(sets))
-    offsets = [0, 6, 6]
-    alone = torch.cat([sams.rock_sand_water(s) + o for s, o in zip(sets, offsets, strict=True)])
-    assert torch.equal(together, alone)
-    assert sams.rock_sand_water(MaskSet.empty(3, 3)).tolist() == []
+    together = sams.thin_masks(MaskSet.stack(sets))
+    assert torch.equal(together, torch.cat([sams.thin_masks(each) for each in sets]))
+    assert together.any() and not together.all()
+    assert sams.thin_masks(MaskSet.empty(3, 3)).tolist() == []
     with pytest.raises(ValueError, match='threshold'):
-        sams.rock_sand_water(sets[0], 30)
+        sams.thin_masks(sets[0], 30)
 
 
 def test_step_writes_labels_at_the_size_of_the_masks():

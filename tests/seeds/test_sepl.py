@@ -40,13 +40,22 @@ def random_case(seed, size=(8, 10), classes=4, count=12):
     return labels, masks
 
 
+def mask_set(masks):
+    return MaskSet(masks, *(torch.zeros(len(masks)).to(t) for t in (torch.long, torch.float, torch.float, torch.long)))
+
+
+def merge(labels, masks, *settings):
+    """One image's labels."""
+    return sepl.sepl_merge_batch(labels[None], mask_set(masks), *settings)[0]
+
+
 @pytest.mark.parametrize('rule', sepl.RULES)
 def test_closed_form_equals_the_sequence(rule):
     changed = 0
     for seed in range(40):
         labels, masks = random_case(seed)
         expected = by_sequence(labels, masks, 4, rule)
-        assert torch.equal(sepl.sepl_merge(labels, masks, 4, rule), expected)
+        assert torch.equal(merge(labels, masks, 4, rule), expected)
         changed += not torch.equal(labels, expected)
     assert changed > 20
 
@@ -54,17 +63,16 @@ def test_closed_form_equals_the_sequence(rule):
 @pytest.mark.parametrize('rule', sepl.RULES)
 def test_order_of_masks_does_not_matter(rule):
     labels, masks = random_case(3)
-    assert torch.equal(sepl.sepl_merge(labels, masks, 4, rule), sepl.sepl_merge(labels, masks.flip(0), 4, rule))
+    assert torch.equal(merge(labels, masks, 4, rule), merge(labels, masks.flip(0), 4, rule))
 
 
 def test_a_batch_equals_its_images(monkeypatch):
     monkeypatch.setattr(sepl, 'MASK_BLOCK', 5)
     monkeypatch.setattr(sepl, 'ONE_HOT_ELEMENTS', 200)
     cases = [random_case(seed, count=count) for seed, count in ((0, 7), (1, 0), (2, 12))]
-    sets = [MaskSet(m, *(torch.zeros(len(m)).to(t) for t in (torch.long, torch.float, torch.float, torch.long)))
-            for _, m in cases]
-    batch = sepl.sepl_merge_batch(torch.stack([label for label, _ in cases]), MaskSet.stack(sets), 4)
-    assert torch.equal(batch, torch.stack([sepl.sepl_merge(label, m, 4) for label, m in cases]))
+    batch = sepl.sepl_merge_batch(torch.stack([label for label, _ in cases]),
+                                  MaskSet.stack([mask_set(m) for _, m in cases]), 4)
+    assert torch.equal(batch, torch.stack([merge(label, m, 4) for label, m in cases]))
 
 
 def test_half_is_not_enough_but_85_percent_of_the_region_is():
@@ -72,39 +80,39 @@ def test_half_is_not_enough_but_85_percent_of_the_region_is():
     labels[0, :4] = 1
     masks = torch.zeros(1, 1, 20, dtype=torch.bool)
     masks[0, 0, :8] = True       # |S & R| / |S| = 1/2 exactly, |S & R| / |R| = 1
-    assert sepl.sepl_merge(labels, masks, 1, 'max_iou').sum() == 0
-    assert sepl.sepl_merge(labels, masks, 1, 'max_iou_imp').sum() == 0
-    assert torch.equal(sepl.sepl_merge(labels, masks, 1), masks[0].long())
+    assert merge(labels, masks, 1, 'max_iou').sum() == 0
+    assert merge(labels, masks, 1, 'max_iou_imp').sum() == 0
+    assert torch.equal(merge(labels, masks, 1), masks[0].long())
 
 
 def test_without_masks_only_the_first_rule_loses_the_labels():
     labels, _ = random_case(0)
     nothing = torch.zeros(0, 8, 10, dtype=torch.bool)
-    assert not sepl.sepl_merge(labels, nothing, 4, 'max_iou').any()
-    assert torch.equal(sepl.sepl_merge(labels, nothing, 4), labels)
+    assert not merge(labels, nothing, 4, 'max_iou').any()
+    assert torch.equal(merge(labels, nothing, 4), labels)
 
 
 def test_ignored_and_unknown_labels_become_background():
     labels = torch.tensor([[255, 9, 1, -1]])
     nothing = torch.zeros(0, 1, 4, dtype=torch.bool)
-    assert sepl.sepl_merge(labels, nothing, 4).tolist() == [[0, 0, 1, 0]]
-    assert sepl.sepl_merge(labels.to(torch.uint8)[:, :3], nothing[..., :3], 4).tolist() == [[0, 0, 1]]
+    assert merge(labels, nothing, 4).tolist() == [[0, 0, 1, 0]]
+    assert merge(labels.to(torch.uint8)[:, :3], nothing[..., :3], 4).tolist() == [[0, 0, 1]]
 
 
 def test_empty_masks_win_nothing():
     labels, masks = random_case(4)
     empty = torch.zeros(2, 8, 10, dtype=torch.bool)
-    assert torch.equal(sepl.sepl_merge(labels, torch.cat([empty, masks]), 4), sepl.sepl_merge(labels, masks, 4))
+    assert torch.equal(merge(labels, torch.cat([empty, masks]), 4), merge(labels, masks, 4))
 
 
 def test_step_merges_and_forgets_the_confidence():
     labels, masks = random_case(5)
-    flat = MaskSet(masks, *(torch.zeros(12).to(t) for t in (torch.long, torch.float, torch.float, torch.long)))
+    flat = mask_set(masks)
     step = SEED_STEPS.build(dict(type='SeplMerge', rule='max_iou_imp'))
     state = SeedState(torch.zeros(1, 3, 8, 10), torch.zeros(1, 4, dtype=torch.bool), masks=flat,
                       pixel_labels=labels[None], confidence=torch.ones(1, 8, 10))
     after = step(state)
-    assert torch.equal(after.pixel_labels[0], sepl.sepl_merge(labels, masks, 4, 'max_iou_imp'))
+    assert torch.equal(after.pixel_labels[0], merge(labels, masks, 4, 'max_iou_imp'))
     assert after.confidence is None and state.confidence is not None
     with pytest.raises(ValueError, match='PixelLabels'):
         SeedPipeline([step])(SeedState(torch.zeros(1, 3, 8, 10), torch.zeros(1, 4), masks=flat))
@@ -115,4 +123,4 @@ def test_errors_name_the_rule_and_the_sizes():
     with pytest.raises(ValueError, match="Did you mean 'max_iou_imp2'"):
         sepl.SeplMerge(rule='maxiou_imp2')
     with pytest.raises(ValueError, match=r'\(8, 10\)'):
-        sepl.sepl_merge(labels[:5], masks, 4)
+        merge(labels[:5], masks, 4)

@@ -10,7 +10,7 @@ from PIL import Image
 from weclip_sam.io.images import read_labels, write_labels
 from weclip_sam.io.rle import encode_masks
 from weclip_sam.mask_bank import MaskBank
-from weclip_sam.seeds.sepl import sepl_merge
+from weclip_sam.seeds.sepl import sepl_merge_batch
 
 SIZE = (12, 17)
 CONFIG = """
@@ -99,8 +99,9 @@ def test_imported_masks_are_those_of_the_files_and_improve_labels(photos, tmp_pa
         write_labels(tmp_path / 'start' / f'p{i}.png', start)
     assert run_tool('make_seeds', config, '--labels', tmp_path / 'start', '--out', tmp_path / 'out') == 0
     merged = [read_labels(tmp_path / 'out' / f'p{i}.png') for i in range(4)]
-    assert all(np.array_equal(merged[i], sepl_merge(torch.from_numpy(start).byte(), bank.get(f'p{i}').masks, 2))
-               for i in range(4)) and not np.array_equal(merged[0], merged[1])
+    labels = torch.from_numpy(start).byte()[None]
+    assert all(np.array_equal(merged[i], sepl_merge_batch(labels, bank.get(f'p{i}'), 2)[0]) for i in range(4))
+    assert not np.array_equal(merged[0], merged[1])
 
 
 def test_what_is_missing_is_named_and_can_come_later(photos, capsys, run_tool, summary_of):

@@ -164,7 +164,7 @@ def test_a_fault_of_the_config_is_not_blamed_on_every_image(photos, tmp_path, ca
     assert run_tool('make_seeds', config, '--split', 'tune', '--out', tmp_path / 'tune') == 2
     assert 'has no tune_dataset (its splits: train, val)' in capsys.readouterr().err
     assert run_tool('make_seeds', config, '--out', tmp_path / 'sepl', '--cfg-options', 'model.clip=None') == 2
-    assert "GradCam looks at CLIP's features" in capsys.readouterr().err
+    assert "GradCam needs the features of the encoder 'clip'" in capsys.readouterr().err
 
 
 def test_labels_of_two_settings_are_never_mixed(photos, tmp_path, capsys, run_tool, summary_of):
@@ -367,9 +367,9 @@ def test_masks_are_made_once_and_improve_anybodys_labels(photos, tmp_path, capsy
     assert list(summary['failed']) == ['p3'] and 'start/p3.png' in summary['failed']['p3'] and summary['made'] == 7
     assert list(summary['seconds_per_image']) == ['load', 'SeplMerge', 'write']
     from weclip_sam.mask_bank import MaskBank
-    from weclip_sam.seeds.sepl import sepl_merge
-    masks = MaskBank(bank, mode='r').get('p6').masks
-    expected = sepl_merge(torch.from_numpy(read_labels(start / 'p6.png')), masks, 3)
+    from weclip_sam.seeds.sepl import sepl_merge_batch
+    masks = MaskBank(bank, mode='r').get('p6')
+    expected = sepl_merge_batch(torch.from_numpy(read_labels(start / 'p6.png'))[None], masks, 3)[0]
     assert np.array_equal(read_labels(tmp_path / 'sepl' / 'p6.png'), expected.numpy())
     assert run_tool('make_masks', config, '--split', 'val', '--cfg-options', 'mask_generator.points_per_side=2') == 0
     assert (root / 'bank_val' / 'bank.json').is_file()

@@ -10,11 +10,8 @@ from weclip_sam.visualization import (
     draw_sheet,
     enlarge,
     explained_row,
-    heat_colors,
     overlay_class_maps,
-    overlay_heat,
     overlay_labels,
-    palette_colors,
 )
 
 GREY = np.full((6, 8, 3), 100, dtype=np.uint8)
@@ -27,17 +24,6 @@ def test_class_colors_are_all_different_and_background_is_black():
     assert np.array_equal(class_colors(5), colors[:5])
     near = min(np.abs(colors[i].astype(int) - colors[j]).sum() for i in range(1, 21) for j in range(1, i))
     assert near > 80  # the first twenty, a whole VOC, can be told apart
-
-
-def test_heat_grows_lighter():
-    colors = heat_colors(np.linspace(0, 1, 11)).astype(int).sum(-1)
-    assert (np.diff(colors) > 0).all()
-
-
-def test_palette_is_checked():
-    assert palette_colors([(1, 2, 3)]).tolist() == [[1, 2, 3]]
-    with pytest.raises(ValueError, match='triples in 0..255'):
-        palette_colors([(1, 2, 300)])
 
 
 def test_overlay_labels_mixes_darkens_and_stripes():
@@ -59,8 +45,6 @@ def test_overlay_errors():
         overlay_labels(GREY, np.zeros((5, 8), int), colors)
     with pytest.raises(ValueError, match='labels 0..2 but only 2 colours'):
         overlay_labels(GREY, np.eye(6, 8, dtype=int) * 2, colors)
-    with pytest.raises(ValueError, match='must have one size'):
-        overlay_heat(GREY, np.zeros((2, 2)))
 
 
 def test_boundaries_are_as_wide_as_asked():

@@ -9,11 +9,9 @@ from weclip_sam.datasets.samplers import InfiniteSeededSampler, SampleIndex
 from weclip_sam.datasets.shapes.reader import ShapesReader
 from weclip_sam.datasets.transforms import (
     ColorJitter,
-    PadToMultiple,
     RandomCrop,
     RandomFlip,
     RandomScale,
-    Resize,
     ResizeLong,
     ResizeToMultiple,
 )
@@ -21,7 +19,7 @@ from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, VOC_VOCABULARY, Voca
 
 __all__ = [
     'COCO_VOCABULARY', 'CocoReader', 'ColorJitter', 'FolderReader', 'ImageLabelDataset', 'InfiniteSeededSampler',
-    'LoadMasks', 'LoadPixelLabels', 'PackSample', 'PadToMultiple', 'RandomCrop', 'RandomFlip', 'RandomScale',
-    'Reader', 'Record', 'Resize', 'ResizeLong', 'ResizeToMultiple', 'SampleIndex', 'ShapesReader', 'UseGroundTruth',
+    'LoadMasks', 'LoadPixelLabels', 'PackSample', 'RandomCrop', 'RandomFlip', 'RandomScale',
+    'Reader', 'Record', 'ResizeLong', 'ResizeToMultiple', 'SampleIndex', 'ShapesReader', 'UseGroundTruth',
     'VOC_VOCABULARY', 'VocReader', 'Vocabulary',
 ]

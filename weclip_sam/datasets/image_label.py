@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from weclip_sam.datasets.frame import Frame
@@ -145,13 +144,3 @@ class ImageLabelDataset(Dataset):
         if not self.with_masks:
             raise ValueError('this data set was made without masks; pass with_masks=True, for evaluation only')
         return self.reader.load_ground_truth(self._positions[index])
-
-    def labels_of(self, image_id: str) -> Tensor:
-        """C bool, the labels of an image by its id.
-
-        Raises:
-            KeyError: when there is no such image.
-        """
-        if not hasattr(self, '_rows'):
-            self._rows = {name: row for row, name in enumerate(self.image_ids)}
-        return self.image_labels[self._rows[image_id]]

@@ -62,18 +62,6 @@ def pad(results: Results, top: int, left: int, bottom: int, right: int, fill: Se
 
 
 @TRANSFORMS.register_module()
-class Resize:
-    """Resize to a fixed (height, width)."""
-
-    def __init__(self, size: int | Sequence[int], interpolation: str = 'bilinear') -> None:
-        self.size = _pair(size, 'Resize.size')
-        self.filter = _check_filter(interpolation)
-
-    def __call__(self, results: Results) -> Results:
-        return resize(results, *self.size, self.filter)
-
-
-@TRANSFORMS.register_module()
 class ResizeLong:
     """Resize so that the long side has a given length; the short side follows, rounded down but at least 1.
 
@@ -211,16 +199,3 @@ class ColorJitter:
             picture = Image.merge('HSV', (hue, saturation, value)).convert('RGB')
         results['image'] = np.asarray(picture)
         return results
-
-
-@TRANSFORMS.register_module()
-class PadToMultiple:
-    """Pad below and on the right to a multiple of the patch size; ``content_box`` tells what to cut back to."""
-
-    def __init__(self, divisor: int = 16, fill: Sequence[float] = CLIP_MEAN) -> None:
-        self.divisor = _pair(divisor, 'PadToMultiple.divisor')[0]
-        self.fill = tuple(fill)
-
-    def __call__(self, results: Results) -> Results:
-        height, width = results['frame'].size
-        return pad(results, 0, 0, -height % self.divisor, -width % self.divisor, self.fill)

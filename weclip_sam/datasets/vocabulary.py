@@ -10,7 +10,6 @@ from weclip_sam.io.images import voc_palette
 
 MAX_CLASSES = 254  # labels are uint8: 0 is background and 255 means ignore
 
-DEFAULT_TEMPLATES = ('a clean origami {}.',)
 # Candidates for tools/select_prompt.py, which ranks them by sharpness on the user's own images.
 CANDIDATE_TEMPLATES = (
     'a clean origami {}.', 'a photo of a {}.', 'a photo of the {}.', 'a good photo of a {}.', 'a bad photo of a {}.',

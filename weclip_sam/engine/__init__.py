@@ -16,7 +16,7 @@ from weclip_sam.engine.hooks.state import (
 from weclip_sam.engine.hooks.summary import ProtocolValHook, SeedEvalHook, SummaryHook
 from weclip_sam.engine.optim import Bf16OptimWrapper
 from weclip_sam.engine.progress import ProgressHook, ProgressReporter
-from weclip_sam.engine.schedulers import PolyWarmupLR, PolyWarmupParamScheduler
+from weclip_sam.engine.schedulers import PolyWarmupLR
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.errors import explain, friendly_errors
 from weclip_sam.engine.start.launch import build_runner, prepare_work_dir, start_distributed, use_resume
@@ -26,9 +26,8 @@ install_safe_loading()
 
 __all__ = [
     'AtomicCheckpointHook', 'Bf16OptimWrapper', 'CheckpointGuardHook', 'CurriculumHook', 'LazyRuntimeInfoHook',
-    'PolyWarmupLR', 'PolyWarmupParamScheduler', 'ProgressHook', 'ProgressReporter', 'ProtocolValHook',
-    'ResumeDataHook', 'RngStateHook', 'SavePredictionsHook', 'SavePromptsHook', 'SeedEvalHook', 'SheetHook',
-    'SummaryHook', 'build_runner', 'check_covers', 'explain', 'find_resumable', 'friendly_errors',
-    'install_safe_loading', 'load_config', 'prepare_work_dir', 'rng_state', 'safe_load', 'set_rng_state',
-    'start_distributed', 'unwrapped', 'use_resume',
+    'PolyWarmupLR', 'ProgressHook', 'ProgressReporter', 'ProtocolValHook', 'ResumeDataHook', 'RngStateHook',
+    'SavePredictionsHook', 'SavePromptsHook', 'SeedEvalHook', 'SheetHook', 'SummaryHook', 'build_runner',
+    'check_covers', 'explain', 'find_resumable', 'friendly_errors', 'install_safe_loading', 'load_config',
+    'prepare_work_dir', 'rng_state', 'safe_load', 'set_rng_state', 'start_distributed', 'unwrapped', 'use_resume',
 ]

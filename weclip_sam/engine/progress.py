@@ -24,6 +24,7 @@ from rich.progress import (
 from weclip_sam.registry import HOOKS
 
 _BAR_INTERVAL = 0.2  # seconds between two redraws on a terminal
+_SMOOTHING = 0.9     # weight of the past in the shown losses
 
 
 def format_seconds(seconds: float) -> str:
@@ -120,16 +121,12 @@ class ProgressHook(Hook):
 
     Args:
         line_interval: seconds between plain lines.
-        smoothing: weight of the past in the shown losses (exponential average), in [0, 1).
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, line_interval: float = 15.0, smoothing: float = 0.9) -> None:
-        if not 0 <= smoothing < 1:
-            raise ValueError(f'ProgressHook: smoothing must lie in [0, 1), got {smoothing}')
+    def __init__(self, line_interval: float = 15.0) -> None:
         self.reporter = ProgressReporter(line_interval=line_interval)
-        self.smoothing = smoothing
         self._losses: dict[str, Any] = {}
         self._swapped: list[tuple[logging.StreamHandler, Any]] = []
         self._training = False
@@ -165,7 +162,7 @@ class ProgressHook(Hook):
             elif not isinstance(value, (int, float)):
                 continue
             old = self._losses.get(key)
-            self._losses[key] = value if old is None else self.smoothing * old + (1 - self.smoothing) * value
+            self._losses[key] = value if old is None else _SMOOTHING * old + (1 - _SMOOTHING) * value
         self.reporter.update(runner.iter + 1, self._note)
 
     def _note(self) -> str:

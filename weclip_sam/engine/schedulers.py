@@ -1,8 +1,6 @@
 """WeCLIP's learning rate: a linear warm-up, then a polynomial decay that counts from the very first iteration."""
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from torch.optim import Optimizer
@@ -11,8 +9,8 @@ from weclip_sam.registry import PARAM_SCHEDULERS
 
 
 @PARAM_SCHEDULERS.register_module()
-class PolyWarmupParamScheduler(_ParamScheduler):
-    """Scale a parameter of every group by one factor, with t counted from ``begin`` and T = ``end - begin``.
+class PolyWarmupLR(LRSchedulerMixin, _ParamScheduler):
+    """Scale the learning rate of every group by one factor, with t counted from ``begin`` and T = ``end - begin``.
 
     For t < warmup_iters: ``1 - (1 - t / warmup_iters) * (1 - warmup_ratio)``; afterwards ``(1 - t / T) ** power``. The
     decay is not shifted by the warm-up, so the two do not meet: at t = warmup_iters the factor falls to
@@ -20,7 +18,6 @@ class PolyWarmupParamScheduler(_ParamScheduler):
 
     Args:
         optimizer: optimizer or optimizer wrapper.
-        param_name: which parameter, such as ``'lr'``.
         warmup_iters: length of the warm-up; published: 50.
         warmup_ratio: factor at t = 0; published: 1e-6.
         power: of the decay; published: 1.
@@ -31,8 +28,8 @@ class PolyWarmupParamScheduler(_ParamScheduler):
         ValueError: no end, a ratio outside (0, 1], or a warm-up that is negative or longer than the training.
     """
 
-    def __init__(self, optimizer: Optimizer, param_name: str, warmup_iters: int = 50, warmup_ratio: float = 1e-6,
-                 power: float = 1.0, begin: int = 0, end: int = INF, last_step: int = -1, by_epoch: bool = False,
+    def __init__(self, optimizer: Optimizer, warmup_iters: int = 50, warmup_ratio: float = 1e-6, power: float = 1.0,
+                 begin: int = 0, end: int = INF, last_step: int = -1, by_epoch: bool = False,
                  verbose: bool = False) -> None:
         if end >= INF:
             raise ValueError('PolyWarmup: end is missing; give the number of iterations the schedule ends at')
@@ -42,8 +39,7 @@ class PolyWarmupParamScheduler(_ParamScheduler):
         if not 0 < warmup_ratio <= 1:
             raise ValueError(f'PolyWarmup: warmup_ratio must lie in (0, 1], got {warmup_ratio}')
         self.warmup_iters, self.warmup_ratio, self.power = warmup_iters, warmup_ratio, power
-        super().__init__(optimizer, param_name=param_name, begin=begin, end=end, last_step=last_step,
-                         by_epoch=by_epoch, verbose=verbose)
+        super().__init__(optimizer, begin=begin, end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose)
 
     def _factor(self, step: int) -> float:
         if step < self.warmup_iters:
@@ -52,12 +48,3 @@ class PolyWarmupParamScheduler(_ParamScheduler):
 
     def _get_value(self) -> list[float]:
         return [base * self._factor(self.last_step) for base in self.base_values]
-
-
-@PARAM_SCHEDULERS.register_module()
-class PolyWarmupLR(LRSchedulerMixin, PolyWarmupParamScheduler):
-    """:class:`PolyWarmupParamScheduler` of the learning rate; for configs:
-    ``dict(type='PolyWarmupLR', warmup_iters=50, by_epoch=False)``."""
-
-    def __init__(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-        super().__init__(optimizer, *args, **kwargs)

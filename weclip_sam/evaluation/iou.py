@@ -14,15 +14,13 @@ from torch import Tensor
 from weclip_sam.structures import IGNORE_LABEL
 
 
-def confusion_matrix(pred: Tensor, gt: Tensor, num_classes: int, ignore: int = IGNORE_LABEL,
-                     name: str = 'prediction') -> Tensor:
+def confusion_matrix(pred: Tensor, gt: Tensor, num_classes: int, name: str = 'prediction') -> Tensor:
     """Count pixels by (true label, predicted label).
 
     Args:
         pred: ... integers in [0, num_classes); where the ground truth is ignored any value goes.
-        gt: the same shape, integers in [0, num_classes) or ``ignore``.
+        gt: the same shape, integers in [0, num_classes), or 255 for pixels that do not count.
         num_classes: labels in all, background included.
-        ignore: the ground truth's label for pixels that do not count.
         name: what to call the prediction in errors (a file name, say).
 
     Returns:
@@ -35,10 +33,10 @@ def confusion_matrix(pred: Tensor, gt: Tensor, num_classes: int, ignore: int = I
         raise ValueError(f'{name}: size {tuple(pred.shape)} differs from its ground truth {tuple(gt.shape)}; '
                          'predictions are scored at the size of the ground truth, pixel by pixel')
     gt = gt.to(pred.device)
-    counted = gt != ignore
+    counted = gt != IGNORE_LABEL
     truth, guess = gt[counted].long(), pred[counted].long()
     for what, labels, extra in ((name, guess, ' (255 is for ground truth alone: a prediction names a class '
-                                 'for every pixel)'), (f'ground truth of {name}', truth, f' or {ignore} to ignore')):
+                                 'for every pixel)'), (f'ground truth of {name}', truth, ' or 255 to ignore')):
         bad = labels[(labels < 0) | (labels >= num_classes)]
         if bad.numel():
             raise ValueError(f'{what}: labels {torch.unique(bad).tolist()[:8]} lie outside the {num_classes} classes; '

@@ -136,25 +136,17 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
 class MultiLabelMAP(_PerImageMetric):
     """Mean average precision of image-level scores, over the classes that some image has.
 
-    Args:
-        score_key: the sample field with C scores (higher is surer).
-        prefix: of the metric name.
-
-    Metric (percent): ``mAP``.
+    Scored is the sample field ``image_scores`` (C, higher is surer). Metric (percent): ``mAP``.
     """
-
-    def __init__(self, score_key: str = 'image_scores', prefix: str | None = None, **kwargs: Any) -> None:
-        super().__init__(prefix=prefix, **kwargs)
-        self.score_key = score_key
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep every image's scores and labels."""
         for sample in data_samples:
             image_id = str(self._field(sample, 'image_id'))
-            scores = self._field(sample, self.score_key).detach().float().cpu()
+            scores = self._field(sample, 'image_scores').detach().float().cpu()
             labels = self._field(sample, 'image_labels').bool().cpu()
             if scores.shape != labels.shape:
-                raise ValueError(f"image '{image_id}': {self.score_key} {tuple(scores.shape)} and image_labels "
+                raise ValueError(f"image '{image_id}': image_scores {tuple(scores.shape)} and image_labels "
                                  f'{tuple(labels.shape)} must both have one value per class')
             self.results.append((image_id, (scores.numpy(), labels.numpy())))
 

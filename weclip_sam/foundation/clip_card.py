@@ -111,8 +111,7 @@ def find_card(arch: str) -> dict[str, Any]:
     return card
 
 
-def card_from_state_dict(state: Mapping[str, Tensor], quick_gelu: bool = True, head_width: int = HEAD_WIDTH,
-                         text_head_width: int = HEAD_WIDTH) -> dict[str, Any]:
+def card_from_state_dict(state: Mapping[str, Tensor], quick_gelu: bool = True) -> dict[str, Any]:
     """Read every size off a state dict with OpenAI's (equally open_clip's) key names.
 
     What a state dict cannot tell are the activation and the width of a head: OpenAI's are QuickGELU and 64.
@@ -133,10 +132,10 @@ def card_from_state_dict(state: Mapping[str, Tensor], quick_gelu: bool = True, h
         'embed_dim': shape('text_projection', 1),
         'quick_gelu': quick_gelu,
         'vision_cfg': {'image_size': grid * patch, 'layers': _count_blocks(state, 'visual.transformer.resblocks.'),
-                       'width': width, 'head_width': min(head_width, width), 'patch_size': patch},
+                       'width': width, 'head_width': min(HEAD_WIDTH, width), 'patch_size': patch},
         'text_cfg': {'context_length': shape('positional_embedding', 0),
                      'vocab_size': shape('token_embedding.weight', 0), 'width': text_width,
-                     'heads': max(1, text_width // text_head_width),
+                     'heads': max(1, text_width // HEAD_WIDTH),
                      'layers': _count_blocks(state, 'transformer.resblocks.')},
     }
 

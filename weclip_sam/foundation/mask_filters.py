@@ -1,11 +1,9 @@
-"""From SAM's mask logits to a mask set: stability, boxes, crops, small regions; pure functions."""
+"""From SAM's mask logits to a mask set: what segment_anything's own functions leave open; pure functions."""
 from __future__ import annotations
 
-import math
-
-import cv2
 import numpy as np
 import torch
+from segment_anything.utils.amg import generate_crop_boxes, remove_small_regions
 from torch import Tensor
 
 Box = tuple[int, int, int, int]
@@ -28,36 +26,6 @@ def stability_score(logits: Tensor, threshold: float, offset: float) -> Tensor:
     return inner / outer.clamp(min=1)
 
 
-def mask_boxes(masks: Tensor) -> Tensor:
-    """Boxes around masks, edges inclusive, as segment_anything counts them.
-
-    Args:
-        masks: M H W bool.
-
-    Returns:
-        M 4 int64 (x0, y0, x1, y1) with the indices of the first and last column and row; zeros for an empty mask.
-    """
-    height, width = masks.shape[1:]
-    columns, rows = masks.any(1), masks.any(2)
-
-    def first_and_last(line: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        position = torch.arange(size, device=line.device)
-        return torch.where(line, position, size).amin(1), torch.where(line, position, -1).amax(1)
-
-    if not len(masks):
-        return torch.zeros(0, 4, dtype=torch.long, device=masks.device)
-    x0, x1 = first_and_last(columns, width)
-    y0, y1 = first_and_last(rows, height)
-    return torch.stack([x0, y0, x1, y1], dim=1) * rows.any(1)[:, None]
-
-
-def point_grid(per_side: int) -> Tensor:
-    """per_side² 2 float64 points (x, y) in (0, 1), row by row, at the centres of equal cells."""
-    line = (torch.arange(per_side, dtype=torch.float64) + 0.5) / per_side
-    y, x = torch.meshgrid(line, line, indexing='ij')
-    return torch.stack([x, y], dim=-1).flatten(0, 1)
-
-
 def crop_boxes(height: int, width: int, layers: int, overlap_ratio: float) -> list[tuple[int, Box]]:
     """The image itself (layer 0) and the overlapping crops of further layers, 4**layer of them.
 
@@ -67,40 +35,12 @@ def crop_boxes(height: int, width: int, layers: int, overlap_ratio: float) -> li
         overlap_ratio: overlap of the first layer's crops in units of the image's short side; halved by each layer.
 
     Returns:
-        (layer, (x0, y0, x1, y1)) with exclusive right and bottom edges; columns of crops from left to right.
+        (layer, (x0, y0, x1, y1)) with exclusive right and bottom edges; columns of crops from left to right. Crops
+        without a pixel, which segment_anything makes of images a few pixels wide, are left out.
     """
-    boxes: list[tuple[int, Box]] = [(0, (0, 0, width, height))]
-    for layer in range(1, layers + 1):
-        count = 2 ** layer
-        overlap = int(overlap_ratio * min(height, width) * 2 / count)
-        crop_width = math.ceil((width + overlap * (count - 1)) / count)
-        crop_height = math.ceil((height + overlap * (count - 1)) / count)
-        for column in range(count):
-            for row in range(count):
-                x0, y0 = (crop_width - overlap) * column, (crop_height - overlap) * row
-                box = (x0, y0, min(x0 + crop_width, width), min(y0 + crop_height, height))
-                if box[0] < box[2] and box[1] < box[3]:
-                    boxes.append((layer, box))
-    return boxes
-
-
-def near_crop_edge(boxes: Tensor, crop: Box, size: tuple[int, int], tolerance: float = 20.0) -> Tensor:
-    """Which masks end at an edge of the crop that is no edge of the image, so that the crop may have cut them.
-
-    Args:
-        boxes: M 4 in the crop's frame.
-        crop: the crop in the image's frame.
-        size: (H, W) of the image.
-        tolerance: distance in pixels that still counts as touching.
-
-    Returns:
-        M bool.
-    """
-    edges = torch.tensor(crop, device=boxes.device)
-    image_edges = torch.tensor([0, 0, size[1], size[0]], device=boxes.device)
-    placed = boxes + edges[[0, 1, 0, 1]]
-    touches = ((placed - edges).abs() <= tolerance) & ((placed - image_edges).abs() > tolerance)
-    return touches.any(1)
+    boxes, layer_of = generate_crop_boxes((height, width), layers, overlap_ratio)
+    return [(layer, tuple(box)) for layer, box in zip(layer_of, boxes, strict=True)
+            if box[0] < box[2] and box[1] < box[3]]
 
 
 def clean_regions(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:
@@ -113,26 +53,12 @@ def clean_regions(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:
         min_area: in pixels.
 
     Returns:
-        The cleaned mask and whether anything changed.
+        The cleaned mask and whether any pixel changed (segment_anything also says so of a lone small island, which
+        stays).
     """
-    filled = mask | _small_components(~mask, min_area)
-    islands = _small_components(filled, min_area)
-    if islands.any() and (islands == filled).all():
-        islands &= ~_largest_component(filled)
-    cleaned = filled & ~islands
+    filled, _ = remove_small_regions(mask, min_area, 'holes')
+    cleaned, _ = remove_small_regions(filled, min_area, 'islands')
     return cleaned, bool((cleaned != mask).any())
-
-
-def _small_components(mask: np.ndarray, min_area: int) -> np.ndarray:
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    small = stats[:, cv2.CC_STAT_AREA] < min_area
-    small[0] = False
-    return small[labels]
-
-
-def _largest_component(mask: np.ndarray) -> np.ndarray:
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
 
 
 def mask_nms(masks: Tensor, scores: Tensor, threshold: float) -> Tensor:

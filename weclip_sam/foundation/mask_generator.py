@@ -13,19 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from segment_anything.utils.amg import batched_mask_to_box, build_point_grid, is_box_near_crop_edge
 from torch import Tensor
 from torchvision.ops import nms
 
-from weclip_sam.foundation.mask_filters import (
-    Box,
-    clean_regions,
-    crop_boxes,
-    mask_boxes,
-    mask_nms,
-    near_crop_edge,
-    point_grid,
-    stability_score,
-)
+from weclip_sam.foundation.mask_filters import Box, clean_regions, crop_boxes, mask_nms, stability_score
 from weclip_sam.foundation.sam import FrozenSam
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet
@@ -152,7 +144,7 @@ class MaskGenerator:
         per_side = max(1, self.settings['points_per_side'] // self.settings['crop_points_downscale'] ** layer)
         x0, y0, x1, y1 = box
         height, width = self.sam.input_shape(y1 - y0, x1 - x0)
-        points = (point_grid(per_side) * torch.tensor([width, height])).float().to(embedding.device)
+        points = torch.from_numpy(build_point_grid(per_side) * [width, height]).float().to(embedding.device)
         found = _Candidates.cat([self._search_points(embedding, chunk, box, size)
                                  for chunk in points.split(self.points_per_chunk)])
         bonus = torch.tensor(self.settings['level_nms_bonus'], device=embedding.device)
@@ -175,9 +167,10 @@ class MaskGenerator:
         logits = self.sam.upscale(logits[sure][:, None], (y1 - y0, x1 - x0))[:, 0]
         stability = stability_score(logits, self.sam.mask_threshold, self.settings['stability_offset'])
         masks = logits > self.sam.mask_threshold
-        boxes = mask_boxes(masks)
+        boxes = batched_mask_to_box(masks).long()  # of no mask at all it makes floats
         keep = (stability >= self.settings['stability_thresh']) & masks.flatten(1).any(1)
-        keep &= ~near_crop_edge(boxes, box, size)
+        # The crop may have cut what ends at its edge, unless that is the image's own.
+        keep &= ~is_box_near_crop_edge(boxes, box, [0, 0, size[1], size[0]])
         area = torch.full_like(iou, (x1 - x0) * (y1 - y0))
         return _Candidates(masks, level, iou, stability, boxes, area).select(keep)
 
@@ -206,7 +199,7 @@ class MaskGenerator:
                                  for mask in found.masks.cpu().numpy()), strict=True)
         masks = torch.from_numpy(np.stack(cleaned)).to(found.masks.device)
         untouched = 1.0 - torch.tensor(changed, dtype=torch.float, device=masks.device)
-        found = replace(found, masks=masks, boxes=mask_boxes(masks))
+        found = replace(found, masks=masks, boxes=batched_mask_to_box(masks))
         threshold = max(self.settings['nms_thresh'], self.settings['crop_nms_thresh'])
         return found.select(self._suppress(found, untouched, threshold))
 

@@ -24,15 +24,11 @@ class DecoderOutput:
 
     Attributes:
         seg_logits: B C+1 h w, background first.
-        fused: B D h w, the fused features F.
         affinity_logits: B P P, F^T F, symmetric; :meth:`affinity` makes probabilities of them.
-        attentions: depth B P P, attention of each decoder layer averaged over heads; None unless asked for.
     """
 
     seg_logits: Tensor
-    fused: Tensor
     affinity_logits: Tensor
-    attentions: Tensor | None = None
 
     @property
     def affinity(self) -> Tensor:
@@ -65,12 +61,11 @@ class DecoderLayer(nn.Module):
         hidden = int(dim * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), QuickGELU(), nn.Linear(hidden, dim))
 
-    def forward(self, x: Tensor, need_attention: bool = False) -> tuple[Tensor, Tensor | None]:
-        """N P D -> N P D and, if asked for, the head-mean attention N P P."""
+    def forward(self, x: Tensor) -> Tensor:
+        """N P D -> N P D."""
         normed = self.norm1(x)
-        mixed, attention = self.attention(normed, normed, normed, need_weights=need_attention)
-        x = x + mixed
-        return x + self.mlp(self.norm2(x)), attention
+        x = x + self.attention(normed, normed, normed, need_weights=False)[0]
+        return x + self.mlp(self.norm2(x))
 
 
 @MODELS.register_module()
@@ -117,26 +112,22 @@ class WeClipDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
         self.classify = nn.Conv2d(dim, num_classes + 1, 1)
 
-    def forward(self, features: Mapping[str, ClipFeatures], need_attention: bool = False) -> DecoderOutput:
+    def forward(self, features: Mapping[str, ClipFeatures]) -> DecoderOutput:
         """Decode the frozen features of B images.
 
         Args:
             features: by encoder; its own is of the size that this decoder was built for.
-            need_attention: also return the attention of the decoder's layers.
 
         Raises:
             ValueError: features of an encoder with another number of blocks.
         """
         own = features[self.encoder]
-        fused = self.dropout(self.fuse_tokens(own))
-        flat = fused.flatten(2)
-        x, attentions = flat.transpose(1, 2), []
+        flat = self.dropout(self.fuse_tokens(own)).flatten(2)
+        x = flat.transpose(1, 2)
         for layer in self.layers:
-            x, attention = layer(x, need_attention)
-            attentions.append(attention)
+            x = layer(x)
         seg_logits = self.classify(x.transpose(1, 2).unflatten(2, own.grid))
-        return DecoderOutput(seg_logits, fused, flat.transpose(1, 2) @ flat,
-                             torch.stack(attentions) if need_attention else None)
+        return DecoderOutput(seg_logits, flat.transpose(1, 2) @ flat)
 
     def fuse_tokens(self, features: ClipFeatures) -> Tensor:
         """B D h w fused features, before dropout."""

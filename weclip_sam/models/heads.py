@@ -6,14 +6,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from weclip_sam.registry import MODELS
-
-
-def _conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    padding = dilation * (kernel // 2)
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
-                         nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def _check_rates(rates: Sequence[int], name: str) -> tuple[int, ...]:
@@ -61,11 +56,12 @@ class DeepLabV3Head(nn.Module):
     def __init__(self, in_channels: int, num_classes: int, channels: int = 256, rates: Sequence[int] = (6, 12, 18),
                  dropout: float = 0.1) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([_conv_bn_relu(in_channels, channels, 1), *(
-            _conv_bn_relu(in_channels, channels, 3, rate) for rate in _check_rates(rates, 'DeepLabV3Head'))])
+        rates = _check_rates(rates, 'DeepLabV3Head')
+        self.branches = nn.ModuleList([Conv2dNormActivation(in_channels, channels, 1), *(
+            Conv2dNormActivation(in_channels, channels, 3, dilation=rate) for rate in rates)])
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, channels, 1), nn.ReLU(inplace=True))
-        self.project = _conv_bn_relu(channels * (len(self.branches) + 1), channels, 1)
-        self.mix = _conv_bn_relu(channels, channels, 3)
+        self.project = Conv2dNormActivation(channels * (len(self.branches) + 1), channels, 1)
+        self.mix = Conv2dNormActivation(channels, channels, 3)
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Conv2d(channels, num_classes + 1, 1)
 

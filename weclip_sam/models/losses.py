@@ -11,7 +11,7 @@ from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 NEGATIVE, POSITIVE = 0, 1
 
 
-def segmentation_loss(seg_logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def segmentation_loss(seg_logits: Tensor, labels: Tensor) -> Tensor:
     """Balanced cross-entropy: half the mean over background pixels plus half the mean over foreground pixels.
 
     Deliberate difference from the public code: a side without pixels counts zero; there it makes the loss NaN.
@@ -19,7 +19,6 @@ def segmentation_loss(seg_logits: Tensor, labels: Tensor, weights: Tensor | None
     Args:
         seg_logits: B C+1 h w; upsampled (bilinear, align_corners=False) to the labels' size if it differs.
         labels: B H W int64; 255 is ignored.
-        weights: B H W, not negative, how much each pixel counts; None counts all alike.
 
     Returns:
         Scalar.
@@ -28,10 +27,8 @@ def segmentation_loss(seg_logits: Tensor, labels: Tensor, weights: Tensor | None
     if seg_logits.shape[-2:] != labels.shape[-2:]:
         seg_logits = F.interpolate(seg_logits, size=labels.shape[-2:], mode='bilinear', align_corners=False)
     each = F.cross_entropy(seg_logits.float(), labels, ignore_index=IGNORE_LABEL, reduction='none')
-    weight = torch.ones_like(each) if weights is None else weights.to(each)
-    background = weight * (labels == BACKGROUND_LABEL)
-    foreground = weight * ((labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL))
-    return 0.5 * (_mean(each, background) + _mean(each, foreground))
+    background, ignored = labels == BACKGROUND_LABEL, labels == IGNORE_LABEL
+    return 0.5 * (_mean(each, background.to(each)) + _mean(each, (~background & ~ignored).to(each)))
 
 
 def pixel_cross_entropy(seg_logits: Tensor, labels: Tensor) -> Tensor:

@@ -141,9 +141,9 @@ class _AffinityStep:
     name: str
     needs, gives = frozenset({'maps', 'clip'}), frozenset({'maps'})
 
-    def __init__(self, threshold: float = 0.4, rounds: int = 3, power: int = 2, use_boxes: bool = True) -> None:
+    def __init__(self, threshold: float, rounds: int, power: int) -> None:
         above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
-        self.threshold, self.rounds, self.power, self.use_boxes = threshold, rounds, power, use_boxes
+        self.threshold, self.rounds, self.power = threshold, rounds, power
 
     def spread(self, state: SeedState, attention: Tensor) -> SeedState:
         maps, grid = state.maps, tuple(state.features['clip'].grid)
@@ -151,7 +151,7 @@ class _AffinityStep:
             raise ValueError(f'{type(self).__name__} works on patches: maps are {tuple(maps.scores.shape[1:])}, the '
                              f'grid is {grid}; put it before steps that upsample')
         transition = transition_matrix(attention, self.rounds, self.power)
-        boxes = box_masks(maps.scores, self.threshold) if self.use_boxes else None
+        boxes = box_masks(maps.scores, self.threshold)
         refined = propagate(transition, maps.scores, maps.sample_index, boxes)
         return state.with_maps(self.name, maps.with_scores(stretch(refined)), affinity=transition)
 
@@ -167,14 +167,13 @@ class AttentionAffinity(_AffinityStep):
         threshold: of the boxes; 0.4 on VOC, 0.7 on COCO.
         rounds: of Sinkhorn.
         power: of the transition matrix.
-        use_boxes: False lets scores flow from everywhere.
     """
 
     name = 'affinity'
 
-    def __init__(self, layers: int | Sequence[int] = 8, threshold: float = 0.4, rounds: int = 3, power: int = 2,
-                 use_boxes: bool = True) -> None:
-        super().__init__(threshold, rounds, power, use_boxes)
+    def __init__(self, layers: int | Sequence[int] = 8, threshold: float = 0.4, rounds: int = 3,
+                 power: int = 2) -> None:
+        super().__init__(threshold, rounds, power)
         self.layers = layers
 
     def __call__(self, state: SeedState) -> SeedState:
@@ -192,15 +191,14 @@ class RfmAffinity(_AffinityStep):
         layers: candidate blocks; published: the last 6 on VOC, 10 on COCO.
         warmup_layers: blocks averaged before the switch; published: 8.
         selection: see :func:`choose_attention`.
-        threshold, rounds, power, use_boxes: see :class:`AttentionAffinity`.
+        threshold, rounds, power: see :class:`AttentionAffinity`.
     """
 
     name = 'affinity'
 
     def __init__(self, layers: int | Sequence[int] = 6, warmup_layers: int | Sequence[int] = 8,
-                 selection: str = 'published', threshold: float = 0.4, rounds: int = 3, power: int = 2,
-                 use_boxes: bool = True) -> None:
-        super().__init__(threshold, rounds, power, use_boxes)
+                 selection: str = 'published', threshold: float = 0.4, rounds: int = 3, power: int = 2) -> None:
+        super().__init__(threshold, rounds, power)
         if selection not in SELECTIONS:
             raise ValueError(f'RfmAffinity selection: expected one of {SELECTIONS}, got {selection!r}.'
                              f'{suggest_name(selection, SELECTIONS)}')

@@ -51,29 +51,3 @@ def box_masks(maps: Tensor, threshold: float = 0.4) -> Tensor:
     rows, columns = (side.float() for side in sides)  # K h P, K w P: a pixel is covered if any component has both
     with torch.autocast(maps.device.type, enabled=False):
         return rows @ columns.transpose(1, 2) > 0
-
-
-def list_boxes(score_map: Tensor, threshold: float = 0.4) -> set[tuple[int, int, int, int]]:
-    """The published list of boxes of one map, for looking at and for comparing; runs on the host.
-
-    Args:
-        score_map: h w in [0, 1].
-        threshold: see :func:`above_threshold`.
-
-    Returns:
-        Distinct ``(x0, y0, x1, y1)`` with exclusive ends as used by :func:`box_masks`, holes included (a hole's contour
-        runs on the pixels around it); ``{(0, 0, 0, 0)}`` when nothing passes.
-    """
-    check_shape('score_map: h w', score_map=score_map)
-    foreground = above_threshold(score_map[None], threshold).cpu()
-    height, width = score_map.shape
-    boxes = set()
-    holes = connected_components(~foreground, connectivity=4)
-    for labels, grow in ((connected_components(foreground), 0), (holes, 1)):
-        first, last = component_extents(labels)
-        for y0, x0, y1, x1 in torch.cat([first[0], last[0]]).T.tolist():
-            touches_frame = y0 == 0 or x0 == 0 or y1 == height - 1 or x1 == width - 1
-            if y1 < y0 or (grow and touches_frame):
-                continue
-            boxes.add((x0 - grow, y0 - grow, min(x1 + grow + 1, width - 1), min(y1 + grow + 1, height - 1)))
-    return boxes or {(0, 0, 0, 0)}

@@ -13,19 +13,16 @@ from torch import Tensor
 from weclip_sam.checks import check_shape
 
 
-def connected_components(foreground: Tensor, connectivity: int = 8) -> Tensor:
-    """Label the components of K h w boolean maps.
+def connected_components(foreground: Tensor) -> Tensor:
+    """Label the 8-connected components of K h w boolean maps.
 
     Args:
         foreground: K h w bool, h * w < 2**24.
-        connectivity: 8, or 4 (edges only).
 
     Returns:
         K h w int64: one pixel position in [0, h * w) per component, the same for all its pixels; h * w elsewhere.
     """
     check_shape('foreground: K h w', foreground=foreground)
-    if connectivity not in (4, 8):
-        raise ValueError(f'connectivity: expected 4 or 8, got {connectivity}')
     count, height, width = foreground.shape
     pixels = height * width
     inside = foreground.flatten(1)
@@ -34,14 +31,14 @@ def connected_components(foreground: Tensor, connectivity: int = 8) -> Tensor:
     parent[:, :pixels].masked_fill_(~inside, pixels)
     remaining = pixels
     while remaining > 1:
-        parent = _join(parent, inside, (count, height, width), connectivity)
+        parent = _join(parent, inside, (count, height, width))
         for _ in range((remaining - 1).bit_length()):
             parent = parent.gather(1, parent)
         remaining = (remaining + 1) // 2
     return parent[:, :pixels].reshape(count, height, width)
 
 
-def _join(root: Tensor, inside: Tensor, shape: tuple[int, int, int], connectivity: int) -> Tensor:
+def _join(root: Tensor, inside: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Point every root at a neighbouring component's root: the smallest if smaller than itself, else the largest.
 
     Two components may choose each other, and no longer cycle can arise: after a step up from a local minimum the next
@@ -49,8 +46,8 @@ def _join(root: Tensor, inside: Tensor, shape: tuple[int, int, int], connectivit
     """
     pixels = inside.shape[1]
     label = root[:, :pixels]
-    low = -_neighbour_max((-label).view(shape), connectivity, -float(pixels)).flatten(1)
-    high = _neighbour_max(label.masked_fill(~inside, -1).view(shape), connectivity, -1.0).flatten(1)
+    low = -_neighbour_max((-label).view(shape), -float(pixels)).flatten(1)
+    high = _neighbour_max(label.masked_fill(~inside, -1).view(shape), -1.0).flatten(1)
     smallest = root.scatter_reduce(1, label, torch.where(inside, low.long(), pixels), 'amin')
     largest = root.scatter_reduce(1, label, torch.where(inside, high.long(), -1), 'amax')
     self_index = torch.arange(pixels + 1, device=root.device).expand_as(root)
@@ -61,12 +58,8 @@ def _join(root: Tensor, inside: Tensor, shape: tuple[int, int, int], connectivit
     return torch.where(mutual, self_index, target)
 
 
-def _neighbour_max(values: Tensor, connectivity: int, outside: float) -> Tensor:
-    values = F.pad(values.float()[:, None], (1, 1, 1, 1), value=outside)
-    if connectivity == 8:
-        return F.max_pool2d(values, 3, stride=1)[:, 0]
-    rows = F.max_pool2d(values[..., 1:-1], (3, 1), stride=1)
-    return torch.maximum(rows, F.max_pool2d(values[..., 1:-1, :], (1, 3), stride=1))[:, 0]
+def _neighbour_max(values: Tensor, outside: float) -> Tensor:
+    return F.max_pool2d(F.pad(values.float()[:, None], (1, 1, 1, 1), value=outside), 3, stride=1)[:, 0]
 
 
 def component_extents(labels: Tensor) -> tuple[Tensor, Tensor]:

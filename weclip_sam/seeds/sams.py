@@ -20,7 +20,7 @@ from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds.scores import background_score, min_max, resize_maps, segment_max
+from weclip_sam.seeds.scores import MIN_MAX_EPS, background_score, min_max, resize_maps, segment_max
 from weclip_sam.structures import IGNORE_LABEL, ClassMaps, MaskSet, SeedState, foreground_label
 
 NORMALISATIONS = ('relu_mean', 'mean_relu', 'double', 'softmax', 'none')
@@ -84,7 +84,7 @@ def prepare_maps(maps: ClassMaps, batch_size: int, normalisation: str, gamma: fl
 
 
 def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, normalisation: str = 'relu_mean',
-         background: str = 'power', background_value: float = 0.6, eps: float = 1e-7) -> MaskVotes:
+         background: str = 'power', background_value: float = 0.6) -> MaskVotes:
     """Name every mask by its highest score.
 
     Normalisations, with the authors' ``norm_first`` value in brackets: ``relu_mean`` (True, published) and ``double``
@@ -110,7 +110,7 @@ def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, n
         # A padding column keeps the reductions defined for a batch without any mask.
         low = F.pad(scores.masked_fill(~pairs, infinity), (0, 1), value=infinity).amin(1, keepdim=True)
         high = F.pad(scores.masked_fill(~pairs, -infinity), (0, 1), value=-infinity).amax(1, keepdim=True)
-        scores = (scores - low) / (high - low + eps)
+        scores = (scores - low) / (high - low + MIN_MAX_EPS)
     else:
         scores = means
     scores = F.pad(scores.masked_fill(~pairs, -infinity), (0, 0, 0, 1), value=-infinity)
@@ -231,17 +231,6 @@ def thin_masks(masks: MaskSet, threshold: float = 0.3) -> Tensor:
     for level in reversed(range(SAM_LEVELS)):
         kept = kept | (masks.level == level) & ~(covers & kept[None]).any(1)
     return kept
-
-
-def rock_sand_water(masks: MaskSet, threshold: float = 0.3) -> Tensor:
-    """The masks that :func:`thin_masks` keeps, as positions for ``masks.select``.
-
-    Returns:
-        Int64: by image, then from the highest level down, then in input order.
-    """
-    kept = thin_masks(masks, threshold).nonzero()[:, 0]
-    kept = kept[torch.argsort(masks.level[kept], descending=True, stable=True)]
-    return kept[torch.argsort(masks.sample_index[kept], stable=True)]
 
 
 @SEED_STEPS.register_module()

@@ -13,13 +13,13 @@ from weclip_sam.checks import suggest_name
 
 SOFTMAXES = ('exact', 'fma')
 FMA_SOFTMAX_EPS = 1e-5
-BACKGROUND_METHODS = ('power', 'threshold', 'none', 'sharpen')
+MIN_MAX_EPS = 1e-7
 
 
-def min_max(maps: Tensor, eps: float = 1e-7) -> Tensor:
-    """Clip at zero and stretch every map to [0, 1): ``(x - min) / (max - min + eps)`` (FMA-WSSS).
+def min_max(maps: Tensor) -> Tensor:
+    """Clip at zero and stretch every map to [0, 1): ``(x - min) / (max - min + 1e-7)`` (FMA-WSSS).
 
-    CLIP-ES and WeCLIP divide by ``max + eps`` after subtracting the minimum and do it twice: that variant belongs
+    CLIP-ES and WeCLIP divide by ``max + 1e-7`` after subtracting the minimum and do it twice: that variant belongs
     to :mod:`weclip_sam.seeds.gradcam`.
 
     Args:
@@ -29,7 +29,7 @@ def min_max(maps: Tensor, eps: float = 1e-7) -> Tensor:
         return maps
     flat = maps.clamp(min=0).flatten(1)
     low = flat.amin(1, keepdim=True)
-    return ((flat - low) / (flat.amax(1, keepdim=True) - low + eps)).view_as(maps)
+    return ((flat - low) / (flat.amax(1, keepdim=True) - low + MIN_MAX_EPS)).view_as(maps)
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -39,18 +39,6 @@ def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if maps.shape[0] == 0:
         return maps.new_zeros(0, *size)
     return F.interpolate(maps[:, None], size=tuple(size), mode='bilinear', align_corners=False)[:, 0]
-
-
-def cam_to_score(maps: Tensor, size: tuple[int, int] | None = None, resize_first: bool = True) -> Tensor:
-    """Scores in [0, 1] from signed class maps, at another size if wished (FMA-WSSS, appendix on seeds).
-
-    Args:
-        maps: K h w float, signed.
-        size: (H, W) of the result; None keeps h w.
-        resize_first: resize the signed map and normalise what came out (the published order), or the reverse.
-    """
-    size = tuple(maps.shape[1:]) if size is None else size
-    return min_max(resize_maps(maps, size)) if resize_first else resize_maps(min_max(maps), size)
 
 
 def background_score(best: Tensor, method: str = 'power', value: float = 1.0) -> Tensor:
@@ -73,22 +61,12 @@ def background_score(best: Tensor, method: str = 'power', value: float = 1.0) ->
 
 
 def with_background(scores: Tensor, method: str = 'power', value: float = 1.0) -> Tensor:
-    """Put the background in channel 0 of one image's scores.
+    """1+C' H W: one image's background score before its foreground scores (C' H W).
 
     Args:
-        scores: C' H W, the image's foreground scores (``power``, ``threshold``), or scores whose channel 0 already
-            is the background: ``none`` returns them as they are, ``sharpen`` raises channel 0 to ``value``.
-
-    Returns:
-        1+C' H W, or C' H W for the last two methods.
+        scores: C' H W in [0, 1].
+        method, value: see :func:`background_score`.
     """
-    if method == 'none':
-        return scores
-    if method == 'sharpen':
-        return torch.cat([scores[:1] ** value, scores[1:]])
-    if method not in BACKGROUND_METHODS:
-        raise ValueError(f'background method: expected one of {BACKGROUND_METHODS}, got {method!r}.'
-                         f'{suggest_name(method, BACKGROUND_METHODS)}')
     best = scores.amax(0, keepdim=True) if len(scores) else scores.new_zeros(1, *scores.shape[1:])
     return torch.cat([background_score(best, method, value), scores])
 

@@ -100,12 +100,6 @@ def sepl_merge_batch(labels: Tensor, masks: MaskSet, num_classes: int, rule: str
     return torch.maximum(merged, labels.masked_fill(over >= labels, 0))
 
 
-def sepl_merge(labels: Tensor, masks: Tensor, num_classes: int, rule: str = 'max_iou_imp2') -> Tensor:
-    """SEPL for one image: labels H W, masks M H W bool -> H W int64. See :func:`sepl_merge_batch`."""
-    none = torch.zeros(masks.shape[0], device=masks.device)
-    return sepl_merge_batch(labels[None], MaskSet(masks, none.long(), none, none, none.long()), num_classes, rule)[0]
-
-
 def _highest(values: Tensor, labels: Tensor, masks: MaskSet) -> Tensor:
     """Per pixel the highest ``values`` (M, >= 0) of the masks over it, 0 where no mask lies: B H W int64."""
     out = torch.zeros(labels.flatten(1).shape, device=labels.device)

@@ -1,7 +1,7 @@
 """Pictures: colours, overlays and sheets."""
-from weclip_sam.visualization.colors import class_colors, heat_colors, palette_colors
-from weclip_sam.visualization.overlays import boundaries, enlarge, overlay_class_maps, overlay_heat, overlay_labels
+from weclip_sam.visualization.colors import class_colors
+from weclip_sam.visualization.overlays import boundaries, enlarge, overlay_class_maps, overlay_labels
 from weclip_sam.visualization.sheet import Panel, Row, draw_sheet, explained_row
 
-__all__ = ['Panel', 'Row', 'boundaries', 'class_colors', 'draw_sheet', 'enlarge', 'explained_row',
-           'heat_colors', 'overlay_class_maps', 'overlay_heat', 'overlay_labels', 'palette_colors']
+__all__ = ['Panel', 'Row', 'boundaries', 'class_colors', 'draw_sheet', 'enlarge', 'explained_row', 'overlay_class_maps',
+           'overlay_labels']

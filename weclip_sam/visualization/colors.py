@@ -2,15 +2,12 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
 
 import numpy as np
 
 # Twenty hues of similar strength and alternating lightness, so that neighbours in the list differ most.
 _VIVID = ('e6194b', '3cb4e7', 'f5c518', '8e44ff', '2ecc71', 'ff7f27', 'ff5cc8', '00a99d', 'a0d911', '3f51f7',
           '7a0033', '7fd8be', 'b8860b', 'c39bff', '00d5ff', 'ff9e80', '5b8c00', '8d4a2f', 'ffe0b0', '1f8a4c')
-_HEAT = ((0.0, (10, 10, 40)), (0.25, (85, 20, 110)), (0.5, (190, 50, 80)), (0.75, (245, 130, 35)),
-         (1.0, (250, 245, 160)))
 
 
 def class_colors(count: int) -> np.ndarray:
@@ -31,22 +28,3 @@ def class_colors(count: int) -> np.ndarray:
             red, green, blue = colorsys.hls_to_rgb(label * 0.381966 % 1, (0.45, 0.62, 0.74)[label % 3], 0.75)
             colors.append((round(255 * red), round(255 * green), round(255 * blue)))
     return np.array(colors[:count], dtype=np.uint8)
-
-
-def palette_colors(palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """A data set's palette (RGB triples in 0..255) as count 3 uint8.
-
-    Raises:
-        ValueError: not triples of 0..255.
-    """
-    colors = np.asarray(palette)
-    if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
-        raise ValueError(f'palette: expected (R, G, B) triples in 0..255, got an array of shape {colors.shape}')
-    return colors.astype(np.uint8)
-
-
-def heat_colors(values: np.ndarray) -> np.ndarray:
-    """Dark blue over red to pale yellow: ... in [0, 1] -> ... 3 uint8; lightness rises all the way."""
-    stops = [stop for stop, _ in _HEAT]
-    channels = [np.interp(values, stops, [color[channel] for _, color in _HEAT]) for channel in range(3)]
-    return np.stack(channels, -1).round().astype(np.uint8)

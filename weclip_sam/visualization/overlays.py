@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from weclip_sam.structures import IGNORE_LABEL
-from weclip_sam.visualization.colors import heat_colors
 
 
 def enlarge(image: np.ndarray, size: Sequence[int], smooth: bool = True) -> np.ndarray:
@@ -75,15 +74,6 @@ def overlay_labels(rgb: np.ndarray, labels: np.ndarray, colors: np.ndarray, alph
         edge = boundaries(labels, contour) & ~ignored
         bright = 0.35 * colors[known].astype(np.float32) + 0.65 * 255
         picture = np.where((edge & (known > 0))[..., None], bright, picture)
-    return picture.clip(0, 255).round().astype(np.uint8)
-
-
-def overlay_heat(rgb: np.ndarray, heat: np.ndarray, alpha: float = 0.65) -> np.ndarray:
-    """One score map in [0, 1] (H W) over a grey version of the photograph, H W 3 uint8."""
-    if rgb.shape[:2] != heat.shape:
-        raise ValueError(f'overlay_heat: image {rgb.shape[:2]} and map {heat.shape} must have one size')
-    heat = np.clip(heat, 0, 1)
-    picture = (1 - alpha) * _grey(rgb) + alpha * heat_colors(heat)
     return picture.clip(0, 255).round().astype(np.uint8)
 
 

@@ -110,7 +110,7 @@ def draw_sheet(rows: Sequence[Row], colors: np.ndarray, names: Sequence[str], ti
         _draw_row(sheet, draw, row, widths, top, line, font)
         top += row_height
     for entries in legend:
-        _draw_legend(sheet, draw, entries, colors, top, line, font)
+        _draw_legend(sheet, draw, entries, colors, top, font)
         top += line + 4
     return np.asarray(sheet)
 
@@ -147,7 +147,7 @@ def _legend_lines(labels: Sequence[int], names: Sequence[str], font: ImageFont.F
 
 
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, entries: Sequence[tuple[int, str, int]],
-                 colors: np.ndarray, top: int, line: int, font: ImageFont.FreeTypeFont) -> None:
+                 colors: np.ndarray, top: int, font: ImageFont.FreeTypeFont) -> None:
     for label, name, offset in entries:
         left = _MARGIN + offset
         if label == IGNORE_LABEL:

@@ -42,16 +42,14 @@ class ResumeDataHook(Hook):
     both, so it may even go on with another number of processes or another batch size. It works with samplers
     that have ``seed``, ``start`` and ``world_size``, such as ``InfiniteSeededSampler``; others keep mmengine's way.
 
-    Args:
-        restart: start the data anew when training begins, even without an interruption. mmengine starts the workers
-            when it builds the loop, earlier than any hook, so what they have fetched by then does not know what other
-            hooks made before training (SAM masks, say); it is thrown away. None does so if there are workers.
+    With workers the data start anew even without an interruption: mmengine starts workers when it builds the loop,
+    earlier than any hook, so what they have fetched by then does not know what other hooks made before training (SAM
+    masks, say); it is thrown away.
     """
 
     priority = 'HIGH'  # after the hooks that make what the data set reads
 
-    def __init__(self, restart: bool | None = None) -> None:
-        self.restart = restart
+    def __init__(self) -> None:
         self._saved: dict[str, int] | None = None
         self._began = (0, 0)  # iteration and samples seen when training began in this process
 
@@ -75,8 +73,7 @@ class ResumeDataHook(Hook):
         sampler: Any = getattr(loader, 'sampler', None)
         if not hasattr(sampler, 'start') or not hasattr(loop, 'dataloader_iterator'):
             return
-        restart = loader.num_workers > 0 if self.restart is None else self.restart
-        if loop.iter == 0 and not restart:
+        if loop.iter == 0 and loader.num_workers == 0:
             return
         seen = loop.iter * _batch_size(loader) * sampler.world_size
         if loop.iter > 0 and self._saved is not None:

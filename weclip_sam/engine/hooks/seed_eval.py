@@ -23,14 +23,14 @@ def spread(length: int, most: int | None) -> list[int]:
 
 
 @torch.no_grad()
-def evaluate_seeds(runner: Any, dataset: dict | Any, max_images: int | None, json_path: str | None) -> dict[str, Any]:
+def evaluate_seeds(runner: Any, dataset: dict | Any, max_images: int | None, json_path: str) -> dict[str, Any]:
     """Run ``model.explain`` over (part of) a labelled set and score its seeds and predictions.
 
     Args:
         runner: with a model that has ``explain``.
         dataset: config or instance; items hold ``ground_truth`` in their sample.
         max_images: see :func:`spread`.
-        json_path: where the table of the seeds goes, or None.
+        json_path: where the table of the seeds goes.
 
     Returns:
         ``{'pseudo labels': mIoU, 'prediction': mIoU, 'images': count, 'seconds': wall time, 'cpu_seconds': of this

@@ -147,24 +147,24 @@ class SeedEvalHook(Hook):
         dataset: an evaluation data set over training images (``with_masks=True``); the config's ``seed_dataset`` unless
             given.
         max_images: score at most so many images, spread evenly over the set; None for all.
-        json_path: the seeds' per-class table as JSON; default ``iou_train_seeds.json`` in the work dir.
+
+    The seeds' per-class table becomes ``iou_train_seeds.json`` in the work dir.
     """
 
     priority = 'NORMAL'
 
-    def __init__(self, dataset: dict | None = None, max_images: int | None = None, json_path: str | None = None
-                 ) -> None:
+    def __init__(self, dataset: dict | None = None, max_images: int | None = None) -> None:
         if dataset is None:
             raise ValueError('SeedEvalHook: there are no images to score; give the config a seed_dataset')
         if max_images is not None and max_images < 1:
             raise ValueError(f'SeedEvalHook: max_images must be positive or None, got {max_images}')
-        self.dataset, self.max_images, self.json_path = dataset, max_images, json_path
+        self.dataset, self.max_images = dataset, max_images
 
     def after_train(self, runner: Any) -> None:
         """Score; every process takes its share of the images."""
         from weclip_sam.engine.hooks.seed_eval import evaluate_seeds  # keeps the data loading out of this file
         scores = evaluate_seeds(runner, self.dataset, self.max_images,
-                                self.json_path or str(Path(runner.work_dir) / 'iou_train_seeds.json'))
+                                str(Path(runner.work_dir) / 'iou_train_seeds.json'))
         for key, value in scores.items():
             runner.message_hub.update_info(f'train_seeds/{key}', value)
 
