@@ -116,8 +116,12 @@ def check_covers(model: torch.nn.Module, state_dict: dict[str, Any], path: str =
 
 # mmengine logs a loader by its name behind 'load_from_'.
 def load_from_local(filename: str, map_location: Any = 'cpu') -> Any:
-    """A checkpoint on disk, read by :func:`safe_load`."""
-    return safe_load(filename, map_location)
+    """A checkpoint on disk, read by :func:`safe_load`, without the text that mmengine would run when it resumes."""
+    content = safe_load(filename, map_location)
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if isinstance(meta, dict):
+        meta.pop('config', None)  # Runner.resume gives it to Config.fromstring, which executes it
+    return content
 
 
 def load_from_http(filename: str, map_location: Any = 'cpu') -> Any:
@@ -127,7 +131,7 @@ def load_from_http(filename: str, map_location: Any = 'cpu') -> Any:
     target = folder / filename.rsplit('/', 1)[-1].split('?')[0]
     if not target.exists():
         torch.hub.download_url_to_file(filename, str(target))
-    return safe_load(target, map_location)
+    return load_from_local(str(target), map_location)
 
 
 def load_from_elsewhere(filename: str, map_location: Any = 'cpu') -> Any:
