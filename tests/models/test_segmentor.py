@@ -7,6 +7,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
 from weclip_sam.foundation.timm_weights import PUBLISHED, find_timm_weights
@@ -136,6 +137,13 @@ def test_weights_come_from_files_of_the_same_network(tmp_path):
         MODELS.build(dict(RESNET, weights=str(tmp_path / 'code.pth')))
     with pytest.raises(FileNotFoundError, match='not there'):
         MODELS.build(dict(RESNET, weights=str(tmp_path / 'absent.pth')))
+    torch.save(dict(state_dict=source.state_dict(), meta={}, message_hub=dict(log=HistoryBuffer([1.0], [1]))),
+               tmp_path / 'iter_9.pth')
+    loaded = MODELS.build(dict(RESNET, weights=str(tmp_path / 'iter_9.pth')))
+    assert all(torch.equal(value, loaded.model.state_dict()[key]) for key, value in state.items())
+    for option in ('pretrained', 'checkpoint_path'):
+        with pytest.raises(ValueError, match=f"options must not hold '{option}': name the weights as weights"):
+            MODELS.build(dict(RESNET, options={option: str(tmp_path / 'net.pth')}))
 
 
 def test_missing_pretrained_weights_say_how_to_get_them(monkeypatch, tmp_path):
