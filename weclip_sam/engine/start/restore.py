@@ -84,7 +84,7 @@ def only_registered(node: Any, registries: Sequence[Registry], source: str, plac
         what = f'scope {node["_scope_"]!r:.80}' if short in known else f'type {kind!r:.80}'
         raise ValueError(f'{source}: refused. Its {place} asks for the {what}, which is not registered, and what a '
                          f'checkpoint names is not imported. Nothing was executed.{suggest_name(short or "", known)} '
-                         'If it is your own, give the config file, whose custom_imports are followed.')
+                         'If it is your own, give the config that imports it (--config).')
     if 'type' in node:
         node['type'] = short
 
