@@ -162,7 +162,7 @@ def test_types_are_known_by_their_full_names_too(changed, checkpoint):
     config['model']['type'] = 'weclip_sam.models.weclip.WeClip'  # as configs with lazy imports are dumped
     assert type(restore_model(changed(config))[0]).__name__ == 'WeClip'
     config['model']['type'] = 'WeClipp'
-    with pytest.raises(ValueError, match="asks for the type 'WeClipp'.*Did you mean 'WeClip'.*give the config that imports it"):
+    with pytest.raises(ValueError, match="asks for the type 'WeClipp'.*Did you mean 'WeClip'.*config that imports it"):
         restore_model(changed(config))
 
 
