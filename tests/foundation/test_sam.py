@@ -200,7 +200,7 @@ def test_the_line_that_fetches_sam_never_writes_over_a_file_that_is_there(tmp_pa
     monkeypatch.setenv('EVIL_MARK', str(tmp_path / 'ran'))
     mine = tmp_path / 'mine.pth'
     write(mine)
-    with pytest.raises(ValueError, match=rf'SAM checkpoint \S+mine\.pth .*{words}') as raised:
+    with pytest.raises(ValueError, match=rf'SAM checkpoint \S+mine\.pth.*{words}') as raised:
         FrozenSam('vit_b', str(mine))
     assert f'-o {tmp_path}/sam_vit_b_01ec64.pth https://' in str(raised.value)
     assert f'-o {mine}' not in str(raised.value)
