@@ -192,7 +192,7 @@ def torchscript_archive(path):
     (torchscript_archive, 'a TorchScript archive, holds no SAM'),
     (lambda p: save_file({'visual.proj': torch.zeros(1)}, p),
      r"a safetensors file, holds no SAM state dict \(found \['visual\.proj'\]\)"),
-    (lambda p: torch.save({'image_encoder.pos_embed': Evil()}, p), r'refused. It asks to load `builtins\.eval`'),
+    (lambda p: torch.save({'image_encoder.pos_embed': Evil()}, p), r'refused. It asks to load `eval`'),
     (lambda p: p.write_bytes(b'hello'), 'cannot be read'),
     (lambda p: p.write_bytes(b'PK\3\4' + bytes(30)), 'cannot be read: truncated'),
 ])

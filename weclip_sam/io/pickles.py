@@ -81,7 +81,8 @@ def load_pickled(path: Path, map_location: Any = 'cpu', mmap: bool = False) -> A
 
 
 def _explain_refusal(text: str) -> str:
-    found = (re.search(r'(?:GLOBAL|global|class|import|function) ([\w.]+\.[\w.]+)', text)
+    found = (re.search(r'Unsupported global: GLOBAL ([\w.]+)', text)  # builtins come without their module
+             or re.search(r'(?:GLOBAL|global|class|import|function) ([\w.]+\.[\w.]+)', text)
              or re.search(r'(getattr\([^)]*\))', text))
     what = (f'asks to load `{found.group(1)}`, and a file that names code can run it.' if found else
             'is damaged, or holds something else than tensors, numbers, strings and lists.')
