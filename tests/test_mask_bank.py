@@ -330,6 +330,20 @@ def test_hostile_rle_is_an_error_not_a_crash(code):
         pass
 
 
+def test_uncompressed_rle_is_read_like_the_compressed_one():
+    both = decode_masks(['231', [2, 3, 1]], 2, 3)
+    assert both[0].tolist() == [[0, 1, 1], [0, 1, 0]] and torch.equal(both[0], both[1])
+
+
+@pytest.mark.parametrize('code, message', [
+    ('\u00e923', 'ASCII'), (None, 'expected a string'), (b'231', 'expected a string'), ([2, True, 3], 'whole numbers'),
+    ([2.0, 4], 'whole numbers'), ([2 ** 70, 6 - 2 ** 70], 'whole numbers, at most'), ([-1, 7], 'does not describe'),
+    ([[6]], 'whole numbers'), ([], 'does not describe'), ('', 'not a COCO RLE'), ([2, 3], 'does not describe 2 x 3')])
+def test_what_is_no_rle_is_refused(code, message):
+    with pytest.raises(ValueError, match=message):
+        decode_masks([code], 2, 3)
+
+
 def test_origin_is_kept_with_the_masks(tmp_path):
     bank = MaskBank(tmp_path)
     bank.put('a', some_masks(0), 'digest')

@@ -22,7 +22,7 @@ from PIL import Image
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.engine.start.config import use_test_options
-from weclip_sam.engine.start.restore import restore_model
+from weclip_sam.engine.start.restore import only_registered, restore_model
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import as_rgb, fit_within, read_image, write_labels
 from weclip_sam.registry import TRANSFORMS
@@ -131,7 +131,10 @@ class Segmenter:
         self.palette = meta.get('palette')
         self.max_side = max_side
         self._apply_test_settings(multi_scale, crf)
-        self._steps = [TRANSFORMS.build(dict(step)) for step in _preparation(self.config)]
+        steps = _preparation(self.config)
+        if config is None:
+            only_registered(steps, (TRANSFORMS,), str(checkpoint), 'pipeline')
+        self._steps = [TRANSFORMS.build(dict(step)) for step in steps]
         self._pack = TRANSFORMS.build(dict(type='PackSample'))
 
     def _apply_test_settings(self, multi_scale: bool, crf: bool | Mapping[str, Any]) -> None:

@@ -124,7 +124,7 @@ def test_text_and_archive_that_make_no_sense_are_named(tmp_path, at, value):
     # Of the archive's end record: the number of its disks.
     content[content.index(b'state_dict') if at == 'state_dict' else content.rindex(b'PK\x06\x07') + 16] = value + 1
     (tmp_path / 'a.pth').write_bytes(content)
-    with pytest.raises(ValueError, match='a.pth: not a readable checkpoint'):
+    with pytest.raises(ValueError, match='a.pth: cannot be read.*use an earlier checkpoint'):
         safe_load(tmp_path / 'a.pth')
 
 
@@ -139,7 +139,8 @@ def test_any_bytes_are_no_checkpoint(tmp_path, start, rest):
 
 @pytest.mark.parametrize('content, message', [
     (b'\x89PNG\r\n\x1a\n' + bytes(30), 'a PNG image'), (b'{"a": 1}', 'JSON text'),
-    (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'), (b'hello world, not a checkpoint', 'not a'),
+    (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
+    (b'hello world, not a checkpoint', 'of another format'),
     ((40).to_bytes(8, 'little') + b'{"a":{"dtype":"F32"}}', 'safetensors')])
 def test_foreign_files_are_named_for_what_they_are(tmp_path, content, message):
     (tmp_path / 'x.pth').write_bytes(content)

@@ -7,9 +7,10 @@ import timm
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from weclip_sam.models.backbones import PUBLISHED, find_backbone_weights
+from weclip_sam.foundation.timm_weights import PUBLISHED, find_timm_weights
 from weclip_sam.models.losses import affinity_labels, affinity_loss, pixel_cross_entropy, segmentation_loss
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import SegSample
@@ -129,13 +130,20 @@ def test_weights_come_from_files_of_the_same_network(tmp_path):
     with pytest.raises(ValueError, match='are of another network: .* for example'):
         MODELS.build(dict(VIT, weights=str(tmp_path / 'net.pth')))
     (tmp_path / 'cut.pth').write_bytes((tmp_path / 'net.pth').read_bytes()[:3000])
-    with pytest.raises(ValueError, match='cut.pth cannot be read'):
+    with pytest.raises(ValueError, match=r'cut.pth \(3,000 bytes\): cannot be read: truncated'):
         MODELS.build(dict(RESNET, weights=str(tmp_path / 'cut.pth')))
     torch.save({'state_dict': print}, tmp_path / 'code.pth')
-    with pytest.raises(ValueError, match='code.pth cannot be read'):
+    with pytest.raises(ValueError, match='code.pth .*: refused.*`print`.*Nothing was executed'):
         MODELS.build(dict(RESNET, weights=str(tmp_path / 'code.pth')))
     with pytest.raises(FileNotFoundError, match='not there'):
         MODELS.build(dict(RESNET, weights=str(tmp_path / 'absent.pth')))
+    torch.save(dict(state_dict=source.state_dict(), meta={}, message_hub=dict(log=HistoryBuffer([1.0], [1]))),
+               tmp_path / 'iter_9.pth')
+    loaded = MODELS.build(dict(RESNET, weights=str(tmp_path / 'iter_9.pth')))
+    assert all(torch.equal(value, loaded.model.state_dict()[key]) for key, value in state.items())
+    for option in ('pretrained', 'checkpoint_path'):
+        with pytest.raises(ValueError, match=f"options must not hold '{option}': name the weights as weights"):
+            MODELS.build(dict(RESNET, options={option: str(tmp_path / 'net.pth')}))
 
 
 def test_missing_pretrained_weights_say_how_to_get_them(monkeypatch, tmp_path):
@@ -144,9 +152,9 @@ def test_missing_pretrained_weights_say_how_to_get_them(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'Fetch them with: hf download timm/resnet18.* model.safetensors'):
         MODELS.build(dict(type='TimmBackbone', name='resnet18', weights='timm'))
     with pytest.raises(FileNotFoundError, match=r'\(179 MB\) with: hf download timm/resnet101\.tv_in1k model'):
-        find_backbone_weights('resnet101.tv_in1k', 'timm')
+        find_timm_weights('resnet101.tv_in1k', 'timm')
     with pytest.raises(FileNotFoundError, match="names no source of pretrained weights of 'vit_tiny_patch16_384_x'"):
-        find_backbone_weights('vit_tiny_patch16_384_x', 'timm')
+        find_timm_weights('vit_tiny_patch16_384_x', 'timm')
 
 
 HUB = 'https://huggingface.co/timm'
@@ -162,7 +170,7 @@ HUB = 'https://huggingface.co/timm'
 def test_a_missing_file_of_weights_is_fetched_by_one_line(monkeypatch, tmp_path, name, given, saved, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=words) as raised:
-        find_backbone_weights(name, given)
+        find_timm_weights(name, given)
     assert f'-o {saved} {HUB}/{name}/resolve/main/model.safetensors' in str(raised.value)
     assert str(raised.value).endswith(' as weights)') == (given in ('r.pth', '.'))
 

@@ -199,7 +199,7 @@ BROKEN = {
     'entry a text': ('p0', broken_json(lambda e: e.__setitem__(1, 'x')), 'mask 1 is no COCO RLE'),
     'bad code': ('p0', broken_json(lambda e: e[1]['segmentation'].update(counts='04')), 'mask 1: an RLE code does not'),
     'bad counts': ('p0', broken_json(lambda e: e[1]['segmentation'].update(counts=[2 ** 63 - 1, 2 ** 63 - 1, 206])),
-                   'mask 1: an RLE code does not'),
+                   'mask 1: run lengths must be whole numbers'),
     'no counts': ('p0', broken_json(lambda e: e[1]['segmentation'].update(counts=[])), 'mask 1: an RLE code does not'),
     'score': ('p0', broken_json(lambda e: e[3].update(predicted_iou=None)), 'mask 3: predicted_iou must be a number'),
     'twice': ('p0', lambda masks: write_folder(masks, 'p0', amg_masks(0)), 'p0/metadata.csv; remove one of them'),

@@ -21,10 +21,10 @@ from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.foundation.clip_weights import find_weights
 from weclip_sam.foundation.sam_weights import how_to_get
+from weclip_sam.foundation.timm_weights import find_timm_weights
 from weclip_sam.io.checkpoints import safe_load
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.mask_bank import HEADER, MaskBank, holds_imported
-from weclip_sam.models.backbones import find_backbone_weights
 from weclip_sam.offline.masks import check_imported
 from weclip_sam.registry import DATASETS, MODELS, OPTIMIZERS, SEED_STEPS
 
@@ -239,7 +239,7 @@ def _idle_generators(config: Mapping[str, Any]) -> Iterator[str]:
 def _find_checkpoint(node: Mapping[str, Any]) -> None:
     if node['type'] == 'TimmBackbone':
         if node.get('weights') is not None:
-            find_backbone_weights(node['name'], node['weights'])
+            find_timm_weights(node['name'], node['weights'])
         return
     checkpoint, arch = node.get('checkpoint', 'random'), node.get('arch')
     if checkpoint in BUILT_IN:

@@ -1,27 +1,22 @@
-"""Where CLIP weights come from: finding the file, reading any of four formats, and saying exactly what is wrong.
+"""Where CLIP weights come from: finding the file, and whether it holds a CLIP.
 
 Nothing here touches the network: a missing file is reported at once, with its size and the one line that fetches it.
 """
 from __future__ import annotations
 
-import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from safetensors.torch import load_file
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.foundation.clip_card import TINY_WEIGHTS, card_from_state_dict, count_parameters, find_card
-from weclip_sam.foundation.torchscript import Refused, is_torchscript, read_torchscript
+from weclip_sam.io.tensors import FORMATS, read_tensors
 
 FILE_SUFFIXES = ('.pt', '.pth', '.bin', '.ckpt', '.safetensors')
-_FORMATS = 'a PyTorch state dict (.pt/.pth), a .safetensors file or an OpenAI TorchScript archive'
 _NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size', 'attn_mask')
 
 
@@ -37,7 +32,7 @@ def find_weights(arch: str, checkpoint: str) -> Path:
         how = 'The package is incomplete: install it again, or run tools/pretrain/train_tiny_clip.py.'
     elif _looks_like_path(checkpoint):
         path = Path(checkpoint).expanduser()
-        how = f'Expected {_FORMATS} of {arch!r}. {_how_to_fetch(arch, "openai")}'
+        how = f'Expected {FORMATS} of {arch!r}. {_how_to_fetch(arch, "openai")}'
     else:
         return _find_cached_tag(arch, checkpoint)
     if not path.is_file():
@@ -99,74 +94,23 @@ def _how_to_fetch(arch: str, tag: str) -> str:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read a CLIP state dict, whichever of the known formats the file's content (not its name) shows.
-
-    Nothing in the file is executed, in none of the formats.
+    """Read a CLIP state dict, in any format of :func:`weclip_sam.io.tensors.read_tensors`.
 
     Returns:
-        Tensors under OpenAI's key names, without ``module.`` prefixes and without entries that are no weights.
+        Tensors under OpenAI's key names, without ``text.`` prefixes and without entries that are no weights. They may
+        be mapped from the file.
 
     Raises:
         ValueError: the file is truncated, of another format, refused as unsafe, or holds no CLIP.
     """
-    path = Path(path)
-    size = path.stat().st_size
-    try:
-        state = _read_any(path)
-    except Refused as error:
-        raise ValueError(f'CLIP checkpoint {path} ({size} bytes): {error}') from None
-    except Exception as error:  # every reader has exceptions of its own for a damaged file
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f'CLIP checkpoint {path} ({size} bytes) cannot be read: it is truncated or damaged, or it is '
-                         f'not {_FORMATS}. Fetch it again and compare sizes. ({first_line})') from None
-    return _tidy(state, path)
-
-
-def _read_any(path: Path) -> Any:
-    with path.open('rb') as file:
-        head = file.read(16)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            scripted = is_torchscript(archive)
-        return read_torchscript(path) if scripted else _torch_load(path)
-    if head[:2] == b'PK':
-        raise Refused('a zip archive whose end is missing: the file is truncated; fetch it again')
-    if len(head) > 8 and head[8:9] == b'{':
-        length = struct.unpack('<Q', head[:8])[0]
-        if length > path.stat().st_size - 8:
-            raise Refused(f'its header of {length} bytes does not fit into it: the file is truncated; fetch it again')
-        return load_file(path)
-    return _torch_load(path)
-
-
-def _torch_load(path: Path) -> Any:
-    import pickle
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        if 'Unsupported' in str(error) or 'Weights only load failed' in str(error):
-            raise Refused('refused: it is not a plain file of tensors (it would run code or build foreign objects, or '
-                          f'is damaged). Expected {_FORMATS}') from None
-        raise
-
-
-def _tidy(state: Any, path: Path) -> dict[str, Tensor]:
-    for key in ('state_dict', 'model', 'model_state_dict'):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if not isinstance(state, Mapping) or not state:
-        raise ValueError(f'CLIP checkpoint {path}: expected a dict of tensors, found {type(state).__name__}')
-    tidy = {}
-    for key, value in state.items():
-        key = str(key).removeprefix('module.').removeprefix('text.')
-        if key.rpartition('.')[2] not in _NOT_WEIGHTS and isinstance(value, Tensor):
-            tidy[key] = value
-    if any(key.startswith('vision_model.') for key in tidy):
+    state, kind = read_tensors(Path(path), 'CLIP checkpoint')
+    state = {key.removeprefix('text.'): value for key, value in state.items()
+             if key.rpartition('.')[2] not in _NOT_WEIGHTS}
+    if any(key.startswith('vision_model.') for key in state):
         raise ValueError(f'CLIP checkpoint {path} is in the format of the transformers library; take the open_clip or '
                          'OpenAI file of the same model instead (open_clip_model.safetensors, ViT-B-16.pt)')
     try:
-        card_from_state_dict(tidy)
+        card_from_state_dict(state)
     except ValueError as error:
-        raise ValueError(f'CLIP checkpoint {path} is {error}') from None
-    return tidy
+        raise ValueError(f'CLIP checkpoint {path}, {kind}, is {error}') from None
+    return state

@@ -1,9 +1,7 @@
-"""Reading SAM checkpoints: which file, is it whole, is it the right architecture; errors that say what to do."""
+"""SAM checkpoints: which file, where it comes from, is it the right architecture; errors that say what to do."""
 from __future__ import annotations
 
-import pickle
 import shlex
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.foundation.sam_card import CARDS, WEIGHTS_DIR, SamCard, build_sam
-from weclip_sam.foundation.torchscript import Refused, is_torchscript
+from weclip_sam.io.tensors import read_tensors
 
 _SITE = 'https://dl.fbaipublicfiles.com/segment_anything'
 # File name and size in bytes of the published checkpoints.
@@ -28,7 +26,7 @@ def how_to_get(arch: Any, path: Path) -> str:
     """One sentence that says where the weights of ``arch`` come from; the command saves them as ``path``."""
     if isinstance(arch, str) and arch in PUBLISHED:
         name, size = PUBLISHED[arch]
-        target = path if path.suffix in ('.pth', '.pt') else path.parent / name  # the suffix decides how it is read
+        target = path if path.suffix in ('.pth', '.pt') else path.parent / name  # a name that says what is in it
         return (f'Get {name} ({size / 1e6:,.0f} MB) with: curl -L --create-dirs -o {shlex.quote(str(target))} '
                 f'{_SITE}/{name}')
     if arch == 'tiny':
@@ -55,66 +53,12 @@ def read_sam_weights(checkpoint: str | Path, arch: Any, card: SamCard) -> dict[s
     path = WEIGHTS_DIR / 'tiny_sam.safetensors' if checkpoint == 'tiny' else Path(checkpoint).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'SAM checkpoint {path} does not exist. {how_to_get(arch, path)}')
-    state = _unwrap(_read(path, arch))
-    _check_architecture(state, path, arch, card)
+    published = PUBLISHED[arch][1] if isinstance(arch, str) and arch in PUBLISHED else None
+    state, kind = read_tensors(path, 'SAM checkpoint', _beside(arch, path), published)
+    if all(key.startswith('sam.') for key in state):
+        state = {key.removeprefix('sam.'): value for key, value in state.items()}
+    _check_architecture(state, kind, path, arch, card)
     return _fit_positions(state, card)
-
-
-def _read(path: Path, arch: Any) -> Any:
-    size = path.stat().st_size
-    try:
-        with path.open('rb') as file:
-            head = file.read(16)
-        zipped = zipfile.is_zipfile(path)
-        if zipped:
-            with zipfile.ZipFile(path) as archive:
-                scripted = is_torchscript(archive)
-            if scripted:
-                raise Refused('is a TorchScript archive (as CLIP is published), not a SAM state dict')
-            if path.suffix == '.safetensors':  # torch would read it by its name
-                raise Refused('was written by torch.save, not by safetensors: rename it to .pth')
-        elif head[8:9] == b'{' or path.suffix == '.safetensors':
-            from safetensors.torch import load_file
-            return load_file(str(path))
-        # Mapping the file finds a wrong architecture without reading gigabytes.
-        return torch.load(path, map_location='cpu', weights_only=True, mmap=zipped or None)
-    except Refused as error:
-        raise ValueError(f'SAM checkpoint {path} {error}. {_beside(arch, path)}') from None
-    except pickle.UnpicklingError as error:
-        # torch words both "not a checkpoint" and "would run code" as unpickling errors; neither is ever executed.
-        raise ValueError(f'SAM checkpoint {path} ({size:,} bytes) {_explain_refusal(path)}. '
-                         f'{_beside(arch, path)}') from error
-    except Exception as error:  # torch, zipfile and safetensors raise many types for a damaged file
-        expected = ''
-        if isinstance(arch, str) and arch in PUBLISHED:
-            expected = f', expected {PUBLISHED[arch][1]:,}'
-        raise ValueError(f'SAM checkpoint {path} cannot be read: it is truncated or damaged ({size:,} '
-                         f'bytes{expected}). {_beside(arch, path)}') from error
-
-
-def _explain_refusal(path: Path) -> str:
-    """What a file is that torch's unpickler of plain tensors does not accept; nothing is loaded to find out."""
-    try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # no archive of torch.save
-        foreign = []
-    if any(name.startswith('mmengine.') for name in foreign):
-        return 'is a training checkpoint of this package (or of another that uses mmengine), not SAM weights'
-    named = f' ({", ".join(foreign[:3])})' if foreign else ''
-    return ('is not a plain state dict: it is damaged, or holds objects that loading would have to execute'
-            f'{named}, which is refused')
-
-
-def _unwrap(state: Any) -> Any:
-    """Undo the usual wrappings: ``state_dict``/``model`` entries and ``module.``/``sam.`` prefixes."""
-    for key in ('state_dict', 'model'):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if isinstance(state, Mapping):
-        for prefix in ('module.', 'sam.'):
-            if state and all(isinstance(k, str) and k.startswith(prefix) for k in state):
-                state = {k[len(prefix):]: v for k, v in state.items()}
-    return state
 
 
 def _expected_shapes(card: SamCard) -> dict[str, torch.Size]:
@@ -137,11 +81,10 @@ def _beside(arch: Any, path: Path) -> str:
     return how_to_get(arch, path.parent / PUBLISHED[arch][0] if isinstance(arch, str) and arch in PUBLISHED else path)
 
 
-def _check_architecture(state: Any, path: Path, arch: Any, card: SamCard) -> None:
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or getattr(
-            state.get('image_encoder.pos_embed'), 'ndim', 0) != 4:
-        keys = sorted(map(str, state))[:4] if isinstance(state, Mapping) else type(state).__name__
-        raise ValueError(f'SAM checkpoint {path} holds no SAM state dict (found {keys}). {_beside(arch, path)}')
+def _check_architecture(state: Mapping[str, Tensor], kind: str, path: Path, arch: Any, card: SamCard) -> None:
+    if getattr(state.get('image_encoder.pos_embed'), 'ndim', 0) != 4:
+        raise ValueError(f'SAM checkpoint {path}, {kind}, holds no SAM state dict (found {sorted(state)[:4]}). '
+                         f'{_beside(arch, path)}')
     wanted = _expected_shapes(card)
     name = arch if isinstance(arch, str) else 'the given card'
     expected = f'{name} (width {card.embed_dim}, {card.depth} blocks)'

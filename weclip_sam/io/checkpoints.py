@@ -1,57 +1,19 @@
-"""Reading checkpoints without running what a stranger put in them, and saying clearly what is wrong with a file.
-
-torch's ``weights_only`` unpickler refuses everything but tensors and plain containers. A training checkpoint also holds
-mmengine's log history (:class:`HistoryBuffer` with numpy arrays); exactly those types are allowed in addition, and only
-while a checkpoint is being read.
-"""
+"""Reading checkpoints without running what a stranger put in them, and saying clearly what is wrong with a file."""
 from __future__ import annotations
 
 import os
-import pickle
 import re
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.io.pickles import Refused, load_pickled
+from weclip_sam.io.tensors import PICKLED, detect_format, explained
 
-_HISTORY_METHODS = ('current', 'max', 'mean', 'min')
 _KINDS = ('any', 'weights', 'training')
-
-
-def _history_method(owner: Any, name: str) -> Callable:
-    """What a checkpoint gets when it asks for ``getattr``: the statistics of HistoryBuffer and nothing else."""
-    if owner is HistoryBuffer and name in _HISTORY_METHODS:
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(f'getattr({getattr(owner, "__name__", owner)!s}, {name!r}) is refused')
-
-
-def _private_dtype(code: Any, *_: Any) -> np.dtype:
-    """What a checkpoint gets when it asks for ``numpy.dtype``: numbers alone, and a copy of its own.
-
-    A pickle goes on to set the state of what it got. With numpy's own object, a damaged byte there would spoil the type
-    for the whole process.
-    """
-    found = np.dtype(code, copy=True)
-    if found.kind not in 'bfiu':
-        raise pickle.UnpicklingError(f'numpy.dtype({code!r}) is refused')
-    return found
-
-
-def _allowed_globals() -> list[Any]:
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray  # numpy 2 / numpy 1
-    allowed: list[Any] = [HistoryBuffer, np.ndarray, (_private_dtype, 'numpy.dtype'),
-                          (_history_method, 'builtins.getattr')]
-    for name in ('_reconstruct', 'scalar'):
-        # Files written under either numpy name the module differently.
-        allowed += [(getattr(multiarray, name), f'numpy.{core}.multiarray.{name}') for core in ('core', '_core')]
-    return allowed + [type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u4', 'u8', 'bool')]
 
 
 def safe_load(path: str | os.PathLike, map_location: Any = 'cpu', kind: str = 'any') -> Any:
@@ -73,70 +35,19 @@ def safe_load(path: str | os.PathLike, map_location: Any = 'cpu', kind: str = 'a
     if kind not in _KINDS:
         raise ValueError(f'kind must be one of {_KINDS}, got {kind!r}.{suggest_name(kind, _KINDS)}')
     path = Path(path).expanduser()
-    _check_file(path)
-    try:
-        with torch.serialization.safe_globals(_allowed_globals()):
-            content = torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(_explain_refusal(path, error)) from None
-    except OSError:  # the disk's fault, not the file's
-        raise
-    except Exception as error:  # damaged bytes make the unpickler fail in nearly any way
-        raise _damaged(path, error) from None
-    _check_kind(path, content, kind)
-    return content
-
-
-def _check_file(path: Path) -> None:
-    """Tell a missing, empty, cut or foreign file apart by its first and last bytes."""
     if path.is_dir():
         raise ValueError(f'{path} is a folder; a checkpoint is a file such as {path}/iter_1000.pth')
     if not path.exists():
         neighbours = [p.name for p in path.parent.glob('*.p*t*')] if path.parent.is_dir() else []
         raise FileNotFoundError(f'{path}: no such checkpoint.{suggest_name(path.name, neighbours)}')
-    with open(path, 'rb') as file:
-        start = file.read(16)
-    if not start:
-        raise ValueError(f'{path}: the file is empty; a checkpoint was expected. Copy or download it again.')
-    if start.startswith(b'PK\x03\x04'):
-        try:
-            if not zipfile.is_zipfile(path):
-                raise ValueError(f'{path}: truncated after {path.stat().st_size} bytes (the end of the archive is '
-                                 'missing). Copy or download it again, or use an earlier checkpoint.')
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-            raise _damaged(path, error) from None
-        if any(name.endswith('/constants.pkl') for name in names):
-            raise ValueError(f'{path}: a TorchScript archive, not a checkpoint. CLIP weights in this form are '
-                             'named in the model\'s `checkpoint` setting.')
-        return
-    foreign = {b'\x89PNG': 'a PNG image', b'\xff\xd8\xff': 'a JPEG image', b'\x1f\x8b': 'a gzip archive',
-               b'\x93NUMPY': 'a numpy array', b'<!DO': 'a web page', b'<htm': 'a web page',
-               b'version https://': 'a Git LFS pointer (run `git lfs pull`)', b'{': 'JSON text'}
-    for magic, what in foreign.items():
-        if start.startswith(magic):
-            raise ValueError(f'{path}: {what}, not a checkpoint (expected a file written by torch.save).')
-    if start[8:10] == b'{"':
-        raise ValueError(f'{path}: a safetensors file, not a training checkpoint. It holds weights alone.')
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    what = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
-    return ValueError(f'{path}: not a readable checkpoint ({what}); it may be damaged or of another format. Copy or '
-                      'download it again, or use an earlier one.')
-
-
-def _explain_refusal(path: Path, error: pickle.UnpicklingError) -> str:
-    text = str(error)
-    found = (re.search(r'(?:GLOBAL|global|class|import|function) ([\w.]+\.[\w.]+)', text)
-             or re.search(r'(getattr\([^)]*\))', text))
-    what = f'`{found.group(1)}`' if found else 'something that is not a tensor, number, string or list'
-    if not found and ('pickle' in text and 'protocol' in text or 'invalid load key' in text):
-        return f'{path}: not a checkpoint (expected a file written by torch.save).'
-    return (f'{path}: refused. It asks to load {what}, and a checkpoint that names code can run it. Nothing was '
-            'executed. Only tensors and plain values are accepted; '
-            'ask the author for a state dict or a .safetensors file.')
+    with explained(str(path), again='Copy or download it again, or use an earlier checkpoint.'):
+        found = detect_format(path)
+        if found != PICKLED:
+            raise Refused(f'{found}, not a training checkpoint. Foundation weights in this form are named in the '
+                          "model's own `checkpoint` setting.")
+        content = load_pickled(path, map_location)
+    _check_kind(path, content, kind)
+    return content
 
 
 def _check_kind(path: Path, content: Any, kind: str) -> None:
@@ -205,8 +116,12 @@ def check_covers(model: torch.nn.Module, state_dict: dict[str, Any], path: str =
 
 # mmengine logs a loader by its name behind 'load_from_'.
 def load_from_local(filename: str, map_location: Any = 'cpu') -> Any:
-    """A checkpoint on disk, read by :func:`safe_load`."""
-    return safe_load(filename, map_location)
+    """A checkpoint on disk, read by :func:`safe_load`, without the text that mmengine would run when it resumes."""
+    content = safe_load(filename, map_location)
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if isinstance(meta, dict):
+        meta.pop('config', None)  # Runner.resume gives it to Config.fromstring, which executes it
+    return content
 
 
 def load_from_http(filename: str, map_location: Any = 'cpu') -> Any:
@@ -216,7 +131,7 @@ def load_from_http(filename: str, map_location: Any = 'cpu') -> Any:
     target = folder / filename.rsplit('/', 1)[-1].split('?')[0]
     if not target.exists():
         torch.hub.download_url_to_file(filename, str(target))
-    return safe_load(target, map_location)
+    return load_from_local(str(target), map_location)
 
 
 def load_from_elsewhere(filename: str, map_location: Any = 'cpu') -> Any:

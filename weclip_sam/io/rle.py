@@ -20,8 +20,12 @@ def encode_masks(masks: Tensor) -> list[str]:
     return [code['counts'].decode('ascii') for code in coco.encode(columns)]
 
 
-def decode_masks(codes: Sequence[str], height: int, width: int) -> Tensor:
-    """M strings to M H W bool.
+def decode_masks(codes: Sequence[str | list[int]], height: int, width: int) -> Tensor:
+    """M codes to M H W bool.
+
+    Args:
+        codes: each a string (compressed RLE) or a list of run lengths (uncompressed; the first run is background).
+        height, width: of every mask; the runs go column by column.
 
     Raises:
         ValueError: a code that is no RLE of ``height * width`` pixels, or more pixels than ``MAX_PIXELS``. COCO's own
@@ -32,34 +36,32 @@ def decode_masks(codes: Sequence[str], height: int, width: int) -> Tensor:
                          f'{MAX_PIXELS} pixels together')
     if not codes:
         return torch.zeros(0, height, width, dtype=torch.bool)
-    return paint_runs([run_lengths(code) for code in codes], height, width)
-
-
-def paint_runs(runs: Sequence[np.ndarray], height: int, width: int) -> Tensor:
-    """M arrays of run lengths (column by column, background first) to M H W bool.
-
-    Raises:
-        ValueError: lengths that are no integers or negative, or do not add up to ``height * width``.
-    """
-    pixels = height * width
-    if any(r.dtype.kind not in 'iu' or r.ndim != 1 or ((r < 0) | (r > pixels)).any() or r.sum() != pixels
-           for r in runs):
+    runs, pixels = [run_lengths(code) for code in codes], height * width
+    if any(((r < 0) | (r > pixels)).any() or r.sum() != pixels for r in runs):
         raise ValueError(f'an RLE code does not describe {height} x {width} pixels')
     foreground = np.concatenate([np.arange(len(r)) % 2 == 1 for r in runs])
     columns = np.repeat(foreground, np.concatenate(runs)).reshape(len(runs), width, height)
     return torch.from_numpy(np.ascontiguousarray(columns.transpose(0, 2, 1)))
 
 
-def run_lengths(code: str) -> np.ndarray:
-    """The run lengths of a COCO RLE string, int64; the first run is background.
+def run_lengths(code: str | list[int]) -> np.ndarray:
+    """The run lengths of a COCO RLE, int64; the first run is background.
 
-    Each number is written in groups of 5 bits, low ones first, as characters from '0'; bit 5 says that more follow,
-    bit 4 of the last group is the sign. From the fourth number on, the difference to the one two before is written.
+    In a string each number is written in groups of 5 bits, low ones first, as characters from '0'; bit 5 says that more
+    follow, bit 4 of the last group is the sign. From the fourth number on, the difference to the one two before is
+    written.
 
     Raises:
-        ValueError: characters that COCO never writes, an unfinished number, or one beyond 2^40.
+        ValueError: neither a string nor a list of whole numbers; characters that COCO never writes, an unfinished
+            number, or one beyond 2^40.
     """
-    groups = np.frombuffer(code.encode('ascii', 'replace'), np.uint8).astype(np.int64) - 48
+    if isinstance(code, list):
+        if not all(type(run) is int and abs(run) <= 1 << 40 for run in code):
+            raise ValueError('run lengths must be whole numbers, at most 2^40')
+        return np.array(code, np.int64)
+    if not isinstance(code, str) or not code.isascii():
+        raise ValueError('not a COCO RLE: expected a string of ASCII characters or a list of run lengths')
+    groups = np.frombuffer(code.encode(), np.uint8).astype(np.int64) - 48
     if len(groups) == 0 or groups.min() < 0 or groups.max() > 63 or groups[-1] & 32:
         raise ValueError('not a COCO RLE string')
     last = np.flatnonzero(~groups & 32)

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from weclip_sam.io.files import inside
 from weclip_sam.io.images import read_labels
-from weclip_sam.io.rle import MAX_PIXELS, decode_masks, paint_runs
+from weclip_sam.io.rle import MAX_PIXELS, decode_masks
 from weclip_sam.mask_bank import HEADER, IMPORTED, MaskBank
 from weclip_sam.offline.shards import digest_files
 from weclip_sam.offline.work import WorkReport, work_through
@@ -168,7 +168,7 @@ def _from_code(path: Path, place: int, entry: Any, size: tuple[int, int]) -> Ten
                          '...}')
     _check_size(f'{path}: mask {place}', given, size)
     try:
-        return decode_masks([counts], *size)[0] if isinstance(counts, str) else paint_runs([np.array(counts)], *size)[0]
+        return decode_masks([counts], *size)[0]
     except ValueError as error:
         raise ValueError(f'{path}: mask {place}: {error}; make the file anew') from None
 

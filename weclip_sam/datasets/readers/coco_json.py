@@ -18,6 +18,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.readers.labels import check_text
 from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.rle import decode_masks
 
 BACKGROUND_NAMES = ('_background_', 'background', '__background__')  # some converters write these as a category
 
@@ -154,9 +155,9 @@ def _instance(segmentation: Any, height: int, width: int, source: str) -> np.nda
         if not polygons:
             return np.zeros((height, width), bool)
         union = mask_tools.merge(mask_tools.frPyObjects(polygons, height, width))
-        return _run_lengths(union['counts'].decode(), height, width, source)
+        return _decode(union['counts'].decode(), height, width, source)
     if isinstance(segmentation, dict) and segmentation.get('size') == [height, width]:
-        return _run_lengths(segmentation.get('counts'), height, width, source)
+        return _decode(segmentation.get('counts'), height, width, source)
     raise ValueError(f'{source}: a segmentation must be a list of polygons, or run lengths of size [{height}, {width}]')
 
 
@@ -170,31 +171,8 @@ def _polygon(points: Any, height: int, width: int, source: str) -> list[float]:
     return array.tolist()
 
 
-def _run_lengths(counts: Any, height: int, width: int, source: str) -> np.ndarray:
-    if isinstance(counts, str):
-        counts = _uncompress(counts, source)
-    valid = isinstance(counts, list) and all(type(c) is int and c >= 0 for c in counts)
-    if not valid or sum(counts) != height * width:
-        raise ValueError(f'{source}: run lengths must be non-negative and add up to {height} x {width} pixels')
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(width, height).T
-
-
-def _uncompress(text: str, source: str) -> list[int]:
-    """COCO's compressed run lengths: groups of 5 bits, low first, and from the fourth on differences of order two."""
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise ValueError(f'{source}: broken compressed run lengths')
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise ValueError(f'{source}: compressed run lengths end in the middle of a number')
-    return counts
+def _decode(counts: Any, height: int, width: int, source: str) -> np.ndarray:
+    try:
+        return decode_masks([counts], height, width)[0].numpy()
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from None

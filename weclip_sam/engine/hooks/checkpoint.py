@@ -12,6 +12,7 @@ from mmengine.hooks import CheckpointHook
 
 from weclip_sam.engine.hooks.state import RngStateHook
 from weclip_sam.io.files import atomic_open, remove_stale_temporaries
+from weclip_sam.io.plain import plain
 from weclip_sam.registry import HOOKS
 
 
@@ -34,7 +35,9 @@ _VALIDATED = 'last_validation'
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's :class:`CheckpointHook`, in an order that leaves a usable checkpoint at every moment.
 
-    A checkpoint is written whole under another name, renamed, then pointed to by ``last_checkpoint`` (renamed as well),
+    A checkpoint holds the config as plain values (``meta.settings``) instead of mmengine's Python text.
+
+    It is written whole under another name, renamed, then pointed to by ``last_checkpoint`` (renamed as well),
     and only then older ones are removed. A validation that a kill prevented is made up for on resume.
     Iteration-based training only.
 
@@ -57,6 +60,7 @@ class AtomicCheckpointHook(CheckpointHook):
                          max_keep_ckpts=max_keep_ckpts, save_best=save_best,
                          backend_args=dict(backend='weclip_sam_atomic'), **kwargs)
         self.file_client_args = None
+        self._config: dict[str, Any] | None = None
         self.file_backend = get_file_backend(backend_args=self.backend_args)
 
     def before_train(self, runner: Any) -> None:
@@ -90,6 +94,15 @@ class AtomicCheckpointHook(CheckpointHook):
         runner.message_hub.update_info(_VALIDATED, int(runner.iter))
         if runner._train_loop is not None and not isinstance(runner._train_loop, dict):
             super().after_val_epoch(runner, metrics)
+
+    def before_run(self, runner: Any) -> None:
+        """Find out now, not at the first save, whether the config can be kept."""
+        self._config = plain(runner.cfg.to_dict(), 'the config')
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """The config as plain values instead of text."""
+        checkpoint['meta'].pop('cfg', None)
+        checkpoint['meta']['settings'] = self._config or plain(runner.cfg.to_dict(), 'the config')
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         """Write, point to it, prune: in this order."""

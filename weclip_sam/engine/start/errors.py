@@ -51,11 +51,17 @@ def _known_types(scope: str, name: str) -> set[str]:
     known: set[str] = set()
     for registry in _all_registries():
         if registry.scope == scope and registry.name == name:
-            registry.import_from_location()
-            level: Registry | None = registry
-            while level is not None:
-                known.update(level.module_dict)
-                level = level.parent
+            known |= registered_names(registry)
+    return known
+
+
+def registered_names(registry: Registry) -> set[str]:
+    """Everything that a registry and its parents know."""
+    registry.import_from_location()
+    known, level = set(), registry
+    while level is not None:
+        known.update(level.module_dict)
+        level = level.parent
     return known
 
 

@@ -132,8 +132,8 @@ class QuietRunner(Runner):
         super().__init__(*args, **kwargs)
         for handler, level in self._silenced:
             handler.setLevel(level)
-        # The config is printed and dumped by now. Every checkpoint holds its text again, and formatting that text
-        # prettily takes longer than all the rest of a save.
+        # The config is printed and dumped by now. mmengine makes its text again for every checkpoint (which our hook
+        # leaves out), and formatting that text prettily takes longer than all the rest of a save.
         object.__setattr__(self.cfg, '_format_python_code', False)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:

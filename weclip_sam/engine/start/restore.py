@@ -1,80 +1,27 @@
-"""From a checkpoint alone back to the model: its config and class names travel in it, and nothing is executed.
-
-mmengine writes the whole config into a checkpoint as Python text. Executing that text would give a stranger's file the
-user's rights, so it is parsed instead: assignments of numbers, strings, lists, tuples and ``dict(...)``, nothing else.
-"""
+"""From a checkpoint alone back to the model: its config and class names travel in it, and nothing is executed."""
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config.config import RESERVED_KEYS
+from mmengine.registry import Registry
 from torch import nn
 
+from weclip_sam.checks import suggest_name
 from weclip_sam.engine.start.config import apply_options, load_config, parse_options
-from weclip_sam.engine.start.errors import explain
+from weclip_sam.engine.start.errors import registered_names
+from weclip_sam.engine.start.old_configs import parse_literal_config
 from weclip_sam.engine.start.vocabulary import VOCABULARY_KEYS, fill_vocabulary
 from weclip_sam.io.checkpoints import check_covers, safe_load
-from weclip_sam.registry import MODELS
+from weclip_sam.io.plain import plain
+from weclip_sam.registry import MODELS, SCOPE, SEED_STEPS
 
 # What a trained model needs while it learns, and not to predict: SAM, and prompts whose features the labels came from.
 _FOR_TRAINING = ('mask_generator', 'prompts')
-
-
-def parse_literal_config(text: str, source: str) -> Config:
-    """Read a dumped config (``name = value`` lines of plain values) without executing it.
-
-    Args:
-        text: as ``Config.pretty_text`` gives it.
-        source: where it came from, for errors.
-
-    Raises:
-        ValueError: no Python text, or something other than plain values in it.
-    """
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f'{source}: the config in it cannot be read ({error})') from None
-    values = {}
-    for statement in body:
-        if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1
-                and isinstance(statement.targets[0], ast.Name)):
-            raise _not_plain(source, statement)
-        values[statement.targets[0].id] = _value(statement.value, source)
-    # Code that a config asks to import is code all the same.
-    values.pop('custom_imports', None)
-    return Config(values)
-
-
-def _not_plain(source: str, node: ast.AST) -> ValueError:
-    return ValueError(f'{source}: refused. Line {getattr(node, "lineno", "?")} of the config in it is no plain value '
-                      f'(`{ast.unparse(node)[:80]}`), and running it could do anything. Nothing was executed; give the '
-                      'config file yourself if you trust it.')
-
-
-def _value(node: ast.expr, source: str) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        values = [_value(item, source) for item in node.elts]
-        return values if isinstance(node, ast.List) else tuple(values) if isinstance(node, ast.Tuple) else set(values)
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_value(key, source): _value(value, source) for key, value in zip(node.keys, node.values, strict=True)}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-        if node.func.id == 'set' and not node.keywords:
-            return set()
-        if node.func.id == 'dict' and all(keyword.arg is not None for keyword in node.keywords):
-            return {keyword.arg: _value(keyword.value, source) for keyword in node.keywords}
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        inner = _value(node.operand, source)
-        if isinstance(inner, (int, float)):
-            return -inner
-    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
-        return float(node.id)
-    raise _not_plain(source, node)
 
 
 def checkpoint_config(path: str | os.PathLike, content: Mapping[str, Any]) -> Config:
@@ -84,17 +31,62 @@ def checkpoint_config(path: str | os.PathLike, content: Mapping[str, Any]) -> Co
         path: of the checkpoint.
         content: what :func:`safe_load` gave for it.
 
+    Returns:
+        Plain values, without ``custom_imports``: code that a config asks to import is code all the same.
+
     Raises:
         ValueError: no config in the checkpoint and not exactly one beside it, or one that is not plain.
     """
-    text = (content.get('meta') or {}).get('cfg')
+    meta = _meta(content)
+    if isinstance(meta.get('settings'), Mapping):  # mmengine runs a text that it finds as ``config``
+        return _as_config(meta['settings'], str(path))
+    text = meta.get('cfg')
     if isinstance(text, str) and text.strip():
-        return parse_literal_config(text, str(path))
+        return _as_config(parse_literal_config(text, str(path)), str(path))
     beside = sorted(Path(path).resolve().parent.glob('*.py'))
     if len(beside) != 1:
         found = f'{len(beside)} configs lie beside it' if beside else 'none lies beside it'
         raise ValueError(f'{path}: holds no config, and {found}. Name the config it was trained with.')
-    return parse_literal_config(beside[0].read_text(encoding='utf-8'), str(beside[0]))
+    return _as_config(parse_literal_config(beside[0].read_bytes(), str(beside[0])), str(beside[0]))
+
+
+def _meta(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = content.get('meta')
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _as_config(values: Mapping[str, Any], source: str) -> Config:
+    values = plain({key: value for key, value in values.items() if key != 'custom_imports'}, source)
+    if wrong := sorted(str(key) for key in values if not isinstance(key, str) or key in RESERVED_KEYS):
+        raise ValueError(f'{source}: the config in it has an entry {wrong[0]!r}, which no config can have')
+    return Config(values)
+
+
+def only_registered(node: Any, registries: Sequence[Registry], source: str, place: str = 'model') -> None:
+    """Make sure that building a part of a checkpoint's config imports nothing.
+
+    mmengine imports what a type names that no registry knows, and calls it: ``subprocess.Popen`` as well as a module of
+    the current folder. Full names of what is registered, as configs with lazy imports have them, are cut to the last
+    part, in place.
+
+    Raises:
+        ValueError: a type that none of ``registries`` or their parents knows, or a foreign ``_scope_``.
+    """
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, below in items:
+        only_registered(below, registries, source, f'{place}.{key}')
+    if not isinstance(node, dict):
+        return
+    known = {name for registry in registries for name in registered_names(registry)}
+    kind = node.get('type')
+    short = kind.rpartition('.')[2] if isinstance(kind, str) else None
+    if node.get('_scope_') not in (None, SCOPE) or ('type' in node and short not in known):
+        what = f'scope {node["_scope_"]!r:.80}' if short in known else f'type {kind!r:.80}'
+        raise ValueError(f'{source}: refused. Its {place} asks for the {what}, which is not registered, and what a '
+                         f'checkpoint names is not imported. Nothing was executed.{suggest_name(short or "", known)} '
+                         'If it is your own, give the config that imports it (--config).')
+    if 'type' in node:
+        node['type'] = short
 
 
 def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = None,
@@ -120,11 +112,12 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
         settings = load_config(config)
     else:
         settings = checkpoint_config(path, content)
-    if not settings.get('model'):
+    if not isinstance(settings.get('model'), Mapping):
         raise ValueError(f'{path}: the config in it has no model')
     if options:
         apply_options(settings, dict(options) if isinstance(options, Mapping) else parse_options(options))
-    meta = dict((content.get('meta') or {}).get('dataset_meta') or {})
+    meta = _meta(content).get('dataset_meta')
+    meta = plain(meta, f'{path}: dataset_meta') if isinstance(meta, Mapping) else {}
     vocabulary = settings.model.get('vocabulary') or {}
     if not meta.get('classes'):
         meta['classes'] = tuple(vocabulary.get('classes') or ())
@@ -138,18 +131,12 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
             settings.model[key] = None
     if (settings.model.get('backbone') or {}).get('weights') is not None:
         settings.model.backbone['weights'] = None  # the checkpoint has the trained ones
-    try:
-        model = MODELS.build(settings.model)
-    except (KeyError, ValueError) as error:
-        unknown = isinstance(error, KeyError) or 'unknown seed step' in str(error)
-        if config is not None or not unknown:
-            raise
-        raise ValueError(f'{path}: {explain(error) or error} A checkpoint imports no code: where its model has parts '
-                         'of your own, give the config that imports them (--config)') from None
+    if config is None:
+        only_registered(settings.model, (MODELS, SEED_STEPS), str(path))
+    model = MODELS.build(settings.model)
     check_covers(model, content['state_dict'], str(path))
     model.load_state_dict(content['state_dict'], strict=False)
     return model.eval(), settings, meta
-
 
 
 def changed_settings(path: str | os.PathLike, config: Config) -> list[str]:
@@ -164,7 +151,7 @@ def changed_settings(path: str | os.PathLike, config: Config) -> list[str]:
         return []
     keys = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'randomness')
     old, new = ({name: value for key in keys for name, value in _leaves(settings.get(key), key)}
-                for settings in (before, config))
+                for settings in (before, plain(config.to_dict(), 'the config')))
     none = object()
     return [f'{name}: {old.get(name, "not set")} -> {new.get(name, "not set")}' for name in sorted({*old, *new})
             if old.get(name, none) != new.get(name, none)]

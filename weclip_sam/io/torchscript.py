@@ -18,16 +18,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from weclip_sam.io.pickles import Refused
+
 _DTYPES = {f'{name}Storage': dtype for name, dtype in dict(
     Double=torch.float64, Float=torch.float32, Half=torch.float16, BFloat16=torch.bfloat16, Long=torch.int64,
     Int=torch.int32, Short=torch.int16, Char=torch.int8, Byte=torch.uint8, Bool=torch.bool).items()}
 _MAX_ENTRIES = 100_000  # of all modules together; a ViT-L has some 5,000
 _MAX_NAME = 1000  # characters of a dotted name
 _MAX_DIMENSIONS = 64  # as in torch
-
-
-class Refused(Exception):
-    """A file that was understood and is not acceptable."""
 
 
 def is_torchscript(archive: zipfile.ZipFile) -> bool:
@@ -182,12 +180,13 @@ def _walk(root: _Module) -> Iterator[tuple[str, _Tensor]]:
         for name, value in module.attributes.items():
             entries += 1
             if type(name) is not str or len(prefix) + len(name) > _MAX_NAME:
-                raise Refused(f'its modules have names that are no text or longer than {_MAX_NAME:,} characters: no '
-                              'CLIP, or modules within themselves')
+                raise Refused(f'its modules have names that are no text or longer than {_MAX_NAME:,} characters: '
+                              'modules within themselves, or damaged')
             if isinstance(value, _Tensor):
                 yield f'{prefix}{name}', value
             elif isinstance(value, _Module):
                 below.append((f'{prefix}{name}.', value))
         if entries > _MAX_ENTRIES:
-            raise Refused(f'its modules hold more than {_MAX_ENTRIES:,} entries: no CLIP, or modules within themselves')
+            raise Refused(f'its modules hold more than {_MAX_ENTRIES:,} entries: modules within themselves, or '
+                          'damaged')
         waiting += reversed(below)
