@@ -33,11 +33,11 @@ def test_a_run_ends_with_its_summary_and_writes_its_files(run_toy, tmp_path, cap
 
 
 def test_a_picture_that_fails_does_not_end_the_training(run_toy, capsys, monkeypatch):
-    from weclip_sam.visualization import sheet_hook
+    from weclip_sam.engine.hooks import sheet
 
     def fail(*args, **kwargs):
         raise RuntimeError('no picture today')
-    monkeypatch.setattr(sheet_hook, 'draw_image', fail)
+    monkeypatch.setattr(sheet, 'draw_image', fail)
     assert run_toy().iter == 12
     assert 'could not be drawn: RuntimeError: no picture today' in capsys.readouterr().out
 
