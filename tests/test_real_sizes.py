@@ -26,6 +26,7 @@ from weclip_sam.mask_bank import MaskBank
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
+pytestmark = pytest.mark.slow
 NAMES = ('2011_000003', '2011_000006', '2011_000025')
 
 

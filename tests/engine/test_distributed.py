@@ -14,6 +14,7 @@ from mmengine.visualization import Visualizer
 ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).parent / 'toy'
 STEPS = 4
+pytestmark = pytest.mark.slow
 
 
 def arguments(out, batch, launcher):
@@ -54,7 +55,6 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_no_process_waits_for_one_whose_masks_are_there_or_have_failed(tmp_path):
     output = child_processes.run(child_processes.torchrun(TOY / 'late_process.py', tmp_path),
                                  child_processes.environment(TOY), tmp_path, timeout=120)

@@ -66,6 +66,7 @@ def test_the_ways_agree(bench, part, most):
     assert all(row.seconds > row.per_image > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_tool_prints_and_writes(tmp_path, capsys):
     spec = importlib.util.spec_from_file_location('benchmark_tool', ROOT / 'tools' / 'benchmark.py')
     tool = importlib.util.module_from_spec(spec)
