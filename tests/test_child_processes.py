@@ -17,6 +17,11 @@ def running(pid):
     return pid in child_processes.processes()
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(child_processes, 'GRACE', 1.0)
+
+
 def test_a_child_that_is_left_is_named_and_ended():
     before = child_processes.children()
     assert child_processes.end_new_children(before) == {}
@@ -26,14 +31,13 @@ def test_a_child_that_is_left_is_named_and_ended():
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere orphans are nobody\'s')
-def test_what_a_child_leaves_behind_is_found(monkeypatch):
-    monkeypatch.setattr(child_processes, 'GRACE', 0.1)
+def test_what_a_child_leaves_behind_is_found():
     before = child_processes.children()
     said = subprocess.run(['sh', '-c', 'sleep 60 >/dev/null 2>&1 & echo $!'], capture_output=True, text=True).stdout
     assert child_processes.end_new_children(before) == {int(said): 'sleep 60'} and not running(int(said))
 
 
-def test_a_child_that_ends_in_time_is_not_left(monkeypatch):
+def test_a_child_that_ends_in_time_is_not_left():
     before = child_processes.children()
     child = subprocess.Popen(['sleep', '0.2'])
     assert child_processes.end_new_children(before) == {} and child.wait() == 0
@@ -60,7 +64,7 @@ def test_a_command_has_nothing_of_this_process_s_group(monkeypatch):
 
 
 def test_no_test_forks_after_torch_has_run_or_chooses_a_port():
-    forks = re.compile(r"get_context\(['\"]fork|os\.fork\(|MASTER_PORT=|['\"]MASTER_PORT['\"]\]? ?[:=]")
+    forks = re.compile(r"get_context\(['\"]fork['\"]|os\.fork\(|MASTER_PORT=|['\"]MASTER_PORT['\"]\]? ?[:=]")
     files = (path for path in TESTS.rglob('*.py') if path != Path(__file__))
     found = {path.name for path in files if forks.search(path.read_text(encoding='utf-8'))}
     assert found <= {'fill_bank.py'}  # it forks before it runs torch

@@ -35,6 +35,7 @@ def _run(command: list[str], output: Connection, fresh: bool, before: Callable[[
     if fresh:
         os.environ['PYTHONPATH'] = str(ROOT)
         os.execv(sys.executable, [sys.executable, *command])
+    multiprocessing.set_start_method('fork', force=True)  # of data workers, as in an interpreter of its own
     torch.set_num_threads(1)
     sys.argv = command
     runpy.run_path(command[0], run_name='__main__')

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 5.0  # seconds in which a child that was told to end may do so
 
@@ -62,12 +64,24 @@ def run(command: Sequence[str | os.PathLike], env: dict[str, str] | None = None,
 def kill(process: subprocess.Popen) -> None:
     """End a child at once, with its process group and with descendants that have left it."""
     pids = descendants(process.pid)
-    for end, pid in ((os.killpg, process.pid), *((os.kill, pid) for pid in pids)):
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    end(pids)
+
+
+def end(pids: Sequence[int]) -> None:
+    """Kill these processes, and wait until they have gone."""
+    for pid in pids:
         try:
-            end(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    process.wait()
+    deadline = time.monotonic() + GRACE
+    while pids and not processes().keys().isdisjoint(pids) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def processes() -> dict[int, tuple[int, str]]:
@@ -118,19 +132,22 @@ def children() -> dict[int, str]:
     return found
 
 
+def end_data_workers() -> None:
+    """Workers live as long as their loader; told by the garbage collector to end, they wait five seconds first."""
+    for each in gc.get_objects():
+        if type(each) is _MultiProcessingDataLoaderIter:
+            each._shutdown_workers()
+
+
 def end_new_children(before: dict[int, str]) -> dict[int, str]:
     """End children that are not in ``before`` and do not end by themselves now; returns them."""
     left = {pid: what for pid, what in children().items() if pid not in before}
     if left:
-        gc.collect()  # data workers live as long as the loader that nobody holds any more
+        end_data_workers()
+        gc.collect()
     deadline = time.monotonic() + GRACE
     while left and time.monotonic() < deadline:
         left = {pid: what for pid, what in children().items() if pid not in before}
         time.sleep(0.01)
-    for pid in left:
-        for each in (pid, *descendants(pid)):
-            try:
-                os.kill(each, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+    end([each for pid in left for each in (pid, *descendants(pid))])
     return left

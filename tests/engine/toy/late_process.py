@@ -1,7 +1,9 @@
 """One of two processes that fill two banks: one that the first has filled when the second comes, and one with an image
-that fails. Both print what all of them said."""
+that fails. Both write down what all of them said."""
+import json
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,8 +32,8 @@ class ToyGenerator(torch.nn.Module):
 def main(folder):
     torch.distributed.init_process_group('gloo')
     for failing in ('none', 'b'):
-        said = fill(f'{folder}/{failing}', failing)
-        print(failing, get_rank(), all_gather_object(said))
+        said = all_gather_object(fill(f'{folder}/{failing}', failing))
+        Path(folder, f'{failing}{get_rank()}.json').write_text(json.dumps(said))
     torch.distributed.destroy_process_group()
 
 
