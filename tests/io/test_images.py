@@ -105,6 +105,7 @@ def test_blocks_of_rows_give_the_values_of_the_whole(tmp_path, monkeypatch, bloc
         assert np.array_equal(found, np.repeat(_in_doubles(values, scale)[..., None], 3, 2)), (values.dtype, scale)
 
 
+@pytest.mark.slow
 def test_the_largest_sixteen_bit_image_needs_little_more_memory_than_one_of_eight(tmp_path):
     for kind in (np.uint8, np.uint16):
         Image.fromarray(np.zeros((4000, 5000), kind)).save(tmp_path / f'{kind.__name__}.png', compress_level=1)

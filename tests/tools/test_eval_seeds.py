@@ -140,6 +140,7 @@ def test_lists_and_class_files(tool, tmp_path, capsys):
     assert "Did you mean 'coco'" in run_and_fail(tool, capsys, *sets, '--classes', 'cocoo')
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VOC_TRAIN.exists(), reason='the VOC labels are not beside the checkout')
 def test_transcam_pseudo_labels_score_what_is_published(tool, tmp_path, capsys):
     tool.main(['--pred', str(VOC_TRAIN / 'transcam_pseudo_labels.zip'), '--gt', str(VOC_TRAIN / 'ground_truth.zip'),

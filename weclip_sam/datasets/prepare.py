@@ -29,7 +29,7 @@ from weclip_sam.datasets.readers.voc import (
     voc_vocabulary,
 )
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
-from weclip_sam.io.files import atomic_open, inside
+from weclip_sam.io.files import atomic_open, inside, remove_stale_temporaries
 from weclip_sam.io.images import write_labels
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 
@@ -331,6 +331,8 @@ def _coco_masks(coco: Any, categories: Mapping[Any, int], folder: Path, overwrit
     targets = [folder / PurePosixPath(image['file_name']).with_suffix('.png') for image in images]
     todo = [(image, target) for image, target in zip(images, targets, strict=True)
             if overwrite or not target.is_file()]
+    for each in {target.parent for target in targets}:
+        remove_stale_temporaries(each, '*.png')
     tasks = ((target, coco.imgToAnns[image['id']], categories, image['height'], image['width'])
              for image, target in todo)
     results = parallel_map(_paint, tasks, len(todo), workers, f'masks of {folder.name}', progress)
