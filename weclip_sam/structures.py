@@ -200,6 +200,7 @@ class SeedState:
         seg_logits: B C+1 h w, what the decoder predicts itself (detached), or None.
         decoder_heard: whether steps may listen to the decoder already (the curriculum).
         rgb: B 3 H W float in 0..255, for steps that look at colours as people see them (CRF), or None.
+        padding: B H W bool, where ``rgb`` is padding, or None where nothing is.
     Made on the way:
         maps: current :class:`ClassMaps`.
         history: the maps after each named step, for pictures and tables.
@@ -221,6 +222,7 @@ class SeedState:
     seg_logits: Tensor | None = None
     decoder_heard: bool = False
     rgb: Tensor | None = None
+    padding: Tensor | None = None
     maps: ClassMaps | None = None
     background: Tensor | None = None
     history: dict[str, Any] = field(default_factory=dict)

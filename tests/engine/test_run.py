@@ -62,7 +62,7 @@ def test_a_test_with_a_foreign_checkpoint_is_refused(toy_config, tmp_path):
     torch.save(dict(state_dict=dict(other=torch.zeros(1))), tmp_path / 'other.pth')
     config = toy_config(work_dir='test')
     config.load_from, config.experiment_name = str(tmp_path / 'other.pth'), 'foreign'
-    with pytest.raises(ValueError, match=r'other.pth: does not fit.*4 of 4 trained parameters are missing'):
+    with pytest.raises(ValueError, match=r'other.pth: does not fit.*4 of 4 trained parameters and buffers are missing'):
         build_runner(config).test()
 
 

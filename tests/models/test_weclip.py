@@ -168,3 +168,21 @@ def test_loading_tells_the_model_whether_the_decoder_is_heard():
     trained.set_progress(1)
     fresh.load_state_dict(trained.state_dict())
     assert not fresh.decoder_heard
+
+
+def test_images_of_two_sizes_train_in_one_batch():
+    data, small = batch(), batch(size=40)
+    data['inputs'][1], data['data_samples'][1] = small['inputs'][1], small['data_samples'][1]
+    assert all(torch.isfinite(value) for value in losses(build(), data).values())
+
+
+def test_explained_labels_are_those_that_are_taught(monkeypatch):
+    model, seen = build().eval(), []
+    run = model.make_seeds
+    monkeypatch.setattr(model, 'make_seeds', lambda *args: seen.append(args[-1]) or run(*args))
+    data = batch(labels=((0,),))
+    data['data_samples'][0].set_metainfo(dict(ori_shape=(SIZE, SIZE), content_box=(0, 0, SIZE, SIZE)))
+    for iteration in (2, 3):
+        model.set_progress(iteration)
+        model.explain(data)
+    assert seen == [False, True]

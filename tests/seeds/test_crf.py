@@ -180,3 +180,9 @@ def test_step_says_what_is_missing():
         SeedPipeline([crf.Crf()])(state)
     with pytest.raises(ValueError, match='min_confidence'):
         crf.Crf(min_confidence=95)
+
+
+def test_a_backend_that_is_pinned_is_what_labels_depend_on(monkeypatch):
+    assert crf.Crf(crf=dict(backend='lattice')).settled() == 'lattice'
+    monkeypatch.setattr(crf.importlib.util, 'find_spec', lambda name: object())
+    assert crf.Crf().settled() == 'pydensecrf' and crf.Crf(crf=dict(backend='lattice')).settled() == 'lattice'

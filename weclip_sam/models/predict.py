@@ -194,4 +194,4 @@ def _grid_of_scale_one(images: Tensor, scaled: Tensor, logits: Tensor, scale: fl
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    return F.interpolate(maps, tuple(size), mode='bilinear', align_corners=False)
+    return F.interpolate(maps.float(), tuple(size), mode='bilinear', align_corners=False)

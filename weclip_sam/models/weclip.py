@@ -93,8 +93,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         else:
             state = self.make_seeds(inputs, data_samples, features, decoded, self.decoder_heard)
             labels, losses = state.pixel_labels, state.losses
-        padding = torch.stack([s.padding_mask for s in data_samples])
-        labels = labels.masked_fill(pad_to(padding, labels.shape[-2:], True), IGNORE_LABEL)
+        padding = torch.stack([pad_to(s.padding_mask, labels.shape[-2:], True) for s in data_samples])
+        labels = labels.masked_fill(padding, IGNORE_LABEL)
         pairs = affinity_labels(labels, features[self.decoder.encoder].grid, self.affinity_radius)
         return dict(loss_seg=segmentation_loss(decoded.seg_logits, labels),
                     loss_affinity=self.affinity_weight * affinity_loss(decoded.affinity, pairs),
@@ -122,7 +122,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         Returns:
             ``cam`` (K H W class maps in [0, 1]) and ``cam_classes`` (K int64, 0-based), ``seed`` and ``prediction``
             (H W int64), and ``stages``: labels H W after every step of the pipeline that changes the maps. A model
-            that learns from offline labels has its ``prediction`` alone.
+            that learns from offline labels has its ``prediction`` alone. Labels are those that are taught at this point
+            of the training: whether the decoder is heard is the model's own state.
         """
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
@@ -132,7 +133,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
         if self.seeds is None:
             return dict(prediction=prediction)
-        state = self.make_seeds(inputs, [sample], features, decoded, True)
+        state = self.make_seeds(inputs, [sample], features, decoded, self.decoder_heard)
         stages = {}
         for name, maps in state.history.items():
             maps = maps.with_scores(resize_maps(maps.scores, size))

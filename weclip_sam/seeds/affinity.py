@@ -81,10 +81,14 @@ def _rows_to_one(matrix: Tensor) -> Tensor:
 
 
 def sinkhorn(attention: Tensor, rounds: int = 3) -> Tensor:
-    """Divide ... P P by its column sums, then by its row sums, ``rounds`` times."""
+    """Divide ... P P by its column sums, then by its row sums, ``rounds`` times.
+
+    A column or row of zeros (a patch that is padding) stays zero.
+    """
+    tiny = torch.finfo(attention.dtype).tiny
     for _ in range(rounds):
-        attention = attention / attention.sum(-2, keepdim=True)
-        attention = attention / attention.sum(-1, keepdim=True)
+        attention = attention / attention.sum(-2, keepdim=True).clamp(min=tiny)
+        attention = attention / attention.sum(-1, keepdim=True).clamp(min=tiny)
     return attention
 
 

@@ -153,5 +153,6 @@ class Par:
         index = torch.cat([torch.arange(batch, device=scores.device), maps.sample_index])
         refined = pixel_adaptive_refinement(images, torch.cat([background, scores]), index, self.iterations,
                                             self.dilations)
-        refined = resize_maps(refined, size)
+        # The weights of a round sum to 1.01: brought back to [0, 1], so that confidences mean what they say.
+        refined = resize_maps(refined / (1 + POSITION_WEIGHT) ** self.iterations, size)
         return state.with_maps('par', maps.with_scores(refined[batch:]), background=refined[:batch])
