@@ -131,8 +131,8 @@ def propagate(transition: Tensor, maps: Tensor, sample_index: Tensor, boxes: Ten
         if inside == outside == 'inside':
             return (transition @ (values * in_box)).view(maps.shape)
         read = transition @ torch.cat([values * in_box, values * ~in_box], -1)
-    read = {'inside': read[..., :1], 'outside': read[..., 1:], 'all': read.sum(-1, keepdim=True)}
-    return torch.where(in_box, read[inside], read[outside]).view(maps.shape)
+    reads = {'inside': read[..., :1], 'outside': read[..., 1:], 'all': read.sum(-1, keepdim=True)}
+    return torch.where(in_box, reads[inside], reads[outside]).view(maps.shape)
 
 
 class _AffinityStep:
