@@ -205,6 +205,7 @@ class RfmAffinity(_AffinityStep):
         self.layers, self.warmup_layers, self.selection = layers, warmup_layers, selection
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``maps``, CLIP's attentions and ``seg_affinity``; writes ``maps`` in [0, 1) and ``affinity``."""
         attentions = state.features['clip'].patch_attentions()
         if state.decoder_heard and state.seg_affinity is not None:
             candidates = _take_layers(attentions, self.layers, 'RFM layers')

@@ -158,5 +158,6 @@ class GradCam:
         self.options: dict[str, Any] = dict(competitors=competitors, softmax=softmax, signed=signed)
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``features``, ``text_features`` and ``image_labels``; writes ``maps``, one score a patch."""
         return state.with_maps('gradcam', gradcam(state.encoders['clip'], state.features['clip'],
                                                   state.text_features, state.image_labels, **self.options))
