@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ class Segmenter:
         if not hasattr(model, 'test_cfg'):
             raise ValueError(f'{checkpoint}: a {type(model).__name__} predicts no label for every pixel; '
                              'Segmenter wants a segmentation model')
-        self.model = model.to(self.device)
+        self.model: Any = model.to(self.device)
         self.classes: tuple[str, ...] = ('background', *meta['classes'])
         self.palette = meta.get('palette')
         self.max_side = max_side
@@ -145,8 +145,16 @@ class Segmenter:
             settings.model.test.crf = dict(crf)
         self.model.test_cfg = dict(settings.model.test)
 
-    def __call__(self, image: ImageInput | Sequence[ImageInput], *, probabilities: bool = False, batch_size: int = 8
-                 ) -> SegmentationResult | list[SegmentationResult]:
+    @overload
+    def __call__(self, image: ImageInput, *, probabilities: bool = ..., batch_size: int = ...
+                 ) -> SegmentationResult: ...
+
+    @overload
+    def __call__(self, image: list[Any] | tuple[ImageInput, ...], *, probabilities: bool = ..., batch_size: int = ...
+                 ) -> list[SegmentationResult]: ...
+
+    def __call__(self, image: ImageInput | list[Any] | tuple[ImageInput, ...], *,
+                 probabilities: bool = False, batch_size: int = 8) -> SegmentationResult | list[SegmentationResult]:
         """Segment one image or several.
 
         Args:
@@ -163,12 +171,12 @@ class Segmenter:
         """
         if not isinstance(image, (list, tuple)):
             return self([image], probabilities=probabilities)[0]
-        results = [None] * len(image)
+        results: dict[int, SegmentationResult] = {}
         for index, result in self.stream(image, probabilities=probabilities, batch_size=batch_size):
             if isinstance(result, Exception):
                 raise result
             results[index] = result
-        return results
+        return [results[index] for index in range(len(image))]
 
     def stream(self, images: Sequence[ImageInput], *, probabilities: bool = False, batch_size: int = 8
                ) -> Iterator[tuple[int, SegmentationResult | Exception]]:

@@ -16,7 +16,7 @@ SEEDS = {'par': [*RFM, dict(type='Par', iterations=2), dict(type='PixelLabels')]
 def build(seeds='par', **kwargs):
     torch.manual_seed(0)
     config = dict(type='WeClip', clip=dict(type='FrozenClip', arch='tiny', checkpoint='random'),
-                  decoder=dict(type='WeClipDecoder', dim=32, depth=1, heads=4), seeds=SEEDS[seeds],
+                  decoder=dict(type='WeClipDecoder', dim=32, depth=1, heads=4), seeds=SEEDS.get(seeds),
                   vocabulary=VOCABULARY, rfm_start=3)
     return MODELS.build(config | kwargs)
 
@@ -186,3 +186,9 @@ def test_explained_labels_are_those_that_are_taught(monkeypatch):
         model.set_progress(iteration)
         model.explain(data)
     assert seen == [False, True]
+
+
+def test_a_model_taught_offline_says_that_it_makes_no_labels():
+    model, data = build(None, labels='offline'), batch()
+    with pytest.raises(ValueError, match="labels='offline' has no steps"):
+        model.make_seeds(data['inputs'], data['data_samples'], {}, None, False)

@@ -41,7 +41,7 @@ def voc_palette(size: int = 256) -> list[tuple[int, int, int]]:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], max_pixels: int, formats: Sequence[str] = FORMATS,
+def _opened(path: str | os.PathLike[str], max_pixels: int, formats: tuple[str, ...] = FORMATS,
             content: IO[bytes] | None = None) -> Iterator[Image.Image]:
     """Open an image by its header only; any failure, here or in the block, becomes an ImageReadError.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
-from weclip_sam.seeds.pipeline import Watch
+from weclip_sam.seeds.pipeline import SeedPipeline, Watch
 from weclip_sam.structures import SeedState, SegSample
 
 
@@ -35,6 +35,7 @@ class SeedMaker(WithSeeds):
         ValueError: no vocabulary, or steps that need an encoder which is not there.
     """
 
+    seeds: SeedPipeline
     takes_labels = True
 
     def __init__(self, seeds: Sequence[dict], clip: dict | None = None, vocabulary: dict | None = None,

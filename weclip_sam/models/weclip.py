@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
-from weclip_sam.models.decoder import DecoderOutput
+from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
 from weclip_sam.models.predict import labels_to_original, to_original
@@ -49,6 +49,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             there.
     """
 
+    decoder: WeClipDecoder
+
     def __init__(self, clip: dict, decoder: dict, seeds: Sequence[dict] | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
                  rfm_start: int = 15_000, affinity_weight: float = 0.1, affinity_radius: int = 8,
@@ -62,9 +64,9 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         self.decoder = self._build_decoder(decoder)
         self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
         self.start_curriculum(rfm_start)
-        self.set_test(test, self.clip.patch_size)
+        self.set_test(test, self.encoders['clip'].patch_size)
 
-    def _build_decoder(self, settings: dict) -> nn.Module:
+    def _build_decoder(self, settings: dict) -> WeClipDecoder:
         """Sizes that follow from encoder and vocabulary are filled in."""
         name = settings.get('encoder', 'clip')
         if name not in self.encoders:
@@ -110,7 +112,13 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs, data_samples, features: see :meth:`seed_state`.
             decoded: the decoder's affinity and predictions; labels have no gradient towards them.
             decoder_heard: whether the steps may listen to the decoder already.
+
+        Raises:
+            ValueError: a model that learns from offline labels.
         """
+        if self.seeds is None:
+            raise ValueError("WeClip.make_seeds: a model with labels='offline' has no steps that make labels; give it "
+                             "seeds and labels='online'")
         return self.seeds(self.seed_state(
             inputs, data_samples, features, seg_affinity=decoded.affinity.detach(),
             seg_logits=decoded.seg_logits.detach(), decoder_heard=decoder_heard))

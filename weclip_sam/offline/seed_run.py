@@ -152,7 +152,8 @@ def _evaluate(config: Config, split: str, out: str) -> tuple[Any, dict[str, Any]
         The table or None; what the summary says: ``evaluation``, or the reason as ``not_scored``; and whether there was
         ground truth, but a file of it or a label could not be used.
     """
-    dataset, counts, reason, broken = None, None, '', False
+    dataset: Any = None
+    counts, reason, broken = None, '', False
     try:
         dataset = DATASETS.build(scored_images(config, split))
         broken = True

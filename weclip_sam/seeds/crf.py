@@ -193,6 +193,7 @@ class Crf:
         return resolve_backend(self.crf.get('backend', 'auto'))
 
     def __call__(self, state: SeedState) -> SeedState:
+        """With a ``background`` beside the maps, it and ``maps`` are written, too, at the size of ``rgb``."""
         batch_size, _, height, width = state.rgb.shape
         labels = torch.zeros(batch_size, height, width, dtype=torch.long, device=state.rgb.device)
         confidence = torch.ones(batch_size, height, width, device=state.rgb.device)

@@ -142,6 +142,7 @@ class Par:
         self.downscale = downscale
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``images``, ``maps`` and ``background``; writes ``maps`` (K H W) and ``background`` (B H W)."""
         images = state.images
         size = tuple(images.shape[-2:])
         small = (max(1, size[0] // self.downscale), max(1, size[1] // self.downscale))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -325,8 +325,9 @@ class SamVote:
                 raise ValueError(f'SamVote {name}: expected one of {known}, got {value!r}.'
                                  f'{suggest_name(str(value), known)}')
         painting_order(priority, *torch.zeros(3, 0))  # names unknown keys now, not in the first batch
-        self.settings = dict(normalisation=normalisation, gamma=gamma, background=background,
-                             background_value=background_value, priority=tuple(priority), extent=extent)
+        self.settings: dict[str, Any] = dict(normalisation=normalisation, gamma=gamma, background=background,
+                                             background_value=background_value, priority=tuple(priority),
+                                              extent=extent)
         self.uncovered = uncovered
         if uncovered == 'keep':
             self.needs = self.needs | {'pixel_labels'}

@@ -57,8 +57,8 @@ def read_id_list(path: str | Path) -> list[str]:
     ids = [line.split()[0] for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
     if not ids:
         raise ValueError(f'{path}: holds no image id; expected one per line')
-    seen: set[str] = set()
-    doubled = next((image_id for image_id in ids if image_id in seen or seen.add(image_id)), None)
+    first: dict[str, int] = {}
+    doubled = next((image_id for place, image_id in enumerate(ids) if first.setdefault(image_id, place) != place), None)
     if doubled is not None:
         raise ValueError(f"{path}: image id '{doubled}' is listed twice; every image counts once")
     return ids

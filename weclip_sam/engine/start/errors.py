@@ -184,14 +184,15 @@ def _quiet_about_the_disk() -> Iterator[None]:
     def quiet(args: threading.ExceptHookArgs) -> None:
         nonlocal told
         error = args.exc_value
-        if not isinstance(error, OSError) or not _is_of_the_disk(error):
+        if not isinstance(error, OSError) or error.errno not in _DISK:
             hook(args)
         elif not told:
             told = True
             with suppress(OSError):  # stderr may be a file on that disk
                 sys.stderr.write(f'error: {_where(error) or "a file"}: cannot be written, {_DISK[error.errno]}: events '
                                  'of TensorBoard or the like are lost\n')
-    logging.Handler.handleError, threading.excepthook = handle, quiet
+    logging.Handler.handleError = handle  # type: ignore[method-assign, assignment]  # for all handlers there are
+    threading.excepthook = quiet
     try:
         yield
     except OSError as error:
@@ -199,7 +200,8 @@ def _quiet_about_the_disk() -> Iterator[None]:
             afterwards, told = quiet, True  # the other threads may still notice while the program ends
         raise
     finally:
-        logging.Handler.handleError, threading.excepthook = handle_error, afterwards
+        logging.Handler.handleError = handle_error  # type: ignore[method-assign]  # put back
+        threading.excepthook = afterwards
 
 
 def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
