@@ -186,3 +186,16 @@ def test_explained_labels_are_those_that_are_taught(monkeypatch):
         model.set_progress(iteration)
         model.explain(data)
     assert seen == [False, True]
+
+
+def test_padded_borders_teach_nothing_unless_asked_for():
+    data = batch()
+    for sample in data['data_samples']:
+        sample.padding_mask[:, SIZE // 2:] = True
+    ignored, taught = losses(build(), data), losses(build(padding='teach'), data)
+    assert ignored['loss_seg'] != taught['loss_seg']
+    for sample in data['data_samples']:
+        sample.padding_mask[:] = False
+    assert losses(build(), data)['loss_seg'] == taught['loss_seg']
+    with pytest.raises(ValueError, match="padding: expected one of"):
+        build(padding='taught')
