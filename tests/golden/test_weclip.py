@@ -15,7 +15,7 @@ from weclip_sam.datasets import VOC_VOCABULARY
 from weclip_sam.engine import PolyWarmupLR
 from weclip_sam.evaluation import IoUReport, confusion_matrix
 from weclip_sam.models.losses import affinity_labels, affinity_loss, radius_mask, segmentation_loss
-from weclip_sam.models.predict import multi_scale_logits
+from weclip_sam.models.predict import multi_scale_logits, predict_samples
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds import SeedPipeline
 from weclip_sam.seeds.affinity import attention_distance, choose_attention, mean_attention, propagate, transition_matrix
@@ -419,6 +419,19 @@ def test_multi_scale_and_flip(weclip, evaluated, test_case, find_scales, close):
         close(multi, weclip[f'{kind}/test/{test_case}/msc_segs'], tolerance)
     assert disagreement(evaluated.enlarge(single), weclip[f'fp32/test/{test_case}/pred']) <= 1e-3
     assert disagreement(evaluated.enlarge(multi), weclip[f'fp32/test/{test_case}/msc_pred']) <= 1e-3
+
+
+def test_the_published_border_by_name(weclip, evaluated, test_case, find_scales):
+    """Through the model's own test settings: what is no whole patch is cut off, the rest stretched to the image."""
+    model, size = evaluated.model, tuple(evaluated.label.shape)
+    rgb = long_side_to(weclip[f'test/{test_case}/image_uint8'].permute(2, 0, 1)[None].float(),
+                       int(weclip['test/resize_long']))
+    for key, settings in (('pred', {}), ('msc_pred', dict(
+            scales=find_scales(weclip, f'fp32/test/{test_case}/msc_segs'), flip=True))):
+        sample = SegSample(metainfo=dict(ori_shape=size, content_box=(0, 0, *rgb.shape[-2:])))
+        with torch.no_grad():
+            predict_samples(model.tensor, rgb, [sample], dict(settings, border='cut'), evaluated.clip.patch_size)
+        assert disagreement(sample.prediction, weclip[f'fp32/test/{test_case}/{key}']) <= 1e-3
 
 
 def test_labels_of_test_images(weclip, evaluated, test_case):

@@ -192,3 +192,16 @@ def test_a_model_taught_offline_says_that_it_makes_no_labels():
     model, data = build(None, labels='offline'), batch()
     with pytest.raises(ValueError, match="labels='offline' has no steps"):
         model.make_seeds(data['inputs'], data['data_samples'], {}, None, False)
+
+
+def test_padded_borders_teach_nothing_unless_asked_for():
+    data = batch()
+    for sample in data['data_samples']:
+        sample.padding_mask[:, SIZE // 2:] = True
+    ignored, taught = losses(build(), data), losses(build(padding='teach'), data)
+    assert ignored['loss_seg'] != taught['loss_seg']
+    for sample in data['data_samples']:
+        sample.padding_mask[:] = False
+    assert losses(build(), data)['loss_seg'] == taught['loss_seg']
+    with pytest.raises(ValueError, match="padding: expected one of"):
+        build(padding='taught')

@@ -116,8 +116,11 @@ class SeedMaker(WithSeeds):
 
 
 def stretch_to_multiple(images: Tensor, divisor: int) -> Tensor:
-    """Resize B 3 H W (0..255) up to the next multiple of ``divisor`` each side, bicubic; unchanged if it fits."""
+    """Resize B 3 H W (0..255) up to the next multiple of ``divisor`` each side; unchanged if it fits.
+
+    Bicubic as Pillow's, which CLIP-ES uses: torch's filter has Pillow's coefficients with ``antialias`` alone.
+    """
     size = tuple(-(-side // divisor) * divisor for side in images.shape[-2:])
     if size == tuple(images.shape[-2:]):
         return images
-    return F.interpolate(images, size, mode='bicubic', align_corners=False).round().clamp(0, 255)
+    return F.interpolate(images, size, mode='bicubic', align_corners=False, antialias=True).round().clamp(0, 255)

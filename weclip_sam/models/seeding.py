@@ -90,22 +90,21 @@ class WithSeeds(WithFrozen):
             rgb: B 3 H' W', the images at the size that labels shall have and masks come in; ``inputs`` if None.
             more: other fields of :class:`SeedState`.
         """
+        padding = self._padding(inputs, data_samples) if rgb is None else None
         rgb = inputs if rgb is None else rgb
         masks: Any = self._masks(rgb, data_samples)  # or None: a step that needs them is checked before it runs
         return SeedState(
             images=inputs if self.clip is None else self.clip.normalize(inputs),
             image_labels=torch.stack([s.image_labels for s in data_samples]), features=features,
-            encoders=self.encoders, text_features=self.text_features, masks=masks, rgb=rgb,
-            padding=self._padding(rgb, data_samples), **more)
+            encoders=self.encoders, text_features=self.text_features, masks=masks, rgb=rgb, padding=padding, **more)
 
     @staticmethod
-    def _padding(rgb: Tensor, data_samples: Sequence[SegSample]) -> Tensor | None:
-        """B H W: where the samples are padded; None where they do not say, or are seen at another size."""
+    def _padding(inputs: Tensor, data_samples: Sequence[SegSample]) -> Tensor | None:
+        """B H W: where the samples are padded; None where they do not say."""
         planes = [s.get('padding_mask') for s in data_samples]
-        size = tuple(rgb.shape[-2:])
-        if any(plane is None or plane.shape[0] > size[0] or plane.shape[1] > size[1] for plane in planes):
+        if any(plane is None for plane in planes):
             return None
-        return torch.stack([pad_to(plane, size, True) for plane in planes])
+        return torch.stack([pad_to(plane, inputs.shape[-2:], True) for plane in planes])
 
     def _masks(self, rgb: Tensor, data_samples: Sequence[SegSample]) -> MaskSet | None:
         """The samples' masks, padded to the images; live ones where a sample has none and there is a generator."""
