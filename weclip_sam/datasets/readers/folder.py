@@ -18,7 +18,7 @@ from weclip_sam.datasets.readers.base import (
 )
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
-from weclip_sam.datasets.vocabulary import Vocabulary
+from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.files import inside
 from weclip_sam.io.images import MAX_PIXELS
 from weclip_sam.registry import READERS
@@ -159,7 +159,7 @@ def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str
         raise ValueError(f'{table_path}: names no class at all')
     spellings: dict[str, str] = {}
     for name in found:
-        if name.casefold() == 'background':
+        if is_background(name) or is_ignored(name):
             raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
                              '(an image of nothing else has an empty classes field)')
         if spellings.setdefault(name.casefold(), name) != name:
