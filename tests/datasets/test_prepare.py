@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from weclip_sam.datasets import CocoReader, ImageLabelDataset, VocReader
-from weclip_sam.datasets.prepare import prepare_coco, prepare_voc
+from weclip_sam.datasets.prepare import prepare_voc
+from weclip_sam.datasets.prepare_coco import prepare_coco
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.engine import load_config
 from weclip_sam.io.images import read_labels, write_labels

@@ -55,7 +55,7 @@ def _plain(name: Any) -> str:
 
 
 def is_background(name: Any) -> bool:
-    """Whether a name means what is no object: ``background``, ``_background_``, ``__background__``, ``Background``..."""
+    """Whether a name means what is no object: ``background``, ``_background_``, ``__background__``, ``Background``."""
     return _plain(name) in _BACKGROUND
 
 
