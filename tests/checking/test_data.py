@@ -18,7 +18,7 @@ def photos(tmp_path, write_image):
     root = tmp_path / 'photos'
     for number in range(6):
         write_image(root / 'images' / f'{number}.png', size=(40, 50), seed=number)
-        write_labels(root / 'masks' / f'{number}.png', np.full((40, 50), number % 3))
+        write_labels(root / 'masks' / f'{number}.png', np.ones((40, 50), int))
     (root / 'labels.csv').write_text('image,classes\n' + ''.join(f'{i}.png,{"cat" if i % 2 else "cat;dog"}\n'
                                                                  for i in range(6)))
     (root / 'train.txt').write_text('0.png\n1.png\n2.png\n3.png\n')

@@ -23,8 +23,8 @@ from weclip_sam.datasets.readers.coco_json import (
     has_outline,
     image_table,
     load_instances,
-    no_classes,
     outline_fault,
+    passed_over,
     rasterise,
     vocabulary_from_json,
 )
@@ -62,25 +62,16 @@ class _Source:
         return cls(path, coco, vocabulary, categories,
                    {name: [vocabulary.classes[i] for i in found] for name, found in table.items()})
 
-    def outlines(self) -> tuple[int, int]:
-        """How many instances of classes there are, and how many of them have no outline at all."""
-        instances = [a for a in self.coco.dataset['annotations'] if a['category_id'] in self.categories]
-        return len(instances), sum(not has_outline(a) for a in instances)
-
     def tell(self, masks: bool, report: Preparation) -> bool:
         """Say what of the file is passed over; returns whether masks can be painted from it."""
-        for category in no_classes(self.coco):
-            report.hints.append(f'{self.path}: category {category["name"]!r} is no class (a background, or the root of '
-                                'the others) and is left out')
-        count, bare = self.outlines()
-        if bare and bare == count and masks:
-            report.missing.append(f'{self.path}: none of its {count} annotations has an outline, they are boxes alone: '
-                                  'no masks were made, since their objects would count as background. Image labels '
-                                  'are all that training needs: --no-masks')
-        elif bare:
-            report.hints.append(f'{self.path}: {bare} of {count} annotations have no outline (boxes alone): they name '
-                                'what is in an image, but masks for evaluation cannot be painted from them')
-        return masks and not (bare and bare == count)
+        report.hints.extend(f'{self.path}: {told}' for told in passed_over(self.coco, self.categories))
+        instances = [each for each in self.coco.dataset['annotations'] if each['category_id'] in self.categories]
+        bare = bool(instances) and not any(map(has_outline, instances))
+        if masks and bare:
+            report.missing.append(f'{self.path}: none of its {len(instances)} annotations has an outline: no masks '
+                                  'were made, since their objects would count as background. Image labels are all '
+                                  'that training needs: --no-masks')
+        return masks and not bare
 
 
 def prepare_coco(root: Path, splits: Sequence[str] = ('train2014', 'val2014'), masks: bool = True,

@@ -14,6 +14,7 @@ from weclip_sam.datasets.readers.coco_json import (
     has_outline,
     image_table,
     load_instances,
+    passed_over,
     rasterise,
     vocabulary_from_json,
 )
@@ -95,6 +96,7 @@ class CocoReader(Reader):
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from None
         self._categories = class_of_category(self._coco, vocabulary, str(path))
+        self.notes = passed_over(self._coco, self._categories)
         self._by_name = {PurePosixPath(image['file_name']).with_suffix('').as_posix(): image['id']
                          for image in self._coco.dataset['images']}
         return vocabulary

@@ -105,6 +105,18 @@ def no_classes(coco: COCO) -> list[Mapping[str, Any]]:
     return result
 
 
+def passed_over(coco: COCO, classes: Mapping[Any, int]) -> list[str]:
+    """What of the file is no class, and how many instances of classes have no outline: a sentence for each."""
+    told = [f'category {category["name"]!r} is no class (a background, or the root of the others) and is left out'
+            for category in no_classes(coco)]
+    instances = [annotation for annotation in coco.dataset['annotations'] if annotation['category_id'] in classes]
+    bare = sum(not has_outline(annotation) for annotation in instances)
+    if bare:
+        told.append(f'{bare} of {len(instances)} annotations have no outline (boxes alone): they name what is in an '
+                    'image, but masks for evaluation cannot be painted from them')
+    return told
+
+
 def class_of_category(coco: COCO, vocabulary: Vocabulary, source: str) -> dict[Any, int]:
     """Position of the class of every category id; of what does not count, that of label 255.
 
