@@ -102,8 +102,10 @@ def test_text_files_of_others_are_not_written_over(tmp_path, capsys):
     path = tmp_path / 'image_labels.csv'
     path.write_text(path.read_text() + 'mine.jpg,bird\n')
     text, pictures = path.read_text(), {p: p.read_bytes() for p in tmp_path.rglob('*.jpg')}
-    with pytest.raises(SystemExit) as end:
-        run(tmp_path, *few, '--seed', 5)
-    assert end.value.code == 2 and f'{path}: is not what would be written' in capsys.readouterr().err
+    for options in ((), ('--seed', 5)):
+        with pytest.raises(SystemExit) as end:
+            run(tmp_path, *few, *options)
+        told = capsys.readouterr().err
+        assert end.value.code == 2 and 'is not what would be written' in told and '--overwrite' in told
     assert path.read_text() == text and {p: p.read_bytes() for p in tmp_path.rglob('*.jpg')} == pictures
     assert run(tmp_path, *few, '--overwrite') == 0 and 'mine' not in path.read_text()

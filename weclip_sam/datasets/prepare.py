@@ -185,7 +185,8 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
                                         'with --overwrite')
             return
         made = record.get(LABEL_FILE)
-        same = made is not None and not record.changed(LABEL_FILE) and made['table'] == table_digest(written)
+        same = made is not None and not record.changed(LABEL_FILE) and table_digest(made['labels']) == table_digest(
+            {name: found for name, found in written.items() if name in made['labels']})
         if set(listed) <= set(written) and (same or not (root / 'Annotations').is_dir()):
             report.done.append(f'{path}: there already, has all {len(listed)} images')
             return
@@ -207,34 +208,30 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
 def _write_voc_labels(path: Path, table: dict[str, list[str]], written: Mapping[str, Sequence[str]],
                       sources: Mapping[str, Path], record: Prepared, report: Preparation) -> None:
     """Write what the annotations say, but for lines that people changed."""
-    made = record.get(LABEL_FILE)
+    made = (record.get(LABEL_FILE) or {}).get('labels', {})  # what the annotations said when the lines were made
     differing = [name for name in table if name in written and set(written[name]) != set(table[name])]
-    kept: list[str] = []
-    if differing and (made is None or made['table'] != table_digest(written)):
-        changed = set(record.changed(LABEL_FILE, [sources[name] for name in differing]))
-        known = () if made is None else (name for name in differing if record.knows(LABEL_FILE, sources[name]))
-        kept = [name for name in known if sources[name] not in changed]
-        unclear = [name for name in differing if name not in set(kept)]
-        if unclear:
-            first = unclear[0]
-            report.failed[str(path)] = (
-                f'says something else than the annotations of {len(unclear)} images, for example '
-                f'{";".join(written[first]) or "nothing"} of {first}, where {sources[first]} has '
-                f'{";".join(table[first]) or "nothing"}; mend what is wrong, or write it anew with --overwrite')
-            return
-    said = table_digest(table)
+    by_hand = [name for name in differing if name not in made or set(made[name]) != set(written[name])]
+    kept = [name for name in by_hand if name in made and set(made[name]) == set(table[name])]
+    unclear = sorted(set(by_hand) - set(kept))
+    if unclear:
+        first = unclear[0]
+        report.failed[str(path)] = (
+            f'says something else than the annotations of {len(unclear)} images, for example '
+            f'{";".join(written[first]) or "nothing"} of {first}, where {sources[first]} has '
+            f'{";".join(table[first]) or "nothing"}; mend what is wrong, or write it anew with --overwrite')
+        return
+    anew, said = [name for name in differing if name not in set(by_hand)], dict(table)
     table |= {name: list(found) for name, found in written.items() if name in kept or name not in table}
     if {name: set(found) for name, found in written.items()} != {name: set(found) for name, found in table.items()}:
         write_label_table(path, table)
-        anew = f', {len(differing)} of them made anew, since annotations changed, for example {differing[0]}' \
-            if differing and not kept else ''
-        report.done.append(f'{path}: labels of {len(table)} images{anew}')
+        report.done.append(f'{path}: labels of {len(table)} images' + (
+            f', {len(anew)} of them made anew, since annotations changed, for example {anew[0]}' if anew else ''))
     else:
         report.done.append(f'{path}: there already, has all {len(table)} images')
     if kept:
         report.hints.append(f'{path}: the lines of {len(kept)} images were changed by hand, for example {kept[0]}, and '
                             'are kept; --overwrite writes them anew')
-    record.put(LABEL_FILE, TOOL, sources.values(), table=said)
+    record.put(LABEL_FILE, TOOL, sources.values(), labels=said)
 
 
 def _xml_classes(path: Path, vocabulary: Vocabulary) -> tuple[int, ...] | str:

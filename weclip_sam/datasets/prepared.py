@@ -50,12 +50,10 @@ class Prepared:
         """Note what was made, and save. Digests of sources that have not changed since are not taken again."""
         known = (self.get(name) or {}).get('made_of', {})
         made_of = {self._key(path): _identity(path, known.get(self._key(path))) for path in sources}
-        self._entries[name] = dict(facts, tool=tool, made_of=made_of)
-        write_json(self.path, self._entries)
-
-    def knows(self, name: str, source: Path) -> bool:
-        """Whether it is noted how a source was when something was made of it."""
-        return self._key(source) in (self.get(name) or {}).get('made_of', {})
+        entry = dict(facts, tool=tool, made_of=made_of)
+        if entry != self.get(name):  # else the folder may be read-only
+            self._entries = {**Prepared(self.root)._entries, name: entry}  # another split may be under way
+            write_json(self.path, self._entries)
 
     def changed(self, name: str, sources: Iterable[Path] | None = None) -> list[Path]:
         """The sources whose content is another now. Files that are gone, or were no source, are not compared.
@@ -69,7 +67,8 @@ class Prepared:
         return [path for path in paths if (was := known.get(self._key(path))) is not None
                 and path.is_file() and _identity(path, was)[2] != was[2]]
 
-    def check(self, name: str, sources: Iterable[Path] | None = None, instead: str = '') -> None:
+    def check(self, name: str, sources: Iterable[Path] | None = None,
+              instead: str = f', or remove {RECORD} to use it as it is') -> None:
         """Refuse what was made of sources that have changed since.
 
         Args:

@@ -104,7 +104,7 @@ def compare_truth(records: Iterable[TruthRecord], classes: Sequence[str]) -> Tru
 
 def _phrase(record: TruthRecord, classes: Sequence[str]) -> str:
     names = ', '.join(classes[label - 1] for label in sorted(record.named)) or 'nothing'
-    shares = ', '.join(f'{classes[label - 1]} on {100 * share:.2g} %' for label, share in record.unnamed.items())
+    shares = ', '.join(f'{classes[label - 1]} on {100 * share:.3g} %' for label, share in record.unnamed.items())
     return f'{record.image_id} (named {names}; its mask has {shares or "none of it"})'
 
 
