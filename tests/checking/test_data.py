@@ -18,7 +18,7 @@ def photos(tmp_path, write_image):
     root = tmp_path / 'photos'
     for number in range(6):
         write_image(root / 'images' / f'{number}.png', size=(40, 50), seed=number)
-        write_labels(root / 'masks' / f'{number}.png', np.full((40, 50), number % 3))
+        write_labels(root / 'masks' / f'{number}.png', np.ones((40, 50), int))
     (root / 'labels.csv').write_text('image,classes\n' + ''.join(f'{i}.png,{"cat" if i % 2 else "cat;dog"}\n'
                                                                  for i in range(6)))
     (root / 'train.txt').write_text('0.png\n1.png\n2.png\n3.png\n')
@@ -375,3 +375,22 @@ def test_report_shows_some_and_keeps_all():
     assert len(report.as_dict()['findings']) == 30 and report.as_dict()['ok'] is False
     with pytest.raises(ValueError, match='fatal'):
         report.add('fatal', 'image', 'train', 'x')
+
+
+def test_ground_truth_with_other_classes_than_the_names(photos):
+    write_labels(photos / 'masks' / '5.png', np.full((40, 50), 2))  # named cat alone
+    report = _check(_config(photos))
+    (check, where, message), = _found(report, 'warning')
+    assert report.ok and (check, where) == ('truth', 'val_dataloader')
+    assert message.startswith('1 of 2 ground-truth masks disagree') and '5 (named cat; its mask has dog' in message
+    assert 'very probably wrong' in message
+    assert not _found(_check(_config(photos), full=False), 'warning')
+
+
+def test_ground_truth_painted_in_memory_is_compared_too(memory_reader):
+    reader = memory_reader(6)  # image i is named for class i % 3 and has label i % 3 + 1, but 0 is named for nothing
+    check = dict(val_dataloader=dict(type='ImageLabelDataset', reader=reader, with_masks=True))
+    assert _found(_check(check), 'warning') == []  # of drawn images only the first is looked at, and it has no name
+    reader.records[0] = type(reader.records[0])('image000', (1,))
+    (_, _, message), = _found(_check(check), 'warning')
+    assert 'image000 (named class1; its mask has class0 on 100 %)' in message

@@ -19,7 +19,7 @@ def refined(monkeypatch):
     def watched(*args, **settings):
         calls.append((settings['iterations'], settings['gaussian_sxy']))
         return dense_crf(*args, **settings)
-    monkeypatch.setattr('weclip_sam.models.predict.dense_crf', watched)
+    monkeypatch.setattr('weclip_sam.seeds.crf.dense_crf', watched)
     return calls
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from weclip_sam.checking import data as preflight
-from weclip_sam.datasets import prepare
+from weclip_sam.datasets import prepare_coco as prepare
 from weclip_sam.engine import explain
 from weclip_sam.io.parallel import WorkerError, parallel_map
 

@@ -19,10 +19,12 @@ from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
 from weclip_sam.datasets.readers.folder import FolderReader
 from weclip_sam.datasets.readers.names import CLASS_FILE
+from weclip_sam.evaluation.truth import TruthRecord, compare_truth
 from weclip_sam.io.images import fit_within, image_size, read_image, read_labels
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS
+from weclip_sam.structures import IGNORE_LABEL
 
 MAX_MISSING = 1000  # image files that are named one by one
 QUICK_SAMPLES = 16  # images of a data set that the quick check looks at
@@ -59,7 +61,8 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
     Found are: lists, labels and paths that a reader refuses; image files that are missing, or that no row of a table
     names; unreadable, truncated, oversized and tiny images; masks and offline labels (``input_labels``, too) that are
     missing, unreadable, of another size or with values that name no class, and offline labels of other classes or
-    images; images without a label, classes with no image or one, names of classes that look like slips; the same
+    images; ground truth that holds other classes than its image is named
+    for; images without a label, classes with no image or one, names of classes that look like slips; the same
     picture in training and evaluation, or twice in one set; data sets with different classes; SAM masks still to be
     made; links that lead out of the data folder.
 
@@ -88,16 +91,22 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
             _check_bank(name, dataset, report)
             _check_label_folders(name, dataset, report)
             _check_links(name, node, dataset, report)
+            for note in dataset.reader.notes:
+                report.add('note', 'passed over', name, note)
             _check_unlisted(name, dataset, report)
     _tell_missing(missing, report)
     _check_same_classes(datasets, report)
     jobs = _jobs(datasets, full)
+    truths: dict[str, dict[str, dict[int, int]]] = defaultdict(dict)  # pixels by label of data set and image
     results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
     for job, result in zip(jobs, results, strict=True):
         _take(job, result, report)
+        if result.truth is not None and job.truth is not None:
+            truths[job.labels[job.truth][0]][job.images[job.labels[job.truth][0]]] = result.truth
         job.size, job.digest = result.size, result.digest
     for name, dataset in datasets.items():
-        _check_memory(name, dataset, full, report, explain)
+        _check_memory(name, dataset, full, report, explain, truths[name])
+        _check_truth(name, dataset, truths[name], report)
         _summarise(name, dataset, [job for job in jobs if name in job.images], report)
     if full:
         _check_duplicates(jobs, report)
@@ -274,6 +283,7 @@ class _Job:
     images: dict[str, str] = field(default_factory=dict)  # data set -> image id
     # label file -> (data set, number of classes, long side the image was shrunk to before they were made, or None)
     labels: dict[Path, tuple[str, int, int | None]] = field(default_factory=dict)
+    truth: Path | None = None  # the one of them that is ground truth
     size: tuple[int, int] | None = None
     digest: str = ''
 
@@ -284,6 +294,7 @@ class _Result:
     digest: str
     error: str
     label_errors: dict[Path, str]
+    truth: dict[int, int] | None = None  # pixels by label of the ground truth, if it was read
 
 
 def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
@@ -300,6 +311,7 @@ def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
                     job.labels[path] = name, num_classes, max_side
                 if full and dataset.with_masks and record.mask_path is not None and record.mask_path.is_file():
                     job.labels[record.mask_path] = name, num_classes, None
+                    job.truth = record.mask_path
     return sorted(jobs.values(), key=lambda job: job.path)
 
 
@@ -322,13 +334,19 @@ def _inspect(job: _Job) -> _Result:
             digest = hashlib.blake2b(job.path.read_bytes(), digest_size=16).hexdigest()
     except (ValueError, OSError) as error:
         return _Result(None, '', str(error), {})
-    wrong = {}
+    wrong, truth = {}, None
     for path, (_, num_classes, max_side) in job.labels.items():
         try:
-            read_labels(path, num_classes, fit_within(size, max_side), job.max_pixels)
+            labels = read_labels(path, num_classes, fit_within(size, max_side), job.max_pixels)
+            truth = _pixels(labels) if path == job.truth else truth
         except (ValueError, OSError) as error:
             wrong[path] = str(error)
-    return _Result(size, digest, '', wrong)
+    return _Result(size, digest, '', wrong, truth)
+
+
+def _pixels(labels: np.ndarray) -> dict[int, int]:
+    counts = np.bincount(labels.reshape(-1), minlength=256)[:IGNORE_LABEL]
+    return {label: int(counts[label]) for label in np.flatnonzero(counts).tolist()}
 
 
 def _take(job: _Job, result: _Result, report: Report) -> None:
@@ -342,7 +360,17 @@ def _take(job: _Job, result: _Result, report: Report) -> None:
         report.add('error', 'mask', job.labels[path][0], error)
 
 
-def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report, explain: Explain) -> None:
+def _check_truth(name: str, dataset: ImageLabelDataset, truths: Mapping[str, dict[int, int]], report: Report) -> None:
+    """Whether masks hold what their images are named for: classes that are shifted, however it came, show here."""
+    labels = dict(zip(dataset.image_ids, dataset.image_labels, strict=True))
+    found = compare_truth((TruthRecord(image_id, frozenset((labels[image_id].nonzero().flatten() + 1).tolist()), pixels)
+                           for image_id, pixels in truths.items()), dataset.metainfo['classes'])
+    if found.disagreeing:
+        report.add('warning', 'truth', name, found.message())
+
+
+def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report, explain: Explain,
+                  truths: dict[str, dict[int, int]]) -> None:
     """Images that are no files, their labels made offline, and (``full``) ground truth that is painted when asked for.
     """
     records = dataset.records
@@ -350,7 +378,10 @@ def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Rep
         full and dataset.with_masks and not (record.mask_path is not None and record.mask_path.is_file()))]
     for index in painted if full and records[0].image_path is not None else painted[:1]:
         try:
-            dataset.load(index) if full else dataset.load_image(index)
+            if not full:
+                dataset.load_image(index)
+            elif (truth := dataset.load(index)['ground_truth']) is not None:
+                truths[records[index].image_id] = _pixels(truth)
         except DATA_ERRORS as error:
             check = 'mask' if records[index].image_path else 'image'
             report.add('error', check, name, explain(error) or _message(error))

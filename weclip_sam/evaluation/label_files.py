@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.evaluation.iou import confusion_matrix
+from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth
 from weclip_sam.io.images import decode_labels
 from weclip_sam.io.parallel import parallel_map
 
@@ -115,7 +116,8 @@ def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_
 
 
 def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str] | None = None,
-                      workers: int = 1, progress: Callable[[int], None] = lambda done: None) -> Tensor:
+                      workers: int = 1, progress: Callable[[int], None] = lambda done: None,
+                      counted: Callable[[str, np.ndarray], None] = lambda image_id, matrix: None) -> Tensor:
     """Sum of the images' confusion matrices.
 
     Args:
@@ -125,6 +127,7 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
         ids: images to score; None for all of ``truths``.
         workers: processes; 1 works in this one.
         progress: called with the number of images done.
+        counted: called with every image's id and matrix.
 
     Returns:
         num_classes x num_classes int64, rows ground truth.
@@ -139,7 +142,41 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
         more = f' ({len(missing)} of {len(ids)} are missing)' if len(missing) > 1 else ''
         raise ValueError(f'{predictions.where(missing[0])}: missing{more}; every ground truth needs its prediction')
     total = np.zeros((num_classes, num_classes), np.int64)
-    for counts in parallel_map(partial(_count, predictions, truths, num_classes), ids, len(ids), workers, 'scoring',
-                               lambda name, done, total: progress(done), option='--jobs'):
+    matrices = parallel_map(partial(_count, predictions, truths, num_classes), ids, len(ids), workers, 'scoring',
+                            lambda name, done, total: progress(done), option='--jobs')
+    for image_id, counts in zip(ids, matrices, strict=True):
+        counted(image_id, counts)
         total += counts
     return torch.from_numpy(total)
+
+
+class NamedTruths:
+    """Ground truth that is compared with a table of names while it is scored: the ``counted`` of the above.
+
+    Args:
+        table: class names by image (:func:`read_label_table`); images are found by their names without suffix.
+        classes: names of all labels, background first.
+        source: of the table, for errors.
+
+    Raises:
+        ValueError: on a name that is no class.
+    """
+
+    def __init__(self, table: Mapping[str, Sequence[str]], classes: Sequence[str], source: str) -> None:
+        self._classes = tuple(classes)
+        labels = {name: label for label, name in enumerate(classes) if label}
+        unknown = sorted({name for names in table.values() for name in names} - set(labels))
+        if unknown:
+            raise ValueError(f'{source}: {unknown[0]!r} is none of the classes.{suggest_name(unknown[0], labels)}')
+        self._named = {PurePosixPath(image).stem: frozenset(labels[name] for name in names)
+                       for image, names in table.items()}
+        self._records: list[TruthRecord] = []
+
+    def __call__(self, image_id: str, matrix: np.ndarray) -> None:
+        if image_id in self._named:
+            pixels = {label: int(count) for label, count in enumerate(matrix.sum(1)) if count}
+            self._records.append(TruthRecord(image_id, self._named[image_id], pixels))
+
+    def check(self) -> TruthCheck:
+        """What the comparison found."""
+        return compare_truth(self._records, self._classes[1:])

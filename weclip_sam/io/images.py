@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
 from weclip_sam.io.files import atomic_open
@@ -18,6 +19,8 @@ BLOCK = 1 << 20  # pixels of 16 bits or floats that are converted at a time
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000: larger files are taken for decompression bombs
 # What is decoded at all, whatever a file is called: Pillow also knows EPS, which it hands to Ghostscript, a program.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM', 'JPEG2000')  # MPO is opened as JPEG
+
+_MADE_OF = 'made_of'  # the key of a label PNG's text
 
 
 class ImageReadError(ValueError):
@@ -271,13 +274,14 @@ def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, si
 
 
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
-                 palette: Iterable[Sequence[int]] | None = None) -> None:
+                 palette: Iterable[Sequence[int]] | None = None, made_of: str | None = None) -> None:
     """Write labels as a palette PNG, atomically.
 
     Args:
         path: the file; its folder is made if missing.
         labels: H W integers in 0..255.
         palette: RGB triples by label; labels beyond it keep the VOC colour.
+        made_of: what they were made of (a digest, say); :func:`labels_made_of` gives it back.
 
     Raises:
         ValueError: when ``labels`` is not H W integer within 0..255.
@@ -293,5 +297,19 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
         colours[label] = (int(colour[0]), int(colour[1]), int(colour[2]))
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette([value for colour in colours for value in colour])
+    options = {}
+    if made_of is not None:
+        options['pnginfo'] = PngInfo()
+        options['pnginfo'].add_text(_MADE_OF, made_of)
     with atomic_open(path) as file:
-        image.save(file, format='PNG')
+        image.save(file, format='PNG', **options)
+
+
+def labels_made_of(path: str | os.PathLike[str]) -> str | None:
+    """What :func:`write_labels` was told about a label PNG, or None; the pixels are not read.
+
+    Raises:
+        ImageReadError: when it is no readable PNG.
+    """
+    with _opened(path, MAX_PIXELS, ('PNG',)) as image:
+        return image.info.get(_MADE_OF)

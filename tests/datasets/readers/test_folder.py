@@ -224,7 +224,8 @@ def test_background_nouns_lie_beside_the_images(photos):
         FolderReader(str(photos), background_nouns='nouns.txt')
 
 
-def test_background_is_no_class(photos):
-    (photos / 'classes.txt').write_text('background\ncat\ndog\nboat\n')
-    with pytest.raises(ValueError, match="classes.txt: 'background' is no class of its own"):
+@pytest.mark.parametrize('name', ['background', 'Background', '_background_', '__background__', '__ignore__', 'void'])
+def test_background_is_no_class(photos, name):
+    (photos / 'classes.txt').write_text(f'{name}\ncat\ndog\nboat\n')
+    with pytest.raises(ValueError, match=f"classes.txt: '{name}' is no class of its own"):
         FolderReader(str(photos))

@@ -52,6 +52,8 @@ class Reader:
         ValueError: when two images share an id, or there are none.
     """
 
+    notes: Sequence[str] = ()  # what of its files it passed over; tools/check_data.py tells
+
     def __init__(self, vocabulary: Vocabulary, records: Sequence[Record], max_pixels: int = MAX_PIXELS,
                  max_side: int | None = None) -> None:
         self.vocabulary = vocabulary

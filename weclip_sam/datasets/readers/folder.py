@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import (
     Faults,
     Reader,
@@ -18,7 +19,7 @@ from weclip_sam.datasets.readers.base import (
 )
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
-from weclip_sam.datasets.vocabulary import Vocabulary
+from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.files import inside
 from weclip_sam.io.images import MAX_PIXELS
 from weclip_sam.registry import READERS
@@ -72,6 +73,8 @@ class FolderReader(Reader):
         root = find_file(Path(data_root), 'the data folder', 'Give it with --cfg-options data_root=...')
         table_path = find_file(root / labels, 'the label file', 'It has the header image,classes and one image a line, '
                                'with ; between class names, for example: beach.jpg,person;boat')
+        prepared = Prepared(root)
+        prepared.check(labels)
         table = read_label_table(table_path)
         vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), read_prompts(root, prompt_names),
                                       read_nouns(root, background_nouns))
@@ -89,6 +92,7 @@ class FolderReader(Reader):
             chosen = [name for name in chosen if paths[name].is_file()]
         records = [Record(_stem(name), indices[name], paths[name], root / mask_dir / f'{_stem(name)}.png')
                    for name in chosen]
+        self._prepared, self._mask_dir = prepared, mask_dir
         self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
         check_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
         if not records:
@@ -96,6 +100,12 @@ class FolderReader(Reader):
                              + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
                                 if split in ('train', 'val') else ''))
         super().__init__(vocabulary, records, max_pixels, max_side)
+
+    def check_masks(self) -> None:
+        """As of every reader; masks that a prepare tool made must be of the JSON and the classes of today."""
+        self._prepared.check_classes(self._mask_dir, self.vocabulary.classes)
+        self._prepared.check(self._mask_dir)
+        super().check_masks()
 
     def unlisted(self) -> list[Path]:
         """Image files that no row of the table names, whatever its split; sorted.
@@ -159,7 +169,7 @@ def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str
         raise ValueError(f'{table_path}: names no class at all')
     spellings: dict[str, str] = {}
     for name in found:
-        if name.casefold() == 'background':
+        if is_background(name) or is_ignored(name):
             raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
                              '(an image of nothing else has an empty classes field)')
         if spellings.setdefault(name.casefold(), name) != name:

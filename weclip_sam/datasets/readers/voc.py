@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import (
     Faults,
     Reader,
@@ -47,7 +48,8 @@ class VocReader(Reader):
 
     Raises:
         FileNotFoundError: saying what is missing and where to get it or what to run.
-        ValueError: on a label that names no class, or an image without an entry in the label file.
+        ValueError: on a label that names no class, or an image without an entry in the label file; when
+            annotations changed since the tool made that file.
     """
 
     def __init__(self, data_root: str, split: str = 'train_aug', labels: str = 'auto', mask_dir: str | None = None,
@@ -70,6 +72,8 @@ class VocReader(Reader):
             return dict.fromkeys(names, ())
         if labels == 'auto':
             labels = LABEL_FILE if (root / LABEL_FILE).is_file() else 'xml'
+            Prepared(root).check(LABEL_FILE, [root / 'Annotations' / f'{name}.xml' for name in names],
+                                 f"; the reader's labels={LABEL_FILE!r} takes it as it is")
         if labels != 'xml':
             return indices_from_table(root / labels, names, vocabulary)
         if not (root / 'Annotations').is_dir():

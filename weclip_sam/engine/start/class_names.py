@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES
+from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES, foreground_names
 
 _KNOWN = {'voc': VOC_CLASSES, 'coco': COCO_CLASSES}
 
@@ -15,10 +15,11 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
 
     Args:
         spec: ``voc`` (21 labels), ``coco`` (81); a number of labels, background included; or a text file with one class
-            name per line, or a JSON list (a first name ``background`` is optional).
+            name per line, or a JSON list (names of the background may come first: see :func:`foreground_names`).
 
     Raises:
-        ValueError: none of these, an empty or doubled name, or more labels than a PNG can hold.
+        ValueError: none of these, an empty or doubled name, the background where a class should be, or more labels than
+            a PNG can hold.
     """
     if spec.lower() in _KNOWN:
         return ('background', *_KNOWN[spec.lower()])
@@ -35,7 +36,7 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
             raise ValueError(f'{path}: not valid JSON ({error})') from None
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
             raise ValueError(f'{path}: expected one class name per line, or a JSON list of names')
-        names = names[1:] if names and names[0] == 'background' else names
+        names = foreground_names(names, str(path))
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ValueError(f"{spec}: the name '{doubled[0]}' appears twice")
