@@ -84,12 +84,14 @@ def test_outputs_stay_apart_from_images(tool, tmp_path, monkeypatch, capsys, ima
     with pytest.raises(SystemExit) as stop:
         tool.main(['none.pth', images, '--out', out])
     assert stop.value.code == 2 and text in capsys.readouterr().err and sorted(tmp_path.rglob('*')) == before
-    tool.check_apart(['photos', 'photos/a.png'], 'photos_out')
-    tool.check_apart(['photos/a.png'], 'photos')  # a file by name is found no second time
+    found = tool.search(['photos'])
+    tool.check_apart(['photos', 'photos/a.png'], 'photos_out', found)
+    tool.check_apart(['photos/a.png'], 'photos', {})  # a file by name is found no second time
 
 
 def test_outputs_never_share_a_name(tool, tmp_path):
     for name in ('f/a.jpg', 'f/a.png', 'f/b.png', 'g/b.png'):
         picture(tmp_path / name)
-    named = tool.list_images([str(tmp_path / 'f'), str(tmp_path / 'g'), str(tmp_path / 'f' / 'b.png')])
+    arguments = [str(tmp_path / 'f'), str(tmp_path / 'g'), str(tmp_path / 'f' / 'b.png')]
+    named = tool.list_images(arguments, tool.search(arguments))
     assert [name for _, name in named] == ['a.jpg', 'a.png', 'b.png', 'b.png_2']

@@ -30,7 +30,8 @@ from weclip_sam.datasets.readers.voc import (
 )
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
 from weclip_sam.io.files import atomic_open, inside
-from weclip_sam.io.images import write_labels
+from weclip_sam.io.folders import is_clutter
+from weclip_sam.io.images import is_image_name, strip_suffix, write_labels
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 
 VOC_URL = 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
@@ -136,7 +137,8 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
             return
         extra = [*read_list(folder / 'train.txt'), *read_list(folder / 'val.txt')]
     elif (root / 'SegmentationClassAug').is_dir():
-        extra = [p.stem for p in (root / 'SegmentationClassAug').iterdir() if p.suffix == '.png']  # names only
+        extra = [p.stem for p in (root / 'SegmentationClassAug').iterdir()
+                 if p.suffix.lower() == '.png' and not is_clutter(p.name)]  # names only
     else:
         report.hints.append(f'no train_aug.txt: training can use split train ({len(train)} images) now. For the usual '
                             f'{TRAIN_AUG_SIZE}, get SBD (1.4 GB): curl -LO {SBD_URL}, unpack it, and run this again '
@@ -163,7 +165,7 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
     listed = sorted({name for names in _voc_lists(root).values() for name in names})
     if path.is_file() and not overwrite:
         try:
-            lacking = set(listed) - {name.removesuffix('.jpg') for name in read_label_table(path)}
+            lacking = set(listed) - {strip_suffix(name) for name in read_label_table(path)}
         except ValueError as error:
             report.failed[str(path)] = f'{_without(path, error)}. Mend it, or write it anew with --overwrite'
             return
@@ -209,7 +211,7 @@ def _voc_lists(root: Path) -> dict[str, list[str]]:
 
 
 def _voc_counts(root: Path, report: Preparation) -> None:
-    images = {p.stem for p in (root / 'JPEGImages').iterdir() if p.suffix == '.jpg'}
+    images = {strip_suffix(p.name) for p in (root / 'JPEGImages').iterdir() if is_image_name(p)}
     for name, listed in _voc_lists(root).items():
         lacking = sorted(set(listed) - images)
         report.done.append(f'split {name}: {len(listed)} images')

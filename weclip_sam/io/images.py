@@ -129,7 +129,16 @@ def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tu
     Raises:
         ImageReadError: when the header is unreadable or the image too large.
     """
-    return _with_image(path, max_pixels, _seen_size)[::-1]
+    return image_header(path, max_pixels)[0]
+
+
+def image_header(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int], bool]:
+    """:func:`image_size`, and whether values have more than 8 bits."""
+    def use(image: Image.Image) -> tuple[tuple[int, int], bool]:
+        deep = image.mode.startswith(DEEP) or look_at(image).colour
+        return _seen_size(image)[::-1], deep
+
+    return _with_image(path, max_pixels, use)
 
 
 def fit_within(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
