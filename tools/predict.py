@@ -20,9 +20,12 @@ from typing import Any
 
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
-from weclip_sam.io.files import inside, is_of_one_file, write_json
+from weclip_sam.engine.start.errors import explain
+from weclip_sam.io.files import is_of_one_file, write_json
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.images import SUFFIXES, is_image_name
+
+PATIENCE = 10  # so many images that cannot be written, and none that can: it is not their names
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -101,18 +104,9 @@ def check_apart(arguments: list[str], out: str, folders: Mapping[str, Found]) ->
                              'another folder')
 
 
-def output_paths(out: Path, name: str) -> tuple[Path, Path]:
-    """Where an image's labels and its overlay go.
-
-    Raises:
-        ValueError: no file can be called so; names become longer where two images would share one.
-    """
-    return inside(out / 'labels', f'{name}.png', 'outputs'), inside(out / 'overlays', f'{name}.png', 'outputs')
-
-
 def write(result: SegmentationResult, out: Path, name: str, overlay: bool) -> dict[str, Any]:
     """Write one image's files; returns its entry in the JSON."""
-    labels, picture = output_paths(out, name)
+    labels, picture = out / 'labels' / f'{name}.png', out / 'overlays' / f'{name}.png'
     result.save(labels, picture if overlay else None)
     entry = dict(image=result.name, labels=str(labels.relative_to(out)))
     if overlay:
@@ -131,23 +125,28 @@ def main(argv: list[str] | None = None) -> None:
         out = Path(prepare_work_dir(args.out))
         segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
                               multi_scale=args.tta, crf=args.crf)
-        done, failed, shallow, began, bar = [], {}, {}, time.monotonic(), ProgressReporter()
+        done, failed, unwritten, shallow, began, bar = [], {}, [], {}, time.monotonic(), ProgressReporter()
         bar.start('segment', len(images))
         try:
             stream = segmenter.stream([file for file, _ in images], batch_size=args.batch_size)
             for count, (index, result) in enumerate(stream, start=1):
                 file, name = images[index]
-                try:
-                    if isinstance(result, Exception):
-                        raise result
-                    done.append((index, write(result, out, name, not args.no_overlay)))
+                entry = result
+                if not isinstance(result, Exception):
+                    try:
+                        entry = write(result, out, name, not args.no_overlay)
+                    except OSError as error:  # if none can be written, it is not the images' names
+                        if not is_of_one_file(error) or (len(unwritten) + 1 >= PATIENCE and not done):
+                            raise
+                        entry = error
+                        unwritten.append(name)
+                if isinstance(entry, Exception):
+                    failed[str(file)] = explain(entry) or str(entry)
+                    bar.write(f'failed: {failed[str(file)]}\n')
+                else:
+                    done.append((index, entry))
                     if result.suspected_bits is not None:
                         shallow[str(file)] = result.suspected_bits
-                except Exception as error:
-                    if error is not result and not isinstance(error, ValueError) and not is_of_one_file(error):
-                        raise
-                    failed[str(file)] = str(error)
-                    bar.write(f'failed: {error}\n')
                 bar.update(count, lambda: f'{len(failed)} failed' if failed else '')
         finally:
             bar.stop()
@@ -160,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
         if told := found.told():
             print(f'{argument}: passed over: {told}')
     if shallow:
-        print(f'{len(shallow)} images are files of 16 bits whose values seem to have fewer, for example '
+        print(f'files of 16 bits whose values seem to have fewer: {len(shallow)} images, for example '
               f'{next(iter(shallow))} ({next(iter(shallow.values()))}); they were segmented as dark as they are: scale '
               'the values to 16 bits, or state their depth (PNG sBIT, TIFF SMaxSampleValue)')
     print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '

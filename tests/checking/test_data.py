@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from weclip_sam.checking.data import check_datasets, find_datasets
 from weclip_sam.checking.findings import Report
@@ -375,3 +376,21 @@ def test_report_shows_some_and_keeps_all():
     assert len(report.as_dict()['findings']) == 30 and report.as_dict()['ok'] is False
     with pytest.raises(ValueError, match='fatal'):
         report.add('fatal', 'image', 'train', 'x')
+
+
+def test_what_is_passed_over_is_one_note(photos):
+    for name in ('._0.png', 'a.heic', 'b.heic'):
+        (photos / 'images' / name).write_bytes(b'')
+    assert _found(_check(_config(photos)), 'note') == [
+        ('passed over', 'train_dataloader', 'not looked at in the folders of the images: other kinds of files 2 '
+         '(2 .heic), hidden or of the system 1')]
+
+
+@pytest.mark.parametrize('full', [True, False])
+def test_values_of_fewer_bits_than_the_file_has_are_one_warning(photos, full):
+    values = np.linspace(0, 4095, 2000).astype(np.uint16).reshape(40, 50)
+    for number in range(2):
+        Image.fromarray(values + number).save(photos / 'images' / f'{number}.png')
+    (check, where, message), = _found(_check(_config(photos), full=full), 'warning')[:1]
+    assert (check, where) == ('depth', 'train_dataloader') and message.startswith('2 of the images looked at')
+    assert f'{photos / "images" / "0.png"} (12)' in message

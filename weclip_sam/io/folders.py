@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 _CLUTTER = {'__macosx', 'thumbs.db', 'ehthumbs.db', 'desktop.ini', '@eadir', '$recycle.bin',
             'system volume information'}
 _SHOWN = 5  # suffixes and folders that are named
-_HIDDEN, _OTHER = 'hidden or of the system', 'of other kinds'
-_BROKEN, _TWICE = 'broken links', 'links that lead back to what is searched anyway'
+_HIDDEN, _OTHER = 'hidden or of the system', 'other kinds of files'
+_BROKEN, _TWICE = 'broken links', 'links back to what is searched anyway'
 
 
 def is_clutter(name: str) -> bool:
@@ -45,10 +45,10 @@ class Found:
 
     def told(self) -> str:
         """One line of what was passed over, or nothing."""
-        parts = [f'{self.passed_over[why]} {why}' + (f' ({_most(self.suffixes)})' if why == _OTHER else '')
+        parts = [f'{why} {self.passed_over[why]}' + (f' ({_most(self.suffixes)})' if why == _OTHER else '')
                  for why in (_OTHER, _HIDDEN, _BROKEN, _TWICE) if self.passed_over[why]]
         if self.unreadable:
-            parts.append('folders that cannot be opened: ' + ', '.join(
+            parts.append('folders that cannot be opened ' + ', '.join(
                 f'{path} ({reason})' for path, reason in sorted(self.unreadable.items())[:_SHOWN])
                 + (', ...' if len(self.unreadable) > _SHOWN else ''))
         return ', '.join(parts)
@@ -92,8 +92,9 @@ def find_files(folder: str | os.PathLike[str], wanted: Callable[[str], bool], de
         if any(done.is_relative_to(real) for done in found.folders):
             found.passed_over[_TWICE] += 1
         else:
+            before = len(seen)
             links += sorted(_search(place, wanted, deep, leave, found, seen))
-            found.folders.append(real)
+            found.folders += [real] if len(seen) > before else []
     found.files.sort()
     return found
 
