@@ -306,7 +306,7 @@ def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
                 job.images[name] = record.image_id
                 for path in _label_files(dataset, record):
                     job.labels[path] = name, num_classes, max_side
-                if full and dataset.with_masks and _is_there(record.mask_path):
+                if full and dataset.with_masks and record.mask_path is not None and _is_there(record.mask_path):
                     job.labels[record.mask_path] = name, num_classes, None
     return sorted(jobs.values(), key=lambda job: job.path)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from weclip_sam.io.metadata import stated_bits
+from weclip_sam.io.metadata import open_file, stated_bits
 
 BLOCK = 1 << 20  # pixels of 16 bits or floats that are converted at a time
 DEEP = ('I', 'F')  # how the names of Pillow's modes of more than 8 bits begin: I, I;16, I;16B, F
@@ -110,12 +110,13 @@ def _low_bytes(image: Image.Image) -> Image.Image | None:
 
     None where Pillow has no way to give them: then all that can be done is to say so.
     """
-    if image.mode not in ('RGB', 'RGBA') or image.fp is None or image.fp.closed:
+    file = open_file(image)
+    if image.mode not in ('RGB', 'RGBA') or file is None or image.format is None:
         return None
-    place = image.fp.tell()
-    image.fp.seek(0)
-    content = BytesIO(image.fp.read())
-    image.fp.seek(place)
+    place = file.tell()
+    file.seek(0)
+    content = BytesIO(file.read())
+    file.seek(place)
     other = Image.open(content, formats=[image.format])
     tiles = []
     for tile in other.tile:
@@ -143,7 +144,7 @@ def deep_to_colour(image: Image.Image, depth: Depth) -> tuple[Image.Image, int |
     bands = image.getbands()
     colours = [band for band in bands if band not in ('A', 'a')]
     if low is None:
-        top = max(image.getchannel(band).getextrema()[1] for band in colours) * 256 + 255
+        top = max(int(np.asarray(image.getchannel(band)).max()) for band in colours) * 256 + 255
         return image, None if stated is not None and top >> min(stated, 16) else _usual_bits(top)
 
     def block(start: int, names: Sequence[str]) -> np.ndarray:

@@ -102,7 +102,8 @@ def find_files(folder: str | os.PathLike[str], wanted: Callable[[str], bool], de
 def _search(top: Path, wanted: Callable[[str], bool], deep: bool, leave: Callable[[str], bool], found: Found,
             seen: set[tuple[int, int]]) -> list[Path]:
     """Search what really lies in a folder; returns the linked folders in it."""
-    links, waiting = [], [top]
+    links: list[Path] = []
+    waiting = [top]
     while waiting:
         place = waiting.pop()
         try:

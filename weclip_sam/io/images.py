@@ -101,7 +101,7 @@ def _open(file: str | os.PathLike[str] | IO[bytes], path: str | os.PathLike[str]
           use: Callable[[Image.Image], Result], formats: Sequence[str]) -> Result:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Pillow warns about sizes and broken metadata; the size is checked below
-        with Image.open(file, formats=formats) as image:
+        with Image.open(file, formats=tuple(formats)) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageReadError(f'{path}: {width} x {height} pixels are more than max_pixels={max_pixels}; '

@@ -26,6 +26,7 @@ _TIFF_PIXELS = {254, *range(256, 260), 262, 266, 273, 274, 277, 278, 279, 281, 2
 
 def orientation(image: Image.Image) -> int:
     """The EXIF (or XMP) orientation of an image, 1..8; 1, upright, where none can be understood."""
+    value: Any = None
     try:
         value = image.getexif().get(_ORIENTATION)
     except Exception:  # Pillow raises nearly any type on broken metadata; the pixels are another matter
@@ -63,8 +64,9 @@ def stated_bits(image: Image.Image) -> int | None:
     """
     if image.format in ('PPM', 'JPEG2000'):
         return 16
-    if image.format == 'PNG' and image.fp is not None and not image.fp.closed:
-        return _png_bits(image.fp)
+    if image.format == 'PNG':
+        file = open_file(image)
+        return None if file is None else _png_bits(file)
     if not isinstance(image, TiffImageFile):
         return None
     try:
@@ -76,6 +78,12 @@ def stated_bits(image: Image.Image) -> int | None:
         return None
     top = stated or (top if top & (top + 1) == 0 else 0)
     return min(16, top.bit_length()) or None
+
+
+def open_file(image: Image.Image) -> IO[bytes] | None:
+    """The file that an image is read from, if it is still open."""
+    file = getattr(image, 'fp', None)
+    return None if file is None or file.closed else file
 
 
 def _largest(value: Any) -> int:

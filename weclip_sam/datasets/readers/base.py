@@ -243,7 +243,8 @@ def image_paths(folder: Path, names: Sequence[str]) -> list[Path]:
         ListError: two files, neither of them ``.jpg``, have the same name but for the suffix.
     """
     there = os.listdir(folder) if folder.is_dir() else []
-    plain, others, faults, paths = set(there), {}, Faults(), []
+    plain, faults, paths = set(there), Faults(), []
+    others: dict[str, list[str]] = {}
     for file in sorted(there):
         if is_image_name(file) and not is_clutter(file):
             others.setdefault(strip_suffix(file), []).append(file)
