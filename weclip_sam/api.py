@@ -46,6 +46,8 @@ class SegmentationResult:
         probabilities: C+1 H W float16 in [0, 1] if they were asked for.
         palette: RGB triples of the data set, for label files.
         name: the file's path, or ``image 3`` of a batch.
+        suspected_bits: of an image of 16 bits, how many it seems to use, where it does not say and they are fewer: it
+            was looked at as dark as it is.
     """
 
     labels: np.ndarray
@@ -54,6 +56,7 @@ class SegmentationResult:
     probabilities: np.ndarray | None = field(default=None, repr=False)
     palette: Sequence[Sequence[int]] | None = field(default=None, repr=False)
     name: str = 'image'
+    suspected_bits: int | None = None
 
     def areas(self) -> dict[str, float]:
         """The share of the image's pixels in [0, 1] of every class that occurs, largest first."""
@@ -245,7 +248,7 @@ class Segmenter:
             if scores is not None:
                 scores = np.stack([enlarge(s, size) if s.shape != size else s for s in scores]).astype(np.float16)
             yield index, SegmentationResult(labels, self.classes, np.asarray(picture), scores, self.palette,
-                                            _name(images[index], index))
+                                            _name(images[index], index), picture.info.get('suspected_bits'))
 
     @torch.inference_mode()
     def _predict(self, inputs: list[torch.Tensor], samples: list[Any], probabilities: bool) -> list[Any]:

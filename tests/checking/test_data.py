@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from weclip_sam.checking.data import check_datasets, find_datasets
 from weclip_sam.checking.findings import Report
@@ -394,3 +395,21 @@ def test_ground_truth_painted_in_memory_is_compared_too(memory_reader):
     reader.records[0] = type(reader.records[0])('image000', (1,))
     (_, _, message), = _found(_check(check), 'warning')
     assert 'image000 (named class1; its mask has class0 on 100 %)' in message
+
+
+def test_what_is_passed_over_is_one_note(photos):
+    for name in ('._0.png', 'a.heic', 'b.heic'):
+        (photos / 'images' / name).write_bytes(b'')
+    assert _found(_check(_config(photos)), 'note') == [
+        ('passed over', 'train_dataloader', 'not looked at in the folders of the images: other kinds of files 2 '
+         '(2 .heic), hidden or of the system 1')]
+
+
+@pytest.mark.parametrize('full', [True, False])
+def test_values_of_fewer_bits_than_the_file_has_are_one_warning(photos, full):
+    values = np.linspace(0, 4095, 2000).astype(np.uint16).reshape(40, 50)
+    for number in range(2):
+        Image.fromarray(values + number).save(photos / 'images' / f'{number}.png')
+    (check, where, message), = _found(_check(_config(photos), full=full), 'warning')[:1]
+    assert (check, where) == ('depth', 'train_dataloader') and message.startswith('2 of the images looked at')
+    assert f'{photos / "images" / "0.png"} (12)' in message

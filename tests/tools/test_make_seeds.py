@@ -132,6 +132,23 @@ def test_bad_images_are_recorded_and_the_rest_goes_on(photos, tmp_path, capsys, 
     assert (summary_of(out)['made'], summary_of(out)['found'], summary_of(out)['failed']) == (1, 7, {})
 
 
+def test_a_name_that_leaves_no_room_for_a_label_is_one_failure(photos, tmp_path, run_tool, summary_of):
+    root, config = photos
+    fits, longest = 'x' * 251, 'y' * 255
+    table = (root / 'labels.csv').read_text()
+    for old, new in (('p1.png', f'{fits}.png'), ('p2.png', longest)):
+        (root / 'images' / old).rename(root / 'images' / new)
+        (root / 'masks' / old).unlink(missing_ok=True)
+        table = table.replace(old, new)
+    (root / 'labels.csv').write_text(table)
+    for options, made in (([], 7), ([], 0), (['--overwrite', '--scores'], 7)):
+        assert run_tool('make_seeds', config, '--out', tmp_path / 'out', *options) == 1
+        summary = summary_of(tmp_path / 'out')
+        assert (summary['made'], list(summary['failed'])) == (made, [longest])
+        assert 'cannot be written (File name too long)' in summary['failed'][longest]
+    assert (tmp_path / 'out' / f'{fits}.png').is_file()
+
+
 def test_a_fault_of_the_config_is_not_blamed_on_every_image(photos, tmp_path, capsys, monkeypatch, run_tool):
     from weclip_sam.offline import seed_making
     monkeypatch.setattr(seed_making, 'PATIENCE', 3)

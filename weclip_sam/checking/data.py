@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
 from weclip_sam.datasets.readers.folder import FolderReader
 from weclip_sam.datasets.readers.names import CLASS_FILE
 from weclip_sam.evaluation.truth import TruthRecord, compare_truth
-from weclip_sam.io.images import fit_within, image_size, read_image, read_labels
+from weclip_sam.io.images import fit_within, image_header, read_image, read_labels
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS
@@ -103,7 +104,9 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
         _take(job, result, report)
         if result.truth is not None and job.truth is not None:
             truths[job.labels[job.truth][0]][job.images[job.labels[job.truth][0]]] = result.truth
-        job.size, job.digest = result.size, result.digest
+        job.size, job.digest, job.suspected_bits = result.size, result.digest, result.suspected_bits
+    for name in datasets:
+        _check_depth(name, [job for job in jobs if name in job.images and job.suspected_bits], report)
     for name, dataset in datasets.items():
         _check_memory(name, dataset, full, report, explain, truths[name])
         _check_truth(name, dataset, truths[name], report)
@@ -170,7 +173,10 @@ def _tell_missing(missing: Mapping[Path, list[str]], report: Report) -> None:
 def _check_unlisted(name: str, dataset: ImageLabelDataset, report: Report) -> None:
     if not name.startswith('train_dataloader') or not isinstance(dataset.reader, FolderReader):
         return
-    files = dataset.reader.unlisted()
+    found = dataset.reader.search()
+    files = found.files
+    if found.told():
+        report.add('note', 'passed over', name, f'not looked at in the folders of the images: {found.told()}')
     if files:
         report.add('warning', 'unlisted', name, f'{len(files)} image files are in no line of the label file, so '
                    f'nothing is learnt from them, for example {", ".join(map(str, files[:5]))}')
@@ -286,6 +292,7 @@ class _Job:
     truth: Path | None = None  # the one of them that is ground truth
     size: tuple[int, int] | None = None
     digest: str = ''
+    suspected_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -295,6 +302,7 @@ class _Result:
     error: str
     label_errors: dict[Path, str]
     truth: dict[int, int] | None = None  # pixels by label of the ground truth, if it was read
+    suspected_bits: int | None = None
 
 
 def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
@@ -309,10 +317,14 @@ def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
                 job.images[name] = record.image_id
                 for path in _label_files(dataset, record):
                     job.labels[path] = name, num_classes, max_side
-                if full and dataset.with_masks and record.mask_path is not None and record.mask_path.is_file():
+                if full and dataset.with_masks and record.mask_path is not None and _is_there(record.mask_path):
                     job.labels[record.mask_path] = name, num_classes, None
                     job.truth = record.mask_path
     return sorted(jobs.values(), key=lambda job: job.path)
+
+
+def _is_there(path: Path | None) -> bool:
+    return path is not None and os.path.isfile(path)  # False where no file can have that name
 
 
 def _looked_at(count: int, full: bool) -> list[int]:
@@ -322,15 +334,17 @@ def _looked_at(count: int, full: bool) -> list[int]:
 
 def _label_files(dataset: ImageLabelDataset, record: Record) -> list[Path]:
     """Labels made offline that are there; those that are not are counted once."""
-    return [path for path in (step.path(record.image_id) for step in _label_steps(dataset)) if path.is_file()]
+    return [path for path in (step.path(record.image_id) for step in _label_steps(dataset)) if _is_there(path)]
 
 
 def _inspect(job: _Job) -> _Result:
     try:
         if not job.full:
-            size, digest = image_size(job.path, job.max_pixels), ''
+            (size, deep), digest = image_header(job.path, job.max_pixels), ''
+            bits = read_image(job.path, job.max_pixels).info.get('suspected_bits') if deep else None
         else:
-            size = read_image(job.path, job.max_pixels).size[::-1]
+            image = read_image(job.path, job.max_pixels)
+            size, bits = image.size[::-1], image.info.get('suspected_bits')
             digest = hashlib.blake2b(job.path.read_bytes(), digest_size=16).hexdigest()
     except (ValueError, OSError) as error:
         return _Result(None, '', str(error), {})
@@ -341,7 +355,7 @@ def _inspect(job: _Job) -> _Result:
             truth = _pixels(labels) if path == job.truth else truth
         except (ValueError, OSError) as error:
             wrong[path] = str(error)
-    return _Result(size, digest, '', wrong, truth)
+    return _Result(size, digest, '', wrong, truth, bits)
 
 
 def _pixels(labels: np.ndarray) -> dict[int, int]:
@@ -360,6 +374,14 @@ def _take(job: _Job, result: _Result, report: Report) -> None:
         report.add('error', 'mask', job.labels[path][0], error)
 
 
+def _check_depth(name: str, shallow: list[_Job], report: Report) -> None:
+    if shallow:
+        report.add('warning', 'depth', name, f'{len(shallow)} of the images looked at are files of 16 bits whose '
+                   f'values seem to have fewer, for example {shallow[0].path} ({shallow[0].suspected_bits}): they are '
+                   'seen as nearly black. Scale the values to 16 bits, or state their depth (PNG sBIT, TIFF '
+                   'SMaxSampleValue)')
+
+
 def _check_truth(name: str, dataset: ImageLabelDataset, truths: Mapping[str, dict[int, int]], report: Report) -> None:
     """Whether masks hold what their images are named for: classes that are shifted, however it came, show here."""
     labels = dict(zip(dataset.image_ids, dataset.image_labels, strict=True))
@@ -375,7 +397,7 @@ def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Rep
     """
     records = dataset.records
     painted = [i for i, record in enumerate(records) if record.image_path is None or (
-        full and dataset.with_masks and not (record.mask_path is not None and record.mask_path.is_file()))]
+        full and dataset.with_masks and not _is_there(record.mask_path))]
     for index in painted if full and records[0].image_path is not None else painted[:1]:
         try:
             if not full:

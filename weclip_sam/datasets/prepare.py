@@ -24,6 +24,8 @@ from weclip_sam.datasets.readers.voc import (
 )
 from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.io.files import atomic_open
+from weclip_sam.io.folders import is_clutter
+from weclip_sam.io.images import is_image_name, strip_suffix
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 
 VOC_URL = 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
@@ -135,7 +137,8 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
         sources += [folder / 'train.txt', folder / 'val.txt']
         extra = [*read_list(folder / 'train.txt'), *read_list(folder / 'val.txt')]
     elif (root / 'SegmentationClassAug').is_dir():
-        extra = [p.stem for p in (root / 'SegmentationClassAug').iterdir() if p.suffix == '.png']  # names only
+        extra = [p.stem for p in (root / 'SegmentationClassAug').iterdir()
+                 if p.suffix.lower() == '.png' and not is_clutter(p.name)]  # names only
     elif path.is_file() and not overwrite:
         return
     else:
@@ -177,7 +180,7 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
     written: dict[str, tuple[str, ...]] = {}
     if path.is_file() and not overwrite:
         try:
-            written = {name.removesuffix('.jpg'): found for name, found in read_label_table(path).items()}
+            written = {strip_suffix(name): found for name, found in read_label_table(path).items()}
             indices_from_table(path, [name for name in listed if name in written], vocabulary)
         except ValueError as error:
             said = _without(path, error)
@@ -248,7 +251,7 @@ def _voc_lists(root: Path) -> dict[str, list[str]]:
 
 
 def _voc_counts(root: Path, report: Preparation) -> None:
-    images = {p.stem for p in (root / 'JPEGImages').iterdir() if p.suffix == '.jpg'}
+    images = {strip_suffix(p.name) for p in (root / 'JPEGImages').iterdir() if is_image_name(p)}
     for name, listed in _voc_lists(root).items():
         lacking = sorted(set(listed) - images)
         report.done.append(f'split {name}: {len(listed)} images')

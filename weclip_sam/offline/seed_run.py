@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +99,7 @@ def _check_labels(dataset: Any) -> None:
     """Say once, not once an image, that there are no labels to start from."""
     for step in dataset.pipeline:
         if isinstance(step, LoadPixelLabels) and not any(
-                label_path(step.folder, image_id).is_file() for image_id in dataset.image_ids):
+                os.path.isfile(label_path(step.folder, image_id)) for image_id in dataset.image_ids):
             what = 'holds no label PNG of these images' if step.folder.is_dir() else 'no such folder of label PNGs'
             raise FileNotFoundError(f'{step.folder}: {what} to start from; make the labels first with '
                                     'tools/make_seeds.py configs/clip_es/..., or give --labels DIR')

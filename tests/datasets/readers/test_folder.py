@@ -229,3 +229,44 @@ def test_background_is_no_class(photos, name):
     (photos / 'classes.txt').write_text(f'{name}\ncat\ndog\nboat\n')
     with pytest.raises(ValueError, match=f"classes.txt: '{name}' is no class of its own"):
         FolderReader(str(photos))
+
+
+def test_what_is_passed_over_is_counted_and_links_are_followed(photos, write_image, tmp_path):
+    write_image(tmp_path / 'disk' / 'far.jfif')
+    os.symlink(tmp_path / 'disk', photos / 'images' / 'more')
+    os.symlink('..', photos / 'images' / 'trip' / 'up')
+    for name in ('._b.jpg', 'trip/Thumbs.db', 'raw.CR2', 'raw.txt'):
+        (photos / 'images' / name).write_bytes(b'')
+    found = FolderReader(str(photos)).search()
+    assert found.files == [photos / 'images' / 'more' / 'far.jfif']
+    assert found.told() == ('other kinds of files 2 (1 .cr2, 1 .txt), hidden or of the system 2, links back to what is '
+                            'searched anyway 1')
+
+
+def test_the_project_s_own_files_are_not_counted(photos):
+    for name in ('classes.txt', 'background.txt'):
+        (photos / name).write_text('boat\ncat\ndog\n')
+    for name in ('labels.csv', 'classes.txt', 'background.txt'):
+        (photos / name).rename(photos / 'images' / name)
+    write_labels(photos / 'images' / 'masks' / 'b.png', np.zeros((12, 16), np.uint8))
+    write_labels(photos / 'images' / 'b.png', np.zeros((12, 16), np.uint8))
+    root = str(photos / 'images')
+    assert FolderReader(root).search().told() == '' and FolderReader(root, mask_dir='.').unlisted() == []
+    assert FolderReader(root).unlisted() == [photos / 'images' / 'b.png']
+
+
+def test_masks_in_capitals(photos):
+    write_labels(photos / 'masks' / 'b.png', np.ones((12, 16), np.uint8))
+    (photos / 'masks' / 'b.png').rename(photos / 'masks' / 'b.PNG')
+    records = {record.image_id: record.mask_path.name for record in FolderReader(str(photos)).records}
+    assert records == {'a': 'a.png', 'b': 'b.PNG', 'trip/c': 'c.png'}
+
+
+def test_a_name_whose_mask_can_have_none_is_an_image_like_others(photos, write_image):
+    name = 'x' * 255
+    (photos / 'images' / 'b.jpg').rename(photos / 'images' / name)
+    (photos / 'labels.csv').write_text(f'image,classes\n{name},cat\n')
+    reader = FolderReader(str(photos))
+    assert reader.load_image(0).size == (16, 12)
+    with pytest.raises(FileNotFoundError, match='1 of 1 ground-truth masks are missing'):
+        reader.check_masks()

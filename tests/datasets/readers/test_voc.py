@@ -206,3 +206,26 @@ def test_vocs_own_classes_keep_their_prompts(voc):
     (voc / 'classes.txt').write_text('background\n' + '\n'.join(VOC_CLASSES))
     with pytest.raises(ValueError, match="classes.txt: 'background' is no class of its own.*label 1 is the first line"):
         VocReader(str(voc), 'train')
+
+
+def test_images_and_masks_of_any_suffix(voc, write_image):
+    images, masks = voc / 'JPEGImages', voc / 'SegmentationClass'
+    (images / '2007_000001.jpg').rename(images / '2007_000001.JFIF')
+    (images / '2007_000003.jpg').unlink()
+    write_image(images / '2007_000003.png')
+    (images / '._2007_000003.jpeg').write_bytes(b'')
+    (masks / '2007_000001.png').rename(masks / '2007_000001.PNG')
+    reader = VocReader(str(voc), 'train')
+    assert [record.image_path.name for record in reader.records] == ['2007_000001.JFIF', '2007_000003.png']
+    assert [record.mask_path.name for record in reader.records] == ['2007_000001.PNG', '2007_000003.png']
+    reader.check_masks()
+    (voc / 'ImageSets' / 'Segmentation' / 'train.txt').write_text('2007_000001.jfif\n2007_000003.png\n')
+    assert len(VocReader(str(voc), 'train').records) == 2
+
+
+def test_of_two_images_of_one_name_the_jpeg_is_meant_or_none(voc, write_image):
+    write_image(voc / 'JPEGImages' / '2007_000001.png')
+    assert VocReader(str(voc), 'train').records[0].image_path.name == '2007_000001.jpg'
+    (voc / 'JPEGImages' / '2007_000001.jpg').rename(voc / 'JPEGImages' / '2007_000001.bmp')
+    with pytest.raises(ListError, match="image '2007_000001' may be 2007_000001.bmp or 2007_000001.png"):
+        VocReader(str(voc), 'train')

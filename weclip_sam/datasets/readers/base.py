@@ -13,7 +13,16 @@ from PIL import Image
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.vocabulary import Vocabulary
-from weclip_sam.io.images import MAX_PIXELS, fit_within, image_size, read_image, read_labels
+from weclip_sam.io.folders import is_clutter
+from weclip_sam.io.images import (
+    MAX_PIXELS,
+    fit_within,
+    image_size,
+    is_image_name,
+    read_image,
+    read_labels,
+    strip_suffix,
+)
 
 MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
 
@@ -121,7 +130,8 @@ class Reader:
         Raises:
             FileNotFoundError: naming the first missing masks.
         """
-        missing = [record for record in self.records if record.mask_path is None or not record.mask_path.is_file()]
+        missing = [record for record in self.records
+                   if record.mask_path is None or not os.path.isfile(record.mask_path)]  # or no file can be called so
         if missing:
             shown = ', '.join(str(record.mask_path or record.image_id) for record in missing[:3])
             raise FileNotFoundError(f'{len(missing)} of {len(self.records)} ground-truth masks are missing, for '
@@ -221,6 +231,53 @@ def check_files(records: Sequence[Record], remedy: str) -> None:
                             f'{nearest(first.name, there[first.parent])} {remedy}', missing, len(records))
 
 
+def image_paths(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The image file of each name, whatever its suffix: ``.jpg`` if there is one, else any of an image.
+
+    Args:
+        folder: holds them all; looked at once.
+        names: without suffix.
+
+    Returns:
+        A path for each name; where there is no file, that of the JPEG that is missing.
+
+    Raises:
+        ListError: two files, neither of them ``.jpg``, have the same name but for the suffix.
+    """
+    there = os.listdir(folder) if folder.is_dir() else []
+    plain, faults, paths = set(there), Faults(), []
+    others: dict[str, list[str]] = {}
+    for file in sorted(there):
+        if is_image_name(file) and not is_clutter(file):
+            others.setdefault(strip_suffix(file), []).append(file)
+    for name in names:
+        files = [f'{name}.jpg'] if f'{name}.jpg' in plain else others.get(name, [f'{name}.jpg'])
+        with faults:
+            if len(files) > 1:
+                raise ValueError(f'{folder}: image {name!r} may be {" or ".join(files)}; rename or remove one of them')
+        paths.append(folder / files[0])
+    faults.check()
+    return paths
+
+
+def png_paths(folder: Path, image_ids: Sequence[str]) -> list[Path]:
+    """``folder/<id>.png`` for each id, or the file with another spelling of it, as ``.PNG``, if only that is there.
+
+    Each folder is looked at once; no file is opened, and none need be there.
+    """
+    there: dict[Path, dict[str, str]] = {}
+    paths = []
+    for image_id in image_ids:
+        path = folder / f'{image_id}.png'
+        if path.parent not in there:
+            files = os.listdir(path.parent) if path.parent.is_dir() else []
+            there[path.parent] = {f'{file[:-4]}.png': file for file in sorted(files, reverse=True)
+                                  if file.lower().endswith('.png')}
+            there[path.parent].update((file, file) for file in files if file.endswith('.png'))
+        paths.append(path.with_name(there[path.parent].get(path.name, path.name)))
+    return paths
+
+
 def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vocabulary: Vocabulary, source: str,
                     faults: Faults) -> dict[str, tuple[int, ...]]:
     """The classes of the named images as ascending positions; an unknown one is one fault, whatever images have it."""
@@ -262,7 +319,7 @@ def read_list(path: Path) -> list[str]:
         ValueError: on undecodable text, no name at all, or a repeated name.
     """
     names = [Path(line.split()[0]).name for line in read_lines(path)]
-    names = [name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name for name in names]
+    names = [strip_suffix(name) for name in names]
     repeated = len(names) - len(set(names))
     if not names or repeated:
         raise ValueError(f'{path}: ' + (f'{repeated} names occur twice' if repeated else 'names no image'))

@@ -15,16 +15,16 @@ from weclip_sam.datasets.readers.base import (
     class_positions,
     find_file,
     nearest,
+    png_paths,
     read_lines,
 )
 from weclip_sam.datasets.readers.labels import read_label_table
-from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
+from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE, PROMPT_FILE, read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.files import inside
-from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.folders import Found, find_files
+from weclip_sam.io.images import MAX_PIXELS, is_image_name
 from weclip_sam.registry import READERS
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.jp2')
 
 
 @READERS.register_module()
@@ -90,8 +90,9 @@ class FolderReader(Reader):
         faults.check()
         if missing == 'skip':
             chosen = [name for name in chosen if paths[name].is_file()]
-        records = [Record(_stem(name), indices[name], paths[name], root / mask_dir / f'{_stem(name)}.png')
-                   for name in chosen]
+        masks = png_paths(root / mask_dir, [_stem(name) for name in chosen])
+        records = [Record(_stem(name), indices[name], paths[name], mask)
+                   for name, mask in zip(chosen, masks, strict=True)]
         self._prepared, self._mask_dir = prepared, mask_dir
         self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
         check_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
@@ -108,24 +109,33 @@ class FolderReader(Reader):
         super().check_masks()
 
     def unlisted(self) -> list[Path]:
-        """Image files that no row of the table names, whatever its split; sorted.
+        """Image files that no row of the table names, whatever its split; sorted. See :meth:`search`."""
+        return self.search().files
 
-        Looked through is the image folder with all folders in it or, where images lie beside the table among other
-        things, each folder that has an image of the table.
+    def search(self) -> Found:
+        """The image files that no row of the table names, and what else is passed over.
+
+        Looked through is the image folder with all folders in it, linked ones, too, or, where images lie beside the
+        table among other things, each folder that has an image of the table.
         """
         table = read_label_table(self._table)
-        listed = {os.path.join(self._folder, PurePosixPath(name)) for name in table}
-        if self._folder == self._root:
-            places = [(place, os.listdir(place)) for place in {os.path.dirname(path) for path in listed}
-                      if os.path.isdir(place)]
-        else:
-            places = [(place, files) for place, _, files in os.walk(self._folder)]
-        found = {os.path.join(place, file) for place, files in places for file in files
-                 if file.lower().endswith(SUFFIXES) and not file.startswith('.')} - listed
-        masks = {self._masks / f'{_stem(name)}.png' for name in table} if found else set()
-        below_images = self._masks not in (self._folder, *self._folder.parents)
-        return sorted(path for path in map(Path, found) if path not in masks
-                      and not (below_images and self._masks in path.parents))
+        listed = {str(self._folder / PurePosixPath(name)) for name in table}
+        masks = {str(self._masks / f'{_stem(name)}.png') for name in table}
+        own = {str(self._root / name) for name in (CLASS_FILE, NOUN_FILE, PROMPT_FILE)} | {str(self._table)}
+        if self._masks not in (self._folder, *self._folder.parents):
+            own.add(str(self._masks))  # with all that is in it
+
+        def is_ours(path: str) -> bool:
+            stem, suffix = os.path.splitext(path)
+            return path in listed or path in own or (suffix.lower() == '.png' and f'{stem}.png' in masks)
+
+        if self._folder != self._root:
+            return find_files(self._folder, is_image_name, leave=is_ours)
+        found = Found()
+        for place in sorted({os.path.dirname(path) for path in listed}):
+            if os.path.isdir(place):
+                found.add(find_files(place, is_image_name, deep=False, leave=is_ours))
+        return found
 
 
 def in_val(image_id: str, fraction: float) -> bool:

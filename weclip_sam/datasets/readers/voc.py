@@ -14,13 +14,15 @@ from weclip_sam.datasets.readers.base import (
     check_files,
     class_positions,
     find_file,
+    image_paths,
     nearest,
+    png_paths,
     read_list,
 )
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY, Vocabulary
-from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.images import MAX_PIXELS, strip_suffix
 from weclip_sam.registry import READERS
 
 LABEL_FILE = 'image_labels.csv'
@@ -31,7 +33,7 @@ WHERE = ('VOC 2012 is at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (VOCtra
 
 @READERS.register_module()
 class VocReader(Reader):
-    """The layout of the VOC 2012 devkit, with VOC's classes or your own.
+    """The layout of the VOC 2012 devkit, with VOC's classes or your own, and images of any suffix.
 
     Labels come from a label file (``tools/prepare_voc.py`` makes ``image_labels.csv`` once) or, without one, from the
     XML annotations; never from masks.
@@ -60,9 +62,9 @@ class VocReader(Reader):
                                     f'Run: python tools/prepare_voc.py {root}'))
         vocabulary = voc_vocabulary(root, classes)
         indices = self._labels(root, names, labels, vocabulary)
-        masks = mask_paths(root, names) if mask_dir is None else [root / mask_dir / f'{name}.png' for name in names]
-        records = [Record(name, indices[name], root / 'JPEGImages' / f'{name}.jpg', mask)
-                   for name, mask in zip(names, masks, strict=True)]
+        masks = mask_paths(root, names) if mask_dir is None else png_paths(root / mask_dir, names)
+        records = [Record(name, indices[name], image, mask)
+                   for name, image, mask in zip(names, image_paths(root / 'JPEGImages', names), masks, strict=True)]
         check_files(records, WHERE)
         super().__init__(vocabulary, records, max_pixels)
 
@@ -96,7 +98,8 @@ def mask_paths(root: Path, names: Sequence[str]) -> list[Path]:
     augmented, own = root / 'SegmentationClassAug', root / 'SegmentationClass'
     there = set(os.listdir(augmented)) if augmented.is_dir() else set()
     other = own if own.is_dir() or not augmented.is_dir() else augmented
-    return [(augmented if f'{name}.png' in there else other) / f'{name}.png' for name in names]
+    return [first if first.name in there else second
+            for first, second in zip(png_paths(augmented, names), png_paths(other, names), strict=True)]
 
 
 def voc_vocabulary(root: Path, classes: str | Sequence[str] | None = None) -> Vocabulary:
@@ -125,7 +128,7 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
         ListError: on unknown classes, and images the file does not have.
     """
     table = read_label_table(path)
-    table = {name.removesuffix('.jpg'): classes for name, classes in table.items()}
+    table = {strip_suffix(name): classes for name, classes in table.items()}
     faults, names = Faults(), list(names)
     for name in names:
         with faults:

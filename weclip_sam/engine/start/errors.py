@@ -32,6 +32,7 @@ _DISK = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used
          errno.EROFS: 'the file system is read-only', errno.EFBIG: 'it is larger than files may be here (ulimit -f)'}
 _PATH = {errno.ENOENT: 'no such file or folder', errno.EEXIST: 'a file of that name is in the way',
          errno.EISDIR: 'is a folder, expected a file', errno.ENOTDIR: 'no folder, or a part of this path is a file',
+         errno.ENAMETOOLONG: 'this name is longer than the file system allows, rename it',
          errno.EACCES: 'cannot be read or written, permission denied',
          errno.EPERM: 'cannot be read or written, permission denied'}
 
