@@ -41,10 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         config = load_config(args.config, args.cfg_options)
         out = prepare_work_dir(args.out) if args.out else None
         device = start_sharing(args.launcher)
-        try:
-            report = run_masks(config, args.split, out, device, args.batch_size, args.source)
-        finally:
-            stop_sharing()
+        report = run_masks(config, args.split, out, device, args.batch_size, args.source)
+        stop_sharing()
     sys.exit(1 if report.failed else 0)
 
 

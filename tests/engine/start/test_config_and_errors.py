@@ -10,8 +10,9 @@ import pytest
 from torch.utils.data import DataLoader
 
 from weclip_sam.engine import build_runner, explain, friendly_errors, load_config, prepare_work_dir
-from weclip_sam.engine.start.config import parse_options, use_amp, use_randomness, use_test_options
+from weclip_sam.engine.start.config import use_amp, use_randomness, use_test_options
 from weclip_sam.engine.start.launch import start_distributed, use_resume
+from weclip_sam.engine.start.options import parse_options
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.files import write_json
 

@@ -16,7 +16,9 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.config_text import ReadableConfig
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
+from weclip_sam.engine.start.together import watch_others
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.io.checkpoints import find_resumable, safe_load
 from weclip_sam.registry import OPTIMIZERS
@@ -67,6 +69,7 @@ def start_distributed(launcher: str, config: Config) -> None:
         return
     if not distributed.is_initialized():
         distributed.init_process_group('gloo')
+    watch_others()
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False,
                    find_unused_parameters=config.get('find_unused_parameters', False))
     wrapper.update(config.get('model_wrapper_cfg') or {})
@@ -132,9 +135,6 @@ class QuietRunner(Runner):
         super().__init__(*args, **kwargs)
         for handler, level in self._silenced:
             handler.setLevel(level)
-        # The config is printed and dumped by now. mmengine makes its text again for every checkpoint (which our hook
-        # leaves out), and formatting that text prettily takes longer than all the rest of a save.
-        object.__setattr__(self.cfg, '_format_python_code', False)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger, its terminal handler silenced but for warnings."""
@@ -148,7 +148,15 @@ class QuietRunner(Runner):
 
 
 def _check_optimizer(config: Config) -> None:
-    """mmengine asks for an optimizer's signature before it looks whether there is such an optimizer."""
+    """mmengine asks for an optimizer's signature before it looks whether there is such an optimizer.
+
+    Raises:
+        ValueError: no such optimizer, or AmpOptimWrapper without a GPU.
+    """
+    wrapper = (config.get('optim_wrapper') or {}).get('type')
+    if getattr(wrapper, '__name__', wrapper) == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        raise ValueError('optim_wrapper.type: AmpOptimWrapper needs a GPU, and there is none; on a CPU write '
+                         'optim_wrapper.type=Bf16OptimWrapper (bfloat16, needs no loss_scale)')
     optimizer = (config.get('optim_wrapper') or {}).get('optimizer') or {}
     name = optimizer.get('type')
     if isinstance(name, str) and OPTIMIZERS.get(name) is None:
@@ -164,7 +172,8 @@ def build_runner(config: Config) -> Runner:
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None and name not in _MMENGINES_HOOKS]:
         del hooks[name]  # mmengine takes None for "without this hook" only where the hook is its own
-    runner = QuietRunner.from_cfg(config)
+    runner = QuietRunner.from_cfg(ReadableConfig.of(config))
+    watch_others()  # mmengine has made the group where there are GPUs
     runner.logger.info(f'{runner.experiment_name}: seed {runner.seed}, {runner.world_size} process(es), everything is '
                        f'written to {runner.work_dir}')
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
