@@ -126,8 +126,8 @@ def main(argv: list[str] | None = None) -> None:
             checkpoint=str(args.checkpoint), classes=segmenter.classes, multi_scale=args.tta, crf=args.crf,
             seconds=round(seconds, 3), images=[entry for _, entry in sorted(done, key=lambda item: item[0])],
             failed=failed))
-    print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
-          f'written to {out} (areas per class: predictions.json)')
+        print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
+              f'written to {out} (areas per class: predictions.json)')
     sys.exit(1 if failed else 0)
 
 

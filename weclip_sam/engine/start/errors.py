@@ -89,9 +89,9 @@ def explain(error: BaseException, folder: str | None = None) -> str | None:
     if isinstance(error, TypeError) and (match := _MISSING_ARGUMENT.search(text)) and registered(match.group(1)):
         return f'{text.replace(".__init__()", "")}; add it to the config'
     if isinstance(error, TypeError) and (match := _NO_PATH.search(text)):
-        return (f'a path or a name was expected, got {match.group(1) or match.group(2)}: a setting holds a number, None '
-                'or a list where it goes; write it in quotes in a config, and on a command line with a folder before '
-                'it, as in data_root=./2024')
+        kind = match.group(1) or match.group(2)
+        return (f'a path or a name was expected, got {kind}: a setting holds a number, None or a list where it goes; '
+                'write it in quotes in a config, and on a command line with a folder before it, as in data_root=./2024')
     if _is_out_of_memory(error, text):
         return ('out of memory: a smaller batch_size (--batch-size), crop or image (max_side), or fewer '
                 f'points_per_chunk of the mask generator need less. {" ".join(text.split())[:200]}'.rstrip())

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +165,15 @@ def _check_optimizer(config: Config) -> None:
         raise ValueError(f"no optimizer is called '{name}'.{suggest_name(name, known)}")
 
 
-def build_runner(config: Config) -> Runner:
-    """A Runner for ``config``: types are registered, checkpoints read safely, hooks that the model brings added."""
+def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = None) -> Runner:
+    """A Runner for ``config``: types are registered, checkpoints read safely, hooks that the model brings added.
+
+    Args:
+        config: changed in place.
+        known: names that a checkpoint brings, see :func:`known_names`: testing it then needs no training data.
+    """
     fill_shared_settings(config)
-    fill_vocabulary(config)
+    fill_vocabulary(config, known)
     _check_optimizer(config)
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None and name not in _MMENGINES_HOOKS]:
