@@ -32,18 +32,7 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such config.{_nearest_config(path)}')
-    if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise ValueError(f'{path}: a config is a .py file, got {path.suffix or "no suffix"}')
-    try:
-        config = Config.fromfile(str(path))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{path}: its _base_ is missing: {error}') from None
-    except OSError:
-        raise
-    except Exception as error:  # a config is a program of the user's
-        where = f' (line {error.lineno})' if isinstance(error, SyntaxError) else ''
-        told = ' '.join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-        raise ValueError(f'{path}: {type(error).__name__}{where}: {told:.500}') from None
+    config = read_config(path)
     _check_top_level(config, path)
     if options:
         parsed = parse_options(options, config) if not isinstance(options, dict) else options
@@ -56,6 +45,27 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
                 _carry(config, name, old)
     check_kinds(config, str(path))
     return config
+
+
+def read_config(path: Path) -> Config:
+    """Run a config file that is there; whatever it raises is one line that names it.
+
+    Raises:
+        ValueError: no config, or one that cannot be run.
+        FileNotFoundError: a ``_base_`` is missing.
+    """
+    if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path}: a config is a .py file, got {path.suffix or "no suffix"}')
+    try:
+        return Config.fromfile(str(path))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{path}: its _base_ is missing: {error}') from None
+    except OSError:
+        raise
+    except Exception as error:  # a config is a program of the user's
+        where = f' (line {error.lineno})' if isinstance(error, SyntaxError) else ''
+        told = ' '.join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+        raise ValueError(f'{path}: {type(error).__name__}{where}: {told:.500}') from None
 
 
 def _carry(config: Config, name: str, old: Any) -> None:

@@ -25,7 +25,7 @@ from torch import distributed
 from weclip_sam.checks import suggest_name
 from weclip_sam.engine.start.kinds import all_registries, registered
 from weclip_sam.engine.start.pipes import lasting_output
-from weclip_sam.engine.start.together import is_first_to_end, leave, others_ended
+from weclip_sam.engine.start.together import begin_to_leave, is_first_to_end, leave, others_ended
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.parallel import WorkerError
 
@@ -176,6 +176,7 @@ def friendly_errors(log_dir: Callable[[], str | None] = lambda: None,
 
 def _end(error: BaseException, folder: str | None, on_stop: Callable[[], str]) -> NoReturn:
     stop = _interruption(error)
+    begin_to_leave()
     if os.environ.get('WECLIP_SAM_TRACEBACK') and stop is None:
         is_first_to_end()
         raise error

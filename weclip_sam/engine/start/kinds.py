@@ -16,12 +16,18 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from weclip_sam import registry as own_registries
+from weclip_sam.registry import SCOPE
 
 _TEXT = {'str', 'PathLike', 'Path'}
 _SIMPLE = _TEXT | {'int', 'float', 'bool', 'None'}
 _ANYTHING = {'Any', 'object'}
 # Variables of a config that hold a path or a name; no argument stands behind them.
 TEXT_VARIABLES = ('data_root', 'mask_bank', 'mask_dataset', 'input_labels', 'train_split', 'val_split')
+
+# Parts of a config that are dicts, or None.
+_DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
+          'optim_wrapper', 'default_hooks', 'randomness', 'env_cfg', 'log_processor', 'mask_generator', 'seed_dataset',
+          'tune_dataset', 'tta', 'crf')
 
 
 @cache
@@ -55,9 +61,16 @@ def _members(annotation: Any) -> set[str]:
 
 
 def kinds_of(owner: Callable | None, argument: str) -> set[str]:
-    """What an argument takes, e.g. ``{'str', 'None'}``; empty where nobody says."""
+    """What an argument takes, e.g. ``{'str', 'None'}``; empty where nobody says.
+
+    Only this package's annotations and the Runner's are believed: others take more than theirs say.
+    """
+    if owner is not Runner and not getattr(owner, '__module__', '').startswith(SCOPE):
+        return set()
+    if owner is Runner and argument == 'log_level':
+        return {'str', 'int'}
     try:
-        parameter = inspect.signature(owner).parameters.get(argument) if owner is not None else None
+        parameter = inspect.signature(owner).parameters.get(argument)
     except (TypeError, ValueError):  # written in C
         return set()
     if parameter is None or parameter.annotation is parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
@@ -94,6 +107,12 @@ def check_kinds(config: Config, source: str) -> None:
     Raises:
         ValueError: naming the place, what was expected and what stands there.
     """
+    for name in _DICTS:
+        for place, value in ((name, config.get(name)), (f'{name}.dataset', _dataset(config.get(name)))):
+            if not isinstance(value, (Mapping, type(None))) or value is None and place == 'model':
+                raise ValueError(f'{source}: {place}: expected settings (a dict), got {value!r:.60}')
+    if not isinstance(config.get('custom_hooks'), (list, tuple, type(None))):
+        raise ValueError(f'{source}: custom_hooks: expected a list of hooks, got {config.custom_hooks!r:.60}')
     for name in TEXT_VARIABLES:
         value = config.get(name)
         if value is not None and value is not True and not isinstance(value, (str, PurePath, Mapping)):
@@ -108,6 +127,10 @@ def check_kinds(config: Config, source: str) -> None:
                 raise ValueError(_no_text(source, where, value))
             if isinstance(value, str) and kinds <= (_SIMPLE - _TEXT) | {'Tensor'}:
                 raise ValueError(f'{source}: {where}: expected {" or ".join(sorted(kinds))}, got the text {value!r}')
+
+
+def _dataset(loader: Any) -> Any:
+    return loader.get('dataset') if isinstance(loader, Mapping) else None
 
 
 def _no_text(source: str, where: str, value: Any) -> str:

@@ -24,6 +24,7 @@ _READERS_OF = dict(val_cfg=ValLoop, test_cfg=TestLoop, log_processor=LogProcesso
 # Names that hold a path or a name wherever they stand, for owners that do not say what they take.
 _TEXTS = {*TEXT_VARIABLES, 'bank', 'checkpoint', 'out_dir', 'split', 'work_dir'}
 _NEVER_NONE = {'data_root', 'split', 'train_split', 'val_split'}
+_NUMBERS_TOO = {'loss_scale'}  # of AmpOptimWrapper: 'dynamic' or a number
 _ABSENT = object()
 
 
@@ -83,12 +84,10 @@ def _split_at_commas(text: str) -> list[str]:
 
 def _is_text(config: Config, key: str, value: Any, text: str) -> bool:
     """Whether what looks like a number, a list, None or a truth value is meant as the text that was typed."""
-    if isinstance(value, (str, Mapping)):
+    if isinstance(value, (str, Mapping)) or key.rpartition('.')[2] in _NUMBERS_TOO:
         return False
     *path, last = key.split('.')
-    parent: Any = config._cfg_dict
-    for part in path:
-        parent = _below(parent, part)
+    parent = _at(config, path)
     if kinds := kinds_of(_owner(parent, path), last):
         return takes_text(kinds) and not takes(kinds, value)
     if not (isinstance(_below(parent, last), str) or last in _TEXTS and not isinstance(_below(parent, last), bool)):
@@ -96,6 +95,13 @@ def _is_text(config: Config, key: str, value: Any, text: str) -> bool:
     if value is None:
         return last in _NEVER_NONE
     return last in _TEXTS or not isinstance(value, (list, tuple, set)) or not text.startswith(('[', '(', '{'))
+
+
+def _at(config: Config, path: Sequence[str]) -> Any:
+    node: Any = config._cfg_dict
+    for part in path:
+        node = _below(node, part)
+    return node
 
 
 def _below(node: Any, part: str) -> Any:
@@ -125,6 +131,11 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
     """
     for key, value in options.items():
         _check_option(config, key)
+        *path, last = key.split('.')
+        parent = _at(config, path)
+        if isinstance(parent, list) and not isinstance(value, Mapping):  # mmengine merges dicts into lists, no values
+            parent[int(last)] = value
+            continue
         try:
             config.merge_from_dict({key: value})
         except (KeyError, TypeError, IndexError, AttributeError) as error:

@@ -18,6 +18,7 @@ _GRACE = 20.0  # seconds that a process has to end by itself, for closing files;
 _watcher: threading.Thread | None = None
 _done = threading.Event()     # this process has done its part
 _leaving = threading.Event()  # this process is about to end by an error
+_told = threading.Event()     # another one is
 
 
 def watch_others() -> None:
@@ -30,7 +31,8 @@ def watch_others() -> None:
     store = _store()
     if store is None or (_watcher is not None and _watcher.is_alive()):
         return
-    _done.clear()
+    for event in (_done, _leaving, _told):
+        event.clear()
     _watcher = threading.Thread(target=_watch, args=(store,), daemon=True, name='watch_others')
     _watcher.start()
 
@@ -42,6 +44,13 @@ def stop_watching() -> None:
         _watcher.join(5 * _POLL)
 
 
+def begin_to_leave() -> None:
+    """An error ends this process: from now on nobody's signal disturbs the end of one of several."""
+    _leaving.set()
+    if _store() is not None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def is_first_to_end() -> bool:
     """Tell the other processes that this one ends by an error.
 
@@ -49,7 +58,6 @@ def is_first_to_end() -> bool:
         Whether nobody did so before, so that this one is to say why. True without other processes, and where their
         store cannot be reached.
     """
-    _leaving.set()
     store = _store()
     if store is not None:
         with suppress(Exception):
@@ -62,8 +70,8 @@ def others_ended() -> bool:
     store = _store()
     if store is not None:
         with suppress(Exception):
-            return store.add(_KEY, 0) > 0
-    return False
+            return _told.is_set() or store.add(_KEY, 0) > 0
+    return _told.is_set()
 
 
 def leave(code: int) -> NoReturn:
@@ -93,6 +101,7 @@ def _watch(store: distributed.Store) -> None:
             return
     if not told:
         return
+    _told.set()
     if not _leaving.is_set():
         # An interruption wherever the main thread is; in a collective it waits in C and hears nothing.
         os.kill(os.getpid(), signal.SIGTERM)
