@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.dist import get_rank
 
+from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.offline import work
 from weclip_sam.offline.work import StageClock, WorkReport, work_through
 
@@ -118,3 +119,24 @@ def test_a_clock_counts_a_stage_that_fails_too():
     clock.add('b', 2.0)
     clock.add('b', 3.0)
     assert list(clock.seconds) == ['a', 'b'] and clock.seconds['b'] == 5 and clock.seconds['a'] > 0
+
+
+def test_it_says_something_at_once_and_how_far_a_long_batch_is(monkeypatch, capsys):
+    monkeypatch.setattr('weclip_sam.offline.work.ProgressReporter', lambda: ProgressReporter(line_interval=0))
+    ticks = []
+
+    def make(items, clock):
+        clock.pulse(0.25)
+        return items
+    work_through('SAM masks', ['a', 'b', 'c'], is_done=lambda index: index == 1, load=int, make=make,
+                 write=lambda name, item: None, tick=lambda: ticks.append(1))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == 'SAM masks: 2 to make, 1 found' and len(ticks) == 4
+    assert lines[1].startswith('SAM masks 0/2 (0%)') and lines[1].endswith('25% of the next')
+    assert lines[2].startswith('SAM masks 1/2') and lines[4].startswith('SAM masks 2/2')
+
+
+@pytest.mark.parametrize('batch_size', [0, -2])
+def test_batches_have_at_least_one_image(batch_size):
+    with pytest.raises(ValueError, match='--batch-size: expected at least 1'):
+        run(batch_size=batch_size)
