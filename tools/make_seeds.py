@@ -43,11 +43,9 @@ def main(argv: list[str] | None = None) -> None:
         name = Path(args.config).stem
         out = prepare_work_dir(args.out or f'work_dirs/{name}/seeds/{args.split}')
         device = start_sharing(args.launcher)
-        try:
-            failed = run_seeds(config, name, args.split, out, device, labels=args.labels, scores=args.scores,
-                               evaluate=args.evaluate, overwrite=args.overwrite, workers=args.workers)
-        finally:
-            stop_sharing()
+        failed = run_seeds(config, name, args.split, out, device, labels=args.labels, scores=args.scores,
+                           evaluate=args.evaluate, overwrite=args.overwrite, workers=args.workers)
+        stop_sharing()
     sys.exit(1 if failed else 0)
 
 

@@ -155,15 +155,15 @@ def main(argv: list[str] | None = None) -> None:
             checkpoint=str(args.checkpoint), classes=segmenter.classes, multi_scale=args.tta, crf=args.crf,
             seconds=round(seconds, 3), images=[entry for _, entry in sorted(done, key=lambda item: item[0])],
             failed=failed, suspected_bits=shallow))
-    for argument, found in folders.items():
-        if told := found.told():
-            print(f'{argument}: passed over: {told}')
-    if shallow:
-        print(f'files of 16 bits whose values seem to have fewer: {len(shallow)} images, for example '
-              f'{next(iter(shallow))} ({next(iter(shallow.values()))}); they were segmented as dark as they are: scale '
-              'the values to 16 bits, or state their depth (PNG sBIT, TIFF SMaxSampleValue)')
-    print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
-          f'written to {out} (areas per class: predictions.json)')
+        for argument, found in folders.items():
+            if told := found.told():
+                print(f'{argument}: passed over: {told}')
+        if shallow:
+            print(f'files of 16 bits whose values seem to have fewer: {len(shallow)} images, for example '
+                  f'{next(iter(shallow))} ({next(iter(shallow.values()))}); they were segmented as dark as they are: '
+                  'scale the values to 16 bits, or state their depth (PNG sBIT, TIFF SMaxSampleValue)')
+        print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
+              f'written to {out} (areas per class: predictions.json)')
     sys.exit(1 if failed else 0)
 
 

@@ -39,13 +39,15 @@ def main(argv: list[str] | None = None) -> None:
     if args.json is None and args.root is None:
         parser.error('give ROOT, the folder with train2014, val2014 and annotations, or --json FILE --images DIR')
     options = args.overwrite, args.workers
-    with friendly_errors(), phase_progress() as progress:
-        if args.json is not None:
-            report = prepare_json(args.json, args.images, args.root, not args.no_masks, args.classes or 'json',
-                                  *options, progress)
-        else:
-            report = prepare_coco(args.root, args.splits, not args.no_masks, args.classes or 'coco', *options, progress)
-    print(report.text())
+    with friendly_errors():
+        with phase_progress() as progress:
+            if args.json is not None:
+                report = prepare_json(args.json, args.images, args.root, not args.no_masks, args.classes or 'json',
+                                      *options, progress)
+            else:
+                report = prepare_coco(args.root, args.splits, not args.no_masks, args.classes or 'coco', *options,
+                                      progress)
+        print(report.text())
     sys.exit(0 if report.ok else 1)
 
 

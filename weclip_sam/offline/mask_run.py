@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from weclip_sam.engine.progress import announce
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.mask_bank import HEADER, MaskBank
 from weclip_sam.offline.mask_import import MaskFolder
@@ -19,7 +20,7 @@ from weclip_sam.offline.work import WorkReport
 from weclip_sam.registry import DATASETS, MODELS
 
 
-def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int = 8,
+def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int | None = None,
               source: str | None = None) -> WorkReport:
     """Fill the bank of a split in all processes; the main one writes ``summary.json`` into it and prints.
 
@@ -28,7 +29,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         split: see :func:`weclip_sam.offline.splits.split_images`.
         out: folder of the bank; None takes the config's.
         device: of this process.
-        batch_size: images at a time.
+        batch_size: see :func:`weclip_sam.offline.masks.fill_bank`.
         source: folder of masks to import, see :mod:`weclip_sam.offline.mask_import`; None makes them.
 
     Returns:
@@ -45,6 +46,8 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     if out is None or (source is None and settings['generator'] is None):
         what, key = ('folder for the masks', 'mask_bank') if out is None else ('mask generator', 'mask_generator')
         raise ValueError(f'the config names no {what}: give {key} at its top level (see configs/_base_)')
+    announce(f'masks of the split {split} into {out}: reading the list of images'
+             + (' and loading SAM' if source is None else ''))
     dataset = DATASETS.build(split_images(config, split))
     if source is None:
         generator = MODELS.build(settings['generator']).to(device)

@@ -15,15 +15,16 @@ from weclip_sam.registry import HOOKS, MODELS
 from weclip_sam.structures import MaskSet
 
 
-def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8, device: torch.device | str = 'cpu',
-              tick: Callable[[], None] = lambda: None) -> WorkReport:
+def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | None = None,
+              device: torch.device | str = 'cpu', tick: Callable[[], None] = lambda: None) -> WorkReport:
     """Make the masks that ``bank`` lacks for the images of ``dataset``; reads no label and no ground truth.
 
     Args:
         bank: opened with mode ``'a'``.
         generator: a :class:`MaskGenerator`.
         dataset: has ``image_ids`` and ``load_image(index)``.
-        batch_size: images per pass through SAM's encoder; images of different sizes go one by one.
+        batch_size: images per pass through SAM's encoder, if they are of one size; None leaves it to the generator
+            (``encode_batch``, by default 1). It may move the last bits of masks.
         device: of the generator; its seconds are counted apart from loading and writing.
         tick: called now and then.
 
@@ -32,8 +33,11 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8,
     """
     def segment(images: list[np.ndarray], clock: StageClock) -> list[MaskSet]:
         with clock('segment'):
-            return generator.generate_batch(images)
+            return generator.generate_batch(images, clock.pulse)
 
+    if batch_size is None:
+        batch_size = getattr(generator, 'encode_batch', 1)
+    generator.encode_batch = batch_size
     bank.refresh()
     return work_through(
         'SAM masks', dataset.image_ids, is_done=lambda index: dataset.image_ids[index] in bank,
@@ -84,7 +88,7 @@ class MaskBankHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, bank: str | None = None, generator: dict | None = None, dataset: str | None = None,
-                 batch_size: int = 8) -> None:
+                 batch_size: int | None = None) -> None:
         if bank is None:
             raise ValueError("MaskBankHook: there is no folder for the masks; give the config mask_bank='DIR'")
         self.bank, self.generator, self.dataset, self.batch_size = bank, generator, dataset, batch_size

@@ -15,6 +15,7 @@ from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, 
 
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
+from weclip_sam.engine.progress import announce
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.offline.seed_folder import claim_folder, clear_folder, count_pixels, score_path, score_report
@@ -41,6 +42,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
         said and kept in the summary. That there are no masks to score them by is no failure.
     """
     began = time.monotonic()
+    announce(f'labels of the split {split} into {out}: reading the list of images and loading the models')
     dataset = DATASETS.build(_images(config, split, labels))
     _check_labels(dataset)
     # Opened now: says at once, not once an image, that there is no bank, or one of other images.

@@ -12,7 +12,7 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from torch.utils.data import DataLoader, Dataset
 
-from weclip_sam.engine.progress import ProgressReporter
+from weclip_sam.engine.progress import ProgressReporter, announce
 from weclip_sam.io.files import is_of_one_file
 
 # Faults of one image; anything else is a fault of the program and ends the run.
@@ -52,10 +52,13 @@ class WorkReport:
 
 
 class StageClock:
-    """Adds up seconds by stage; waits for the GPU at the end of each, so that every stage pays for its own work."""
+    """Adds up seconds by stage; waits for the GPU at the end of each, so that every stage pays for its own work.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds = device, dict[str, float]()
+    ``pulse`` is there for a stage that takes long: it may tell which share in [0, 1] of its items is done.
+    """
+
+    def __init__(self, device: torch.device, pulse: Callable[[float], None] = lambda share: None) -> None:
+        self.device, self.pulse, self.seconds = device, pulse, dict[str, float]()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -120,18 +123,20 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
         make: results of loaded items, in their order; it names its stages to the clock. By default an item is its own
             result.
         batch_size: so many images are loaded before the next step; those that are arrays of one shape are made
-            together, others one by one.
+            together.
         workers: processes that load ahead.
         device: what ``make`` and ``write`` work on; the clock waits for it.
         patience: if so many images fail before any works and none was done, it is not the images' fault; None goes on.
-        tick: called after every batch.
+        tick: called after every batch, and when ``make`` tells how far it is.
 
     Returns:
         The report of this process.
 
     Raises:
-        ValueError: the first ``patience`` images all failed.
+        ValueError: the first ``patience`` images all failed, or a ``batch_size`` below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f'--batch-size: expected at least 1 image at a time, got {batch_size}')
     # By the place in the whole list: what others have done meanwhile must not move the shares.
     share = range(get_rank(), len(image_ids), get_world_size())
     report, todo = WorkReport(), []
@@ -142,10 +147,21 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
             if not is_of_one_file(error):
                 raise
             report.failed[image_ids[index]] = _write_reason(error)
-    clock, progress, behind = StageClock(torch.device(device)), ProgressReporter(), 0
+    progress, behind, batch = ProgressReporter(), 0, list[Any]()
+
+    def show(share: float = 0.0) -> None:
+        if is_main_process():
+            within = f'{share:.0%} of {"the next" if len(batch) == 1 else f"the next {len(batch)}"}' if share else ''
+            failed = f'{len(report.failed)} failed' if report.failed else ''
+            progress.update(behind, ', '.join(filter(None, (within, failed))))
+        tick()
+
+    clock = StageClock(torch.device(device), show)
     # A generator of its own: how much is left to do must not move the random numbers of a training that follows.
     loaded = iter(DataLoader(_Loader(load, todo), batch_size=None, num_workers=workers, collate_fn=_same,
                              generator=torch.Generator()))
+    announce(f'{title}: {len(todo)} to make, {len(report.found)} found'
+             + (f' (the share of process 1 of {get_world_size()})' if get_world_size() > 1 else ''))
     if todo and is_main_process():
         progress.start(title, len(todo))
     try:
@@ -155,9 +171,7 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
                 image_id, reason = list(report.failed.items())[-1]
                 raise ValueError(f'the first {len(report.failed)} images all failed, {image_id} for example: {reason}')
             behind += len(batch)
-            if is_main_process():
-                progress.update(behind, f'{len(report.failed)} failed' if report.failed else '')
-            tick()
+            show()
     finally:
         progress.stop()
     report.seconds = clock.seconds
@@ -171,8 +185,10 @@ def _work_on(batch: dict[str, list[Any]], make: Callable[[list[Any], StageClock]
     items = {name: item for name, (item, reason, _) in batch.items() if not reason}
     for name in items:
         clock.add('load', batch[name][2])
-    alike = len({getattr(item, 'shape', None) for item in items.values()}) == 1
-    for names in [list(items)] if alike else [[name] for name in items]:
+    groups: dict[Any, list[str]] = {}
+    for name, item in items.items():
+        groups.setdefault(getattr(item, 'shape', None), []).append(name)
+    for names in groups.values():
         try:
             results = make([items[name] for name in names], clock)
         except IMAGE_ERRORS as error:

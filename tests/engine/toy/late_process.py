@@ -23,7 +23,7 @@ class ToyGenerator(torch.nn.Module):
     def fingerprint(self):
         return 'toy'
 
-    def generate_batch(self, images):
+    def generate_batch(self, images, pulse=None):
         one = torch.ones(1)
         return [MaskSet(torch.ones(1, *i.shape[:2], dtype=torch.bool), one.long(), one, one, one.long())
                 for i in images]

@@ -12,9 +12,10 @@ from mmengine.registry import Registry
 from torch import nn
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.engine.start.config import apply_options, load_config, parse_options
+from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.errors import registered_names
 from weclip_sam.engine.start.old_configs import parse_literal_config
+from weclip_sam.engine.start.options import apply_options, parse_options
 from weclip_sam.engine.start.vocabulary import VOCABULARY_KEYS, fill_vocabulary
 from weclip_sam.io.checkpoints import check_covers, safe_load
 from weclip_sam.io.plain import plain
@@ -115,7 +116,7 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
     if not isinstance(settings.get('model'), Mapping):
         raise ValueError(f'{path}: the config in it has no model')
     if options:
-        apply_options(settings, dict(options) if isinstance(options, Mapping) else parse_options(options))
+        apply_options(settings, options if isinstance(options, Mapping) else parse_options(options, settings))
     meta = _meta(content).get('dataset_meta')
     meta = plain(meta, f'{path}: dataset_meta') if isinstance(meta, Mapping) else {}
     vocabulary = settings.model.get('vocabulary') or {}

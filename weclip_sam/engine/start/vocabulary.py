@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.config import Config
 
+from weclip_sam.io.plain import plain
 from weclip_sam.registry import MODELS, READERS
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -30,6 +32,14 @@ def fill_vocabulary(config: Config, known: Mapping[str, Sequence[str]] | None = 
     names = known or _names_of_data(config)
     if names is not None:
         model['vocabulary'] = {key: list(names[key]) for key in VOCABULARY_KEYS}
+
+
+def known_names(content: Mapping[str, Any]) -> Mapping[str, Sequence[str]] | None:
+    """The names that a checkpoint (what :func:`safe_load` gave for it) brings, or None where it is of before it did."""
+    meta = content.get('meta')
+    names = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    names = plain(names, 'dataset_meta') if isinstance(names, Mapping) else {}
+    return names if names.get('classes') and all(key in names for key in VOCABULARY_KEYS) else None
 
 
 def _names_of_data(config: Config) -> Mapping[str, Sequence[str]] | None:
