@@ -11,6 +11,8 @@ from pathlib import Path
 from weclip_sam.engine import build_runner, friendly_errors, load_config, prepare_work_dir, safe_load, start_distributed
 from weclip_sam.engine.start.config import use_randomness, use_test_options
 from weclip_sam.engine.start.launch import LAUNCHERS
+from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.io.checkpoints import require_finite
 from weclip_sam.offline.shards import stop_sharing
 
 
@@ -32,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     state: dict[str, str] = {}
     with friendly_errors(lambda: state.get('work_dir')):
         config = load_config(args.config, args.cfg_options)
-        safe_load(args.checkpoint, kind='weights')
+        require_finite(safe_load(args.checkpoint, kind='weights')['state_dict'], args.checkpoint)
         work_dir = args.work_dir or Path(args.checkpoint).resolve().parent / 'test'
         config.work_dir = state['work_dir'] = prepare_work_dir(work_dir)
         if config.get('test_dataloader') is None:
@@ -44,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
             config.custom_hooks = [*(config.get('custom_hooks') or []), hook]
         start_distributed(args.launcher, config)
         config.load_from, config.resume = args.checkpoint, False
-        build_runner(config).test()
+        with own_folder(work_dir, 'test', args.launcher):
+            build_runner(config).test()
         stop_sharing()
 
 
