@@ -88,8 +88,8 @@ def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict
 
 
 def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
-    """Remove labels and scores of the images, and of those that the header lists; the header first: stopped halfway, the
-    rest is of unknown origin.
+    """Remove labels and scores of the images, and of those that the header lists; the header first: stopped halfway,
+    the rest is of unknown origin.
 
     Raises:
         ValueError: labels of other images would be left behind; nothing is removed.

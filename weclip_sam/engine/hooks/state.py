@@ -154,8 +154,8 @@ class CurriculumHook(Hook):
 
 @HOOKS.register_module()
 class CheckpointGuardHook(Hook):
-    """Refuses a checkpoint that does not fit the model when it is resumed or tested, and in any case one that was trained
-    on other classes or whose weights are no numbers.
+    """Refuses a checkpoint that does not fit the model when it is resumed or tested, and in any case one of other
+    classes or whose weights are no numbers.
 
     ``load_from`` at the start of a training may be partial on purpose.
 
