@@ -3,7 +3,7 @@
 
 IMAGES are files or folders (searched with their sub-folders). For ``photo.jpg`` it writes ``DIR/labels/photo.png``
 (labels as palette PNG) and ``DIR/overlays/photo.png``; ``DIR/predictions.json`` has every image's area per class, and
-the failures.
+the failures. A folder is of one checkpoint and protocol; more images of the same are added.
 
 Exit code 0 if all images were segmented, 1 if some failed, 2 if it could not start.
 """
@@ -13,11 +13,14 @@ import argparse
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
+from weclip_sam.engine.start.predictions import claim_predictions, prediction_card
+from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.io.files import write_json
 
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2'}
@@ -32,6 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=8, help='images of equal size at once (default: %(default)s)')
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
     parser.add_argument('--crf', action='store_true', help='refine with a dense CRF')
+    parser.add_argument('--overwrite', action='store_true', help="remove another model's predictions from DIR first")
     parser.add_argument('--no-overlay', action='store_true', help='write labels only')
     parser.add_argument('--config', help="use this config instead of the checkpoint's own")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
@@ -101,12 +105,15 @@ def write(result: SegmentationResult, out: Path, name: str, overlay: bool) -> di
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with friendly_errors():
+    with friendly_errors(), ExitStack() as stack:
         images = list_images(args.images)
         check_apart(args.images, args.out)
         out = Path(prepare_work_dir(args.out))
         segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
                               multi_scale=args.tta, crf=args.crf)
+        stack.enter_context(own_folder(out, 'prediction', option='--out'))
+        card = prediction_card(args.checkpoint, args.config, args.cfg_options, args.tta, args.crf)
+        earlier = claim_predictions(out, card, args.overwrite)
         done, failed, began, bar = [], {}, time.monotonic(), ProgressReporter()
         bar.start('segment', len(images))
         try:
@@ -122,10 +129,11 @@ def main(argv: list[str] | None = None) -> None:
         finally:
             bar.stop()
         seconds = time.monotonic() - began
+        entries = [entry for _, entry in sorted(done, key=lambda item: item[0])]
+        new = {entry['labels'] for entry in entries}
+        entries = [entry for entry in earlier if entry['labels'] not in new] + entries
         write_json(out / 'predictions.json', dict(
-            checkpoint=str(args.checkpoint), classes=segmenter.classes, multi_scale=args.tta, crf=args.crf,
-            seconds=round(seconds, 3), images=[entry for _, entry in sorted(done, key=lambda item: item[0])],
-            failed=failed))
+            card, classes=segmenter.classes, seconds=round(seconds, 3), images=entries, failed=failed))
     print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
           f'written to {out} (areas per class: predictions.json)')
     sys.exit(1 if failed else 0)

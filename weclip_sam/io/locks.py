@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,7 +47,7 @@ class FolderLock:
                  launch: str | None = None) -> None:
         self.folder, self.what, self.remedy, self.launch = Path(folder), what, remedy, launch
         self.path = self.folder / LOCK
-        self._inode: int | None = None
+        self._token = ''
         self._pid = 0
         self._ended = threading.Event()
 
@@ -76,9 +77,10 @@ class FolderLock:
         threading.Thread(target=self._beat, name='folder lock', daemon=True).start()
 
     def _write(self, handle: int) -> None:
-        self._inode = os.fstat(handle).st_ino
+        self._token = uuid.uuid4().hex
         text = json.dumps(dict(what=self.what, **_me(), started=time.strftime('%Y-%m-%d %H:%M:%S'),
-                               command=' '.join(sys.argv)[:500], launch=self.launch, inode=self._inode))
+                               command=' '.join(sys.argv)[:500], launch=self.launch, token=self._token,
+                               inode=os.fstat(handle).st_ino))  # a copy has another
         try:
             with os.fdopen(handle, 'w', encoding='utf-8') as file:
                 file.write(text + '\n')
@@ -97,8 +99,11 @@ class FolderLock:
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
             with suppress(OSError):
-                if os.stat(self.path).st_ino == self._inode:
+                if self._is_mine():
                     os.utime(self.path)
+
+    def _is_mine(self) -> bool:
+        return self._token in self.path.read_text(encoding='utf-8', errors='replace')
 
     def release(self) -> None:
         """Give the folder back; a lock that another run took over meanwhile stays."""
@@ -107,7 +112,7 @@ class FolderLock:
         self._pid = 0
         self._ended.set()
         with suppress(OSError):  # the folder may have become read-only: whoever comes next sees that nobody is there
-            if os.stat(self.path).st_ino == self._inode:
+            if self._is_mine():
                 self.path.unlink()
 
 

@@ -50,6 +50,8 @@ class WorkDir:
             return
         if self._overwrite:
             clear_work_dir(self.folder)
+        elif 'failed' in _summary(self.folder):
+            (self.folder / 'summary.json').unlink(missing_ok=True)  # of an attempt that this one goes on from
         self._write('begun')
 
     def finish(self) -> None:
@@ -137,7 +139,7 @@ def check_work_dir(folder: str | os.PathLike, identity: Mapping[str, Any], resum
             other data, or is at its end and has other settings; it would be resumed from elsewhere.
     """
     folder = Path(folder)
-    if not _found(folder, _WORTH):
+    if not _worth(folder):
         return ''
     record = _read_record(folder)
     before = record or _earlier_identity(folder, identity)
@@ -195,6 +197,12 @@ def clear_work_dir(folder: str | os.PathLike) -> list[str]:
 
 def _found(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted(path for pattern in patterns for path in folder.glob(pattern))
+
+
+def _worth(folder: Path) -> list[Path]:
+    """What would be lost; the summary of a training that failed before its first checkpoint is nothing of the kind."""
+    found = _found(folder, _WORTH)
+    return [] if [path.name for path in found] == ['summary.json'] and 'failed' in _summary(folder) else found
 
 
 def _keep_start(config: Config, folder: Path) -> None:
