@@ -35,7 +35,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from weclip_sam.io.checkpoints import find_resumable, not_finite, safe_load  # noqa: E402
+from weclip_sam.io.checkpoints import not_finite, safe_load  # noqa: E402
 
 TOY = ROOT / 'tests' / 'engine' / 'toy'
 OPTIONS = ('default_hooks.sheets=None', 'custom_hooks=[]', 'default_hooks.checkpoint.interval=2',
@@ -149,17 +149,21 @@ def copied(case: Situation) -> None:
 
 
 def no_number(case: Situation) -> None:
-    case.train('the first half', 0, (), 'run', iterations=4)
-    case.train('no number', 2, ('the loss is no finite number', 'iter_'), 'run', '--resume',
-               **{'optim_wrapper.optimizer.lr': 1e38, 'param_scheduler': '[]'})
-    folder = case.home / 'run'
-    for path in folder.glob('*.pth'):
-        if wrong := not_finite(safe_load(path)['state_dict']):
-            case.wrong.append(f'{path.name} holds {wrong}')
-    if find_resumable(folder) is None:
-        case.wrong.append('nothing can be resumed any more')
-    if 'failed' not in json.loads((folder / 'summary.json').read_text()):
-        case.wrong.append('summary.json says nothing')
+    jump = [dict(type='MultiStepLR', milestones=[5], gamma=1e38, by_epoch=False)]
+    for folder in ('run', 'resumed'):
+        if folder == 'resumed':
+            shutil.copytree(case.home / 'run', case.home / folder)
+        case.train(folder, 2, ('the loss is no finite number', 'iter_6.pth'), folder,
+                   *(['--resume'] if folder == 'resumed' else []), iterations=20, param_scheduler=jump)
+        names = sorted(path.name for path in (case.home / folder).glob('iter_*.pth'))
+        if names != ['iter_2.pth', 'iter_4.pth', 'iter_6.pth']:
+            case.wrong.append(f'{folder}: checkpoints {names}')
+        for path in (case.home / folder).glob('*.pth'):
+            if wrong := not_finite(safe_load(path)['state_dict']):
+                case.wrong.append(f'{path.name} holds {wrong}')
+        summary = case.home / folder / 'summary.json'
+        if not summary.is_file() or 'failed' not in json.loads(summary.read_text()):
+            case.wrong.append('summary.json says nothing')
 
 
 SITUATIONS: dict[str, Callable[[Situation], None]] = {
