@@ -98,7 +98,7 @@ def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
     listed: list[str] = []
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         listed = list(json.loads(header.read_text(encoding='utf-8'))[next(iter(_KEPT))])
-    replaced = {label_path(out, image_id) for image_id in (*image_ids, *listed)}
+    replaced = {label_path(Path(out), image_id) for image_id in (*image_ids, *listed)}
     if others := sorted(set(Path(out).glob('*.png')) - replaced):
         raise ValueError(f'{out}: --overwrite would leave {len(others)} label PNGs of other images behind, for example '
                          f'{others[0].name}, beside the new ones. Nothing was removed: choose another --out')

@@ -210,7 +210,8 @@ def test_the_tool_keeps_runs_apart(train, tmp_path, capsys):
         for arguments in ([], ['--resume'], ['--overwrite'], ['--resume', str(folder / 'iter_2.pth')]):
             assert train(*arguments) == 2
             assert 'another training is writing there' in capsys.readouterr().err
-    assert files(folder) == before
+    assert train('--resume', str(folder / 'iter_3.pth')) == 2 and files(folder) == before
+    assert "no such checkpoint. Did you mean 'iter_" in capsys.readouterr().err
 
     (folder / 'notes.txt').touch()
     assert train('--seed', '1', '--overwrite', **{'train_cfg.max_iters': 2}) == 0

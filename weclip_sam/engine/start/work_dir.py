@@ -87,6 +87,8 @@ def own_work_dir(config: Config, resume: str | None = None, overwrite: bool = Fa
         ValueError: the folder holds another run, or one that was stopped and ``--resume`` was not given, see
             :func:`check_work_dir`. Nothing was written.
     """
+    if resume not in (None, 'auto') and not Path(str(resume)).expanduser().exists():
+        safe_load(str(resume), kind='training')  # says so, and which file may be meant
     folder = Path(config.work_dir)
     distributed = config.get('launcher', 'none') != 'none'
     main = not distributed or int(os.environ.get('RANK', 0)) == 0
