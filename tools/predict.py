@@ -3,7 +3,8 @@
 
 IMAGES are files or folders (searched with their sub-folders, linked ones, too, but not hidden ones). For ``photo.jpg``
 it writes ``DIR/labels/photo.png`` (labels as palette PNG) and ``DIR/overlays/photo.png``; ``DIR/predictions.json`` has
-every image's area per class, and the failures.
+every image's area per class, and the failures. A folder is of one checkpoint and protocol; more images of the same are
+added.
 
 Exit code 0 if all images were segmented, 1 if some failed, 2 if it could not start.
 """
@@ -15,12 +16,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
 from weclip_sam.engine.start.errors import explain
+from weclip_sam.engine.start.predictions import claim_predictions, prediction_card
+from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.io.files import is_of_one_file, write_json
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.images import SUFFIXES, is_image_name
@@ -37,6 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=8, help='images of equal size at once (default: %(default)s)')
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
     parser.add_argument('--crf', action='store_true', help='refine with a dense CRF')
+    parser.add_argument('--overwrite', action='store_true', help="remove another model's predictions from DIR first")
     parser.add_argument('--no-overlay', action='store_true', help='write labels only')
     parser.add_argument('--config', help="use this config instead of the checkpoint's own")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
@@ -118,13 +123,16 @@ def write(result: SegmentationResult, out: Path, name: str, overlay: bool) -> di
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with friendly_errors():
+    with friendly_errors(), ExitStack() as stack:
         folders = search(args.images)
         images = list_images(args.images, folders)
         check_apart(args.images, args.out, folders)
         out = Path(prepare_work_dir(args.out))
         segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
                               multi_scale=args.tta, crf=args.crf)
+        stack.enter_context(own_folder(out, 'prediction', option='--out'))
+        card = prediction_card(args.checkpoint, args.config, args.cfg_options, args.tta, args.crf)
+        earlier = claim_predictions(out, card, args.overwrite)
         done, failed, unwritten, shallow, began, bar = [], {}, [], {}, time.monotonic(), ProgressReporter()
         bar.start('segment', len(images))
         try:
@@ -151,10 +159,12 @@ def main(argv: list[str] | None = None) -> None:
         finally:
             bar.stop()
         seconds = time.monotonic() - began
+        entries = [entry for _, entry in sorted(done, key=lambda item: item[0])]
+        new = {entry['labels'] for entry in entries}
+        entries = [entry for entry in earlier if entry['labels'] not in new] + entries
         write_json(out / 'predictions.json', dict(
-            checkpoint=str(args.checkpoint), classes=segmenter.classes, multi_scale=args.tta, crf=args.crf,
-            seconds=round(seconds, 3), images=[entry for _, entry in sorted(done, key=lambda item: item[0])],
-            failed=failed, suspected_bits=shallow))
+            card, classes=segmenter.classes, seconds=round(seconds, 3), images=entries, failed=failed,
+            suspected_bits=shallow))
         for argument, found in folders.items():
             if told := found.told():
                 print(f'{argument}: passed over: {told}')

@@ -73,7 +73,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_of_every_tool(photos, outcome,
     for tool, name, args in [
             ('check_data', 'full_check', [config]), ('make_masks', 'run_masks', [config]), ('benchmark', 'Bench', []),
             ('make_seeds', 'run_seeds', [config, '--out', 'o']), ('select_prompt', 'rank_templates', [config]),
-            ('train', 'require_sound', [config, '--work-dir', 'w']), ('test', 'safe_load', [config, 'x.pth']),
+            ('train', 'build_runner', [config, '--work-dir', 'w']), ('test', 'safe_load', [config, 'x.pth']),
             ('predict', 'Segmenter', ['x.pth', photos[0], '--out', 'p']), ('prepare_voc', 'prepare_voc', ['x']),
             ('prepare_coco', 'prepare_coco', ['x']), ('prepare_shapes', 'write_split', ['s']),
             ('compare', 'load_experiment', ['x.py', '--run']),

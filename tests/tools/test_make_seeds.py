@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from weclip_sam.io.images import read_labels, write_labels
+from weclip_sam.io.locks import FolderLock
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,6 +182,28 @@ def test_labels_of_two_settings_are_never_mixed(photos, tmp_path, capsys, run_to
     assert 'nobody knows what made them' in capsys.readouterr().err
     (out / 'seeds.json').write_text('[]')
     assert run_tool('make_seeds', config, '--out', out, *other) == 2
+
+
+def test_a_seed_folder_in_use_is_refused_and_overwriting_mixes_nothing(photos, tmp_path, capsys, run_tool):
+    root, config = photos
+    out = tmp_path / 'out'
+    assert run_tool('make_seeds', config, '--out', out) == 0
+    before = files_of(out)
+    with FolderLock(out, 'seed making'):
+        for arguments in ([], ['--overwrite']):
+            assert run_tool('make_seeds', config, '--out', out, *arguments) == 2
+            assert 'another seed making is writing there' in capsys.readouterr().err
+    # Labels that would stay behind beside the new ones; those of images that left the list are the folder's own.
+    write_labels(out / 'strange.png', np.zeros((4, 4), int))
+    assert run_tool('make_seeds', config, '--out', out, '--overwrite') == 2
+    assert 'strange.png' in capsys.readouterr().err
+    (out / 'strange.png').unlink()
+    assert files_of(out) == before
+    table = root / 'labels.csv'
+    table.write_text(table.read_text().replace('p7.png,bus;cat\n', ''))
+    (root / 'images' / 'p7.png').unlink()
+    assert run_tool('make_seeds', config, '--out', out, '--overwrite') == 0
+    assert sorted(path.stem for path in out.glob('*.png')) == [f'p{i}' for i in range(7)]
 
 
 def test_seeds_of_other_images_with_the_same_names_are_not_reused(photos, twins, tmp_path,

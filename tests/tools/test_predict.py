@@ -109,6 +109,8 @@ def test_every_kind_of_folder_and_name(tool, trained_run, tmp_path, capsys):
         (photos / place).write_bytes(b'')
     values = np.linspace(0, 1023, 400).astype(np.uint16).reshape(20, 20)
     Image.fromarray(values).save(photos / 'deep.png')
+    with pytest.raises(SystemExit):  # the folder is this model's from now on
+        tool.main([str(trained_run / 'iter_2.pth'), str(photos / 'a.JFIF'), '--out', str(out), '--device', 'cpu'])
     (out / 'labels' / 'same.png').mkdir(parents=True)
     with pytest.raises(SystemExit) as stop:
         tool.main([str(trained_run / 'iter_2.pth'), str(photos), '--out', str(out), '--device', 'cpu'])

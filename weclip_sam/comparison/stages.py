@@ -179,8 +179,11 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER) -> str:
                      for place, argument in enumerate(stage.arguments)]
     except FileNotFoundError as error:
         return str(error)
-    if stage.tool == 'train' and before:
-        arguments.append('--resume')
+    if stage.tool == 'train' and (before or earlier):
+        # A training of another command that did not end has nothing to go on with, see why_stale.
+        arguments.append('--resume' if before else '--overwrite')
+    elif stage.tool == 'test' and earlier:
+        arguments.append('--overwrite')  # predictions of an attempt that did not end
     attempts = 1 + int(earlier.get('attempts') or 1) if before else 1
     record = dict(name=stage.name, tool=stage.tool, arguments=stage.arguments, finished=False, seconds=before,
                   attempts=attempts, started=time.strftime('%Y-%m-%d %H:%M:%S'), began=time.time(),

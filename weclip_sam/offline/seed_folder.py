@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,22 @@ def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict
 
 
 def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
-    """Remove labels and scores of the images, the header first: stopped halfway, the rest is of unknown origin."""
-    (Path(out) / SEEDS_HEADER).unlink(missing_ok=True)
-    _remove_labels(out, image_ids)
+    """Remove labels and scores of the images, and of those that the header lists; the header first: stopped halfway,
+    the rest is of unknown origin.
+
+    Raises:
+        ValueError: labels of other images would be left behind; nothing is removed.
+    """
+    header = Path(out) / SEEDS_HEADER
+    listed: list[str] = []
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        listed = list(json.loads(header.read_text(encoding='utf-8'))[next(iter(_KEPT))])
+    replaced = {label_path(Path(out), image_id) for image_id in (*image_ids, *listed)}
+    if others := sorted(set(Path(out).glob('*.png')) - replaced):
+        raise ValueError(f'{out}: --overwrite would leave {len(others)} label PNGs of other images behind, for example '
+                         f'{others[0].name}, beside the new ones. Nothing was removed: choose another --out')
+    header.unlink(missing_ok=True)
+    _remove_labels(out, [*image_ids, *listed])
 
 
 def _remove_labels(out: str | os.PathLike, image_ids: Sequence[str]) -> None:

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES, foreground_names
@@ -43,6 +45,29 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
     if not 1 <= len(names) <= MAX_CLASSES:
         raise ValueError(f'{spec}: {len(names)} classes besides the background; 1 to {MAX_CLASSES} are possible')
     return ('background', *names)
+
+
+def require_same_classes(path: str, content: Any, classes: Sequence[str] | None, remedy: str = '') -> None:
+    """Make sure that a checkpoint was trained on these classes, in this order: its channels are theirs.
+
+    Args:
+        path: of the checkpoint.
+        content: what it holds; nothing is compared where it has no ``meta.dataset_meta.classes``.
+        classes: of the data or config in use; None compares nothing.
+        remedy: what to do, for the error.
+
+    Raises:
+        ValueError: with both lists.
+    """
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    known = (meta.get('dataset_meta') or {}).get('classes') if isinstance(meta, Mapping) else None
+    if not known or classes is None or list(map(str, known)) == list(map(str, classes)):
+        return
+    how = 'the same classes in another order' if sorted(map(str, known)) == sorted(map(str, classes)) else \
+        'other classes'
+    remedy = remedy or 'Use the classes that it was trained on (classes.txt sets their order), or train anew'
+    raise ValueError(f'{path}: was trained on {how} than those in use now. Its classes: {", ".join(map(str, known))}; '
+                     f'now: {", ".join(map(str, classes))}. {remedy}')
 
 
 def read_id_list(path: str | Path) -> list[str]:

@@ -14,14 +14,15 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import distributed
+from torch import distributed, nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.class_names import require_same_classes
 from weclip_sam.engine.start.config_text import ReadableConfig
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.together import watch_others
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
-from weclip_sam.io.checkpoints import find_resumable, safe_load
+from weclip_sam.io.checkpoints import NotFiniteError, find_resumable, require_finite, safe_load
 from weclip_sam.registry import OPTIMIZERS
 
 _MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
@@ -100,19 +101,36 @@ def _fill_environment(launcher: str) -> None:
     env.setdefault('MASTER_PORT', '29500')
 
 
-def use_resume(config: Config, resume: str | None) -> str | None:
+def asked_to_resume(config: Config) -> str | None:
+    """What ``--resume`` would be for a config that says ``resume=True`` itself: mmengine would follow the pointer of
+    the work dir, wherever it leads."""
+    return (config.get('load_from') or 'auto') if config.get('resume') else None
+
+
+def use_resume(config: Config, resume: str | None, classes: Sequence[str] | None = None) -> str | None:
     """Set up ``--resume``: ``'auto'`` finds the newest good checkpoint of the work dir, a path is checked and used.
+
+    Args:
+        config: changed in place.
+        resume: ``--resume``.
+        classes: of the training data, where they are known.
 
     Returns:
         The checkpoint, or None where ``'auto'`` finds none (the run then starts from the beginning).
+
+    Raises:
+        ValueError: the checkpoint is not good, or was trained on other classes.
     """
     if resume is None:
         return None
     if resume == 'auto':
         found = find_resumable(config.work_dir)
     else:
-        safe_load(resume, kind='training')
-        found = Path(resume)
+        found = Path(resume).expanduser()
+    if found is not None:
+        content = safe_load(found, kind='training')
+        require_finite(content['state_dict'], str(found))
+        require_same_classes(str(found), content, classes)
     config.resume = found is not None
     if found is not None:
         config.load_from = str(found)
@@ -136,6 +154,14 @@ class QuietRunner(Runner):
         super().__init__(*args, **kwargs)
         for handler, level in self._silenced:
             handler.setLevel(level)
+
+    def train(self) -> nn.Module:
+        """Train; hooks with ``after_failure(runner, error)`` hear of losses or weights that are no numbers."""
+        try:
+            return super().train()
+        except NotFiniteError as error:
+            self.call_hook('after_failure', error=error)
+            raise
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger, its terminal handler silenced but for warnings."""

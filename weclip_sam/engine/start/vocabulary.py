@@ -29,7 +29,7 @@ def fill_vocabulary(config: Config, known: Mapping[str, Sequence[str]] | None = 
     cls = MODELS.get(model.get('type')) if isinstance(model.get('type'), str) else model.get('type')
     if model.get('vocabulary') or cls is None or 'vocabulary' not in inspect.signature(cls.__init__).parameters:
         return
-    names = known or _names_of_data(config)
+    names = known or names_of_data(config)
     if names is not None:
         model['vocabulary'] = {key: list(names[key]) for key in VOCABULARY_KEYS}
 
@@ -42,7 +42,8 @@ def known_names(content: Mapping[str, Any]) -> Mapping[str, Sequence[str]] | Non
     return names if names.get('classes') and all(key in names for key in VOCABULARY_KEYS) else None
 
 
-def _names_of_data(config: Config) -> Mapping[str, Sequence[str]] | None:
+def names_of_data(config: Config) -> Mapping[str, Sequence[str]] | None:
+    """``classes``, ``prompt_names`` and ``background_nouns`` of the first data set that has a reader, or None."""
     for name in _LOADERS:
         reader = ((config.get(name) or {}).get('dataset') or {}).get('reader')
         if reader:
