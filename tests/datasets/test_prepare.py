@@ -128,7 +128,7 @@ def test_a_label_file_that_is_there_is_checked(voc):
     path = voc / 'image_labels.csv'
     for text, message in (
             (path.read_text().replace('2008_000001,sofa', '2008_000001,soffa'),
-             "image '2008_000001': unknown class 'soffa'. Did you mean 'sofa'? Mend it, or write it anew with --over"),
+             "image '2008_000001': unknown class 'soffa'. Did you mean 'sofa'? Else add it to classes.txt"),
             ('garbage', "line 1: expected the header image,classes, got ['garbage']. Mend it, or")):
         path.write_text(text)
         report = prepare_voc(voc, workers=1)

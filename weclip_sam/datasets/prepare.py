@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from weclip_sam.datasets.readers.base import read_list
@@ -31,6 +31,7 @@ from weclip_sam.datasets.readers.voc import (
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
 from weclip_sam.io.files import atomic_open, inside
 from weclip_sam.io.images import write_labels
+from weclip_sam.io.names import is_utf8, normal, real_path, stem
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 
 VOC_URL = 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
@@ -136,7 +137,11 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
             return
         extra = [*read_list(folder / 'train.txt'), *read_list(folder / 'val.txt')]
     elif (root / 'SegmentationClassAug').is_dir():
-        extra = [p.stem for p in (root / 'SegmentationClassAug').iterdir() if p.suffix == '.png']  # names only
+        extra = [normal(p.stem) for p in (root / 'SegmentationClassAug').iterdir() if p.suffix == '.png']  # names only
+        if odd := [name for name in extra if not is_utf8(name)]:
+            extra = [name for name in extra if is_utf8(name)]
+            report.hints.append(f'{len(odd)} files of {root / "SegmentationClassAug"} have names that are no UTF-8, '
+                                f'which no list can hold, for example {odd[0]!r}; they are left out: rename them')
     else:
         report.hints.append(f'no train_aug.txt: training can use split train ({len(train)} images) now. For the usual '
                             f'{TRAIN_AUG_SIZE}, get SBD (1.4 GB): curl -LO {SBD_URL}, unpack it, and run this again '
@@ -180,7 +185,7 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
         report.missing.append(f'{root / "Annotations"}: image labels are read from these XML files, never from masks. '
                               f'They are part of {VOC_URL}')
         return
-    paths = [root / 'Annotations' / f'{name}.xml' for name in listed]
+    paths = [real_path(root / 'Annotations', f'{name}.xml') for name in listed]
     table = {}
     vocabulary = voc_vocabulary(root)
     read = partial(_xml_classes, vocabulary=vocabulary)
@@ -209,7 +214,7 @@ def _voc_lists(root: Path) -> dict[str, list[str]]:
 
 
 def _voc_counts(root: Path, report: Preparation) -> None:
-    images = {p.stem for p in (root / 'JPEGImages').iterdir() if p.suffix == '.jpg'}
+    images = {normal(p.stem) for p in (root / 'JPEGImages').iterdir() if p.suffix == '.jpg'}
     for name, listed in _voc_lists(root).items():
         lacking = sorted(set(listed) - images)
         report.done.append(f'split {name}: {len(listed)} images')
@@ -298,15 +303,19 @@ def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, o
     except ValueError as error:
         report.failed[str(path)] = str(error).removeprefix(f'{path}: ')
         return
-    there = {entry.name for entry in (root / split).iterdir()}
-    lacking = sorted(name for name in table if name not in there and not (root / split / name).is_file())
+    there = {normal(entry.name) for entry in (root / split).iterdir()}
+    lacking = sorted(name for name in table if name not in there and not real_path(root / split, name).is_file())
     if lacking:
         report.missing.append(f'{len(lacking)} of {len(table)} images, for example {root / split / lacking[0]}; unpack '
                               f'{COCO_URL}/zips/{split}.zip again')
     labels = root / f'labels_{split}.csv'
     named = {name: [vocabulary.classes[i] for i in found] for name, found in table.items()}
     if overwrite or not labels.is_file():
-        write_label_table(labels, named)
+        try:
+            write_label_table(labels, named)
+        except ValueError as error:  # a name with a line break, say
+            report.failed[str(labels)] = f'{_without(labels, error)}: rename the category in {path}'
+            return
     elif not _holds(labels, named):
         report.failed[str(labels)] = f'says something else than {path}; --overwrite writes it anew'
         return
@@ -328,7 +337,7 @@ def _holds(path: Path, named: Mapping[str, Sequence[str]]) -> bool:
 def _coco_masks(coco: Any, categories: Mapping[Any, int], folder: Path, overwrite: bool, workers: int | None,
                 progress: Progress, report: Preparation) -> None:
     images = sorted(coco.dataset['images'], key=lambda image: image['file_name'])
-    targets = [folder / PurePosixPath(image['file_name']).with_suffix('.png') for image in images]
+    targets = [real_path(folder, f'{stem(image["file_name"])}.png') for image in images]
     todo = [(image, target) for image, target in zip(images, targets, strict=True)
             if overwrite or not target.is_file()]
     tasks = ((target, coco.imgToAnns[image['id']], categories, image['height'], image['width'])

@@ -17,6 +17,7 @@ from torch import Tensor
 from weclip_sam.checks import suggest_name
 from weclip_sam.evaluation.iou import confusion_matrix
 from weclip_sam.io.images import decode_labels
+from weclip_sam.io.names import normal
 from weclip_sam.io.parallel import parallel_map
 
 _LARGEST_MEMBER = 1 << 28  # bytes of one PNG when unpacked; a label map of 10,000 x 10,000 stays below
@@ -54,15 +55,16 @@ class LabelStore:
             parts = PurePosixPath(name)
             if parts.name.startswith('.') or '__MACOSX' in parts.parts:
                 continue
-            if parts.stem in self._members:
-                raise ValueError(f'{path}: two label maps are called {parts.name} ({self._members[parts.stem]} and '
+            image_id = normal(parts.stem)
+            if image_id in self._members:
+                raise ValueError(f'{path}: two label maps are called {parts.name} ({self._members[image_id]} and '
                                  f'{name}); file names must be unique')
-            self._members[parts.stem] = name
+            self._members[image_id] = name
         if not self._members:
             raise ValueError(f'{path}: holds no .png; expected one label PNG per image')
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._members
+        return normal(image_id) in self._members
 
     def __len__(self) -> int:
         return len(self._members)
@@ -73,7 +75,7 @@ class LabelStore:
 
     def where(self, image_id: str) -> str:
         """How to call an image's file in a message."""
-        return f'{self.path}/{self._members.get(image_id, image_id + ".png")}'
+        return f'{self.path}/{self._members.get(normal(image_id), image_id + ".png")}'
 
     def read(self, image_id: str) -> np.ndarray:
         """H W integers.
@@ -85,7 +87,7 @@ class LabelStore:
             raise ValueError(f'{self.where(image_id)}: missing; every image needs its label PNG.'
                              f'{suggest_name(image_id, self._members)}')
         name = self.where(image_id)
-        packed = None if self._archive is None else _unpack(self._archive, self._members[image_id], name)
+        packed = None if self._archive is None else _unpack(self._archive, self._members[normal(image_id)], name)
         return decode_labels(name, packed, deep=True)
 
     def __reduce__(self) -> tuple[Any, ...]:

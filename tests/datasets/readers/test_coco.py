@@ -190,7 +190,7 @@ def test_broken_json(coco, tmp_path):
     root = coco()
     path = tmp_path / 'annotations' / 'instances_train2014.json'
     path.write_text(path.read_text()[:100])
-    with pytest.raises(ValueError, match='instances_train2014.json: not a readable JSON'):
+    with pytest.raises(ValueError, match='instances_train2014.json, line 1: not valid JSON'):
         CocoReader(root)
 
 

@@ -47,7 +47,7 @@ def test_prompt_names_and_synonyms(photos):
     (photos / 'prompts.json').write_text(json.dumps({'cat': 'small cat'}))
     assert FolderReader(str(photos)).vocabulary.prompt_names == ('boat', 'small cat', 'dog')
     (photos / 'prompts.json').write_text('[')
-    with pytest.raises(ValueError, match='prompts.json: not valid JSON'):
+    with pytest.raises(ValueError, match='prompts.json, line 1: not valid JSON'):
         FolderReader(str(photos))
 
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
+from weclip_sam.io.names import normal
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_an_image_without_a_label_has_none(table):
 
 @pytest.mark.parametrize(('content', 'message'), [
     ('', 'expected the header'), ('a.jpg,cat\n', 'line 1.*header image,classes'),
-    ('image;classes\n', 'line 1.*header'), ('image,classes\na.jpg,cat,dog\n', "line 2: expected 2 fields.*';'"),
+    ('image classes\n', 'line 1.*header'), ('image,classes\na.jpg,cat,dog\n', "line 2: expected 2 fields.*';'"),
     ('image,classes\na.jpg\n', 'line 2: expected 2 fields'), ('image,classes\n,cat\n', 'line 2: empty image name'),
     ('image,classes\na.jpg,cat\nb.jpg,\na.jpg,dog\n', "line 4: image 'a.jpg' is listed twice.*line 2"),
     ('image,classes\n"a.jpg,cat\n', 'not valid CSV'), (b'image,classes\n\xff\xfe.jpg,cat\n', 'not UTF-8.*byte 14'),
@@ -99,7 +100,7 @@ def test_missing_file_says_so(tmp_path):
 
 
 def test_write_refuses_what_csv_cannot_hold(tmp_path):
-    for name in ('b;c', 'b\nc', 'b\rc', 'b\0c', ' b', ''):
+    for name in ('b\nc', 'b\rc', 'b\0c', ' b', ''):
         with pytest.raises(ValueError, match='l.csv: .*use .json'):
             write_label_table(tmp_path / 'l.csv', {'a': [name]})
     for name in ('l.csv', 'l.json'):
@@ -108,8 +109,8 @@ def test_write_refuses_what_csv_cannot_hold(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-_NAMES = st.text(st.characters(exclude_characters='\0\r\n;', exclude_categories=['Cs', 'Cc', 'Zs', 'Zl', 'Zp']),
-                 min_size=1, max_size=6).filter(lambda name: name == name.strip() and '\ufeff' not in name)
+_NAMES = st.text(st.characters(exclude_characters='\0\r\n\\', exclude_categories=['Cs', 'Cc', 'Zs', 'Zl', 'Zp']),
+                 min_size=1, max_size=6).map(normal).filter(lambda name: name == name.strip() and '\ufeff' not in name)
 _ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=3)  # lone surrogates too
 _FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +14,8 @@ from PIL import Image
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.io.images import MAX_PIXELS, fit_within, image_size, read_image, read_labels
+from weclip_sam.io.names import RealNames, listed_name, real_path
+from weclip_sam.io.text import read_lines
 
 MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
 
@@ -192,6 +194,8 @@ def find_file(path: Path, what: str, remedy: str) -> Path:
     """
     if path.exists():
         return path
+    if (real := real_path(path.parent, path.name)).exists():
+        return real
     near = ''
     if path.parent.is_dir():
         near = nearest(path.name, os.listdir(path.parent))
@@ -203,20 +207,27 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return suggest_name(name, itertools.islice(known, 5000))
 
 
-def check_files(records: Sequence[Record], remedy: str) -> None:
-    """Find out which image files are missing, one look at each folder instead of one at each file.
+def find_files(records: Sequence[Record], remedy: str) -> list[Record]:
+    """The records with the names that their files have on disk, where Unicode has several forms of one name.
+
+    One look at each folder instead of one at each file; masks are looked for only where their names could differ.
 
     Raises:
-        MissingImages: with their number, an example, what is near, and the remedy.
+        MissingImages: with the number of image files that are missing, an example, what is near, and the remedy.
+        ValueError: two files are called the same in different forms.
     """
-    folders = {record.image_path.parent for record in records if record.image_path is not None}
-    there = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
-    missing = [record.image_path for record in records
-               if record.image_path is not None and record.image_path.name not in there[record.image_path.parent]]
+    names = RealNames()
+    images = [None if record.image_path is None else names.find(record.image_path) for record in records]
+    missing = [record.image_path for record, path in zip(records, images, strict=True)
+               if record.image_path is not None and path is None]
     if missing:
         first = missing[0]
         raise MissingImages(f'{len(missing)} of {len(records)} images are missing, for example {first}.'
-                            f'{nearest(first.name, there[first.parent])} {remedy}', missing, len(records))
+                            f'{nearest(first.name, names.listed(first.parent))} {remedy}', missing, len(records))
+    masks = [record.mask_path if record.mask_path is None or record.image_id.isascii()
+             else names.find(record.mask_path) or record.mask_path for record in records]
+    return [replace(record, image_path=image, mask_path=mask)
+            for record, image, mask in zip(records, images, masks, strict=True)]
 
 
 def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vocabulary: Vocabulary, source: str,
@@ -235,21 +246,6 @@ def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vo
     return found
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, without outer blanks.
-
-    Raises:
-        ValueError: when it is not UTF-8 text.
-    """
-    try:
-        text = path.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
-    if '\0' in text:
-        raise ValueError(f'{path}: contains NUL characters; it is no text file')
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def read_list(path: Path) -> list[str]:
     """Image names of a split file, one a line.
 
@@ -259,7 +255,7 @@ def read_list(path: Path) -> list[str]:
     Raises:
         ValueError: on undecodable text, no name at all, or a repeated name.
     """
-    names = [Path(line.split()[0]).name for line in read_lines(path)]
+    names = [PurePosixPath(listed_name(line.split()[0])).name for line in read_lines(path)]
     names = [name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name for name in names]
     repeated = len(names) - len(set(names))
     if not names or repeated:

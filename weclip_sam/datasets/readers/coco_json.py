@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,9 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.readers.labels import check_text
 from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.names import listed_name, merge_forms, normal
 from weclip_sam.io.rle import decode_masks
+from weclip_sam.io.text import read_json
 
 BACKGROUND_NAMES = ('_background_', 'background', '__background__')  # some converters write these as a category
 
@@ -31,11 +32,7 @@ def load_instances(path: str | os.PathLike[str]) -> COCO:
             files and categories texts, heights and widths whole numbers.
     """
     path = Path(path)
-    try:
-        with open(path, encoding='utf-8') as file:
-            data = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: not a readable JSON file ({error})') from None
+    data = read_json(path)
     needed = dict(images={'id', 'file_name', 'height', 'width'}, categories={'id', 'name'},
                   annotations={'image_id', 'category_id', 'segmentation'})
     for part, keys in needed.items():
@@ -73,6 +70,7 @@ def _check_types(data: Mapping[str, Any], path: Path) -> None:
             if not isinstance(name, str):
                 raise ValueError(f'{where}: {key} must be a text, got {name!r:.100}')
             check_text(name, where)
+            item[key] = listed_name(name) if what == 'image' else normal(name.strip())
     for image in images:
         if type(image['height']) is not int or type(image['width']) is not int:
             raise ValueError(f'{path}: image {image["id"]!r:.40}: height and width must be whole numbers, got '
@@ -82,7 +80,7 @@ def _check_types(data: Mapping[str, Any], path: Path) -> None:
 def vocabulary_from_json(coco: COCO) -> Vocabulary:
     """The categories of the file, by id, as classes; a category for the background is left out."""
     categories = sorted(coco.dataset['categories'], key=lambda category: category['id'])
-    return Vocabulary.build([c['name'] for c in categories if c['name'] not in BACKGROUND_NAMES])
+    return Vocabulary.build(merge_forms(c['name'] for c in categories if c['name'] not in BACKGROUND_NAMES))
 
 
 def class_of_category(coco: COCO, vocabulary: Vocabulary, source: str) -> dict[Any, int]:

@@ -1,11 +1,12 @@
 """Class names as a command line gives them."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES
+from weclip_sam.io.names import listed_name, normal
+from weclip_sam.io.text import read_json, read_lines
 
 _KNOWN = {'voc': VOC_CLASSES, 'coco': COCO_CLASSES}
 
@@ -28,13 +29,10 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
         path = Path(spec)
         if not path.is_file():
             raise ValueError(f"--classes '{spec}': neither voc, coco, a number nor a file.{suggest_name(spec, _KNOWN)}")
-        text = path.read_text(encoding='utf-8')
-        try:
-            names = json.loads(text) if path.suffix == '.json' else [n.strip() for n in text.splitlines() if n.strip()]
-        except json.JSONDecodeError as error:
-            raise ValueError(f'{path}: not valid JSON ({error})') from None
-        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        names = read_json(path) if path.suffix.lower() == '.json' else read_lines(path)
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
             raise ValueError(f'{path}: expected one class name per line, or a JSON list of names')
+        names = [normal(name.strip()) for name in names]
         names = names[1:] if names and names[0] == 'background' else names
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -54,7 +52,7 @@ def read_id_list(path: str | Path) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such list of image ids')
-    ids = [line.split()[0] for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+    ids = [listed_name(line.split()[0]) for line in read_lines(path)]
     if not ids:
         raise ValueError(f'{path}: holds no image id; expected one per line')
     seen: set[str] = set()
