@@ -19,6 +19,7 @@ from typing import Any
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
 from weclip_sam.io.files import write_json
+from weclip_sam.io.names import normal, printable
 
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2'}
 
@@ -62,13 +63,13 @@ def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
             raise FileNotFoundError(f'{argument}: no such image or folder of images')
         else:  # a file that is no image is recorded with its reason, like any other failure
             found.setdefault(path, Path(path.name))
-    plain = Counter(str(relative.with_suffix('')) for relative in found.values())
+    plain = Counter(normal(str(relative.with_suffix(''))) for relative in found.values())
     taken: Counter[str] = Counter()
     named = []
     for file, relative in found.items():
-        name = str(relative.with_suffix(''))
+        name = normal(str(relative.with_suffix('')))
         if plain[name] > 1:
-            name = str(relative)
+            name = normal(str(relative))
         taken[name] += 1
         named.append((file, name if taken[name] == 1 else f'{name}_{taken[name]}'))
     return named
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
                 file, name = images[index]
                 if isinstance(result, Exception):
                     failed[str(file)] = str(result)
-                    bar.write(f'failed: {result}\n')
+                    bar.write(f'failed: {printable(str(result))}\n')
                 else:
                     done.append((index, write(result, out, name, not args.no_overlay)))
                 bar.update(count, lambda: f'{len(failed)} failed' if failed else '')

@@ -30,6 +30,11 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def printable(text: str) -> str:
+    """``text`` as every terminal, log and file can take it: what is no UTF-8 in a name becomes ``\\udcff``."""
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+
 def real_path(folder: str | os.PathLike[str], name: str) -> Path:
     """Where a file lies whose name the disk may have in another form; ``folder / name`` where there is none.
 

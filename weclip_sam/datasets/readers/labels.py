@@ -158,8 +158,8 @@ def _between_names(rows: Sequence[tuple[int, list[str]]], path: Path) -> str:
         (first, (line, field)), (other, (second, text)) = list(found.items())[:2]
         raise ValueError(f'{path}, line {second}: classes are separated by {first!r} in line {line} ({field!r:.60}), '
                          f'but there is a {other!r} in {text!r:.60}: it is not clear what belongs to a name. Use '
-                         "one sign, or the header image,classes with ';' between classes and names with a comma in quotes, "
-                         'or .json')
+                         "one sign, or the header image,classes with ';' between classes and names with a comma in "
+                         'quotes, or .json')
     return next(iter(found), SEPARATOR)
 
 
