@@ -150,3 +150,59 @@ def test_writer_output_is_ordinary_csv(tmp_path):
     write_label_table(tmp_path / 'l.csv', {'a,b.jpg': ['x', 'y'], 'c.jpg': []})
     rows = list(csv.reader(io.StringIO((tmp_path / 'l.csv').read_text())))
     assert rows == [['image', 'classes'], ['a,b.jpg', 'x;y'], ['c.jpg', '']]
+
+
+@pytest.mark.parametrize('content', [
+    'image;classes\na.jpg;cat,dog\nb.jpg;\n', 'image;classes\na.jpg;cat|dog\nb.jpg;\n',
+    'image;classes\na.jpg;"cat;dog"\nb.jpg;\n', 'image\tclasses\na.jpg\tcat;dog\nb.jpg\t\n',
+    'sep=;\nimage;classes\na.jpg;cat, dog\nb.jpg;\n', '"image";"classes"\n"a.jpg";"cat,dog"\n"b.jpg";""\n',
+    'image;classes;;\na.jpg;cat,dog;;\nb.jpg;;;\n;;;\n',
+    'image,classes;\na.jpg,cat;dog\nb.jpg,;\n;\n',  # opened as columns at ";" and saved
+    'image,classes,,\na.jpg,cat;dog,,\nb.jpg,,,\n'])
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_tables_as_european_spreadsheets_write_them(table, content, encoding):
+    assert read_label_table(table(content.encode(encoding))) == {'a.jpg': ('cat', 'dog'), 'b.jpg': ()}
+
+
+def test_a_tab_table_may_be_called_so(table):
+    assert read_label_table(table('image\tclasses\na.jpg\tcat\n', 'labels.tsv')) == {'a.jpg': ('cat',)}
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ('image;classes\na.jpg;cat,dog\nb.jpg;cat|dog\n',
+     r"line 3: classes are separated by ',' in line 2.*'\|' in.*Use one"),
+    ('image;classes\na.jpg;cat, red;dog\n',
+     "line 2: expected 2 fields.*';' between its columns, separate classes by ','"),
+    ('image;classes\na.jpg;"cat, red;dog"\n', "line 2: .*it is not clear what belongs to a name"),
+    ('image;classes\na.jpg;cat;dog\n', 'line 2: expected 2 fields.*or put the field in quotes')])
+def test_what_a_table_may_mean_is_asked(table, content, message):
+    with pytest.raises(ValueError, match=f'labels.csv, {message}'):
+        read_label_table(table(content))
+
+
+def test_a_class_name_may_hold_the_separator(tmp_path):
+    names = ['cup; mug', '"real" food', '5" pipe', 'dog']
+    write_label_table(tmp_path / 'l.csv', {'a.jpg': names, 'b.jpg': ['dog']})
+    assert read_label_table(tmp_path / 'l.csv') == {'a.jpg': tuple(names), 'b.jpg': ('dog',)}
+    assert (tmp_path / 'l.csv').read_text().splitlines()[2] == 'b.jpg,dog'
+
+
+def test_quotes_that_do_not_close_are_told(table):
+    with pytest.raises(ValueError, match='line 2: the quotes in .* do not close'):
+        read_label_table(table('image,classes\na.jpg,"""cup; mug"\n'))
+
+
+def test_names_in_two_unicode_forms_are_one(table):
+    e, decomposed = '\u00e9', 'e\u0301'
+    content = f'image,classes\ncaf{decomposed}.jpg,p{e};p{decomposed}\n'
+    assert read_label_table(table(content)) == {f'caf{e}.jpg': (f'p{e}',)}
+    with pytest.raises(ValueError, match='is listed twice'):
+        read_label_table(table(content + f'caf{e}.jpg,\n'))
+    assert read_label_table(table(json.dumps({f'caf{decomposed}.jpg': [f'p{decomposed}']}), 'l.json')) == \
+        {f'caf{e}.jpg': (f'p{e}',)}
+
+
+def test_backslashes_separate_folders(table):
+    assert list(read_label_table(table('image,classes\ntrip\\a.jpg,cat\n'))) == ['trip/a.jpg']
+    with pytest.raises(ValueError, match="line 3: image 'trip/a.jpg' is listed twice"):
+        read_label_table(table('image,classes\ntrip\\a.jpg,cat\ntrip/a.jpg,dog\n'))
