@@ -326,10 +326,7 @@ def _is_imported(header: dict[str, Any]) -> bool:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        header = read_json(path)
-    except ValueError as error:
-        raise ValueError(f'the header of the mask bank is damaged: {error}; restore it or empty the folder') from error
+    header = read_json(path, fix='the header of the mask bank is damaged: restore it or empty the folder')
     if not isinstance(header, dict) or header.get('format') != FORMAT or not {'dataset', 'generator'} <= set(header):
         raise ValueError(f'{path}: not the header of a mask bank')
     if header.get('version') != VERSION:

@@ -278,3 +278,17 @@ def test_a_worker_that_dies_is_reported():
     assert list(parallel_map(abs, [-1, -2], 2, workers=2)) == [1, 2]
     with pytest.raises(RuntimeError, match='reading: a worker process died'):
         list(parallel_map(_kill_on_three, range(100), 100, workers=2, name='reading'))
+
+
+def test_names_that_no_list_can_hold_are_left_out(voc):
+    folder = voc / 'SegmentationClassAug'
+    folder.mkdir(exist_ok=True)
+    try:
+        for name in (os.fsdecode(b'caf\xe9.png'), 'e\u0301.png'):
+            (folder / name).touch()
+    except OSError:
+        pytest.skip('this file system has no such names')
+    text = prepare_voc(voc, workers=1).text()
+    assert "1 files of" in text and "names that are no UTF-8" in text and text.encode()
+    lines = (voc / 'ImageSets' / 'Segmentation' / 'train_aug.txt').read_text(encoding='utf-8').splitlines()
+    assert '\u00e9' in lines and not any('caf' in line for line in lines)

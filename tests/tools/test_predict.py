@@ -1,6 +1,7 @@
 """tools/predict.py: files for every image, a record of failures, and an exit code that tells."""
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,19 @@ def test_outputs_never_share_a_name(tool, tmp_path):
         picture(tmp_path / name)
     named = tool.list_images([str(tmp_path / 'f'), str(tmp_path / 'g'), str(tmp_path / 'f' / 'b.png')])
     assert [name for _, name in named] == ['a.jpg', 'a.png', 'b.png', 'b.png_2']
+
+
+def test_names_that_are_no_utf8_or_decomposed(tool, trained_run, tmp_path):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    try:
+        picture(photos / os.fsdecode(b'caf\xe9.png'))
+    except OSError:
+        pytest.skip('this file system has no such names')
+    picture(photos / 'e\u0301.png')
+    (photos / os.fsdecode(b'broken\xe9.png')).write_bytes(b'nothing')
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(trained_run / 'iter_2.pth'), str(photos), '--out', str(out), '--device', 'cpu', '--no-overlay'])
+    assert stop.value.code == 1
+    record = json.loads((out / 'predictions.json').read_text())
+    assert [(out / entry['labels']).is_file() for entry in record['images']] == [True, True]
+    assert (out / 'labels' / '\u00e9.png').is_file() and len(record['failed']) == 1
