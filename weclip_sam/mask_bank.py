@@ -186,7 +186,7 @@ class MaskBank:
                                  f'for. A bank belongs to one data set and one generator (settings and weights): '
                                  f'use another folder, or delete this one to make the masks anew')
         before = header.get('image_folder', 'no known place')
-        if folder is not None and before is not None and folder != before:
+        if folder is not None and before is not None and normal(folder) != normal(before):
             raise ValueError(f'{path}: this bank was made for images in {before}, but the images are in {folder}. A '
                              'bank belongs to one data set, and other images may have the same names: use another '
                              'folder (mask_bank of the config, --out of tools/make_masks.py). If they are the same '

@@ -153,7 +153,7 @@ def test_a_byte_order_mark_makes_no_difference(tool, tmp_path, capsys, encoding)
     pred, gt = folder(tmp_path / 'pred', PRED), folder(tmp_path / 'gt', GT)
     (tmp_path / 'names.txt').write_text('background\ncup\nball\n', encoding=encoding)
     (tmp_path / 'names.json').write_text('["background", "cup", "ball"]', encoding=encoding)
-    (tmp_path / 'ids.txt').write_text('a\r\nb\r\n', encoding=encoding)
+    (tmp_path / 'ids.txt').write_text('a\r\nsub\\b.png\r\n', encoding=encoding)
     tables = []
     for names in ('names.txt', 'names.json'):
         tool.main(['--pred', str(pred), '--gt', str(gt), '--classes', str(tmp_path / names), '--jobs', '1',

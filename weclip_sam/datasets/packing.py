@@ -131,7 +131,7 @@ def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str |
     try:
         header = read_json(path)
         made_for, made_of = header.get('classes'), header.get('image_folder')
-        if not isinstance(made_for, (list, type(None))):
+        if not isinstance(made_for, (list, type(None))) or not isinstance(made_of, (str, type(None))):
             raise TypeError
         made_for = None if made_for is None else [normal(name) for name in made_for]
     except (ValueError, TypeError, AttributeError, RecursionError):
@@ -145,7 +145,7 @@ def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str |
                          f'data set has {len(classes)} ({_shown(classes)}): label {first + 1} was {was} and would '
                          f'teach {is_}. Make them anew with tools/make_seeds.py --overwrite, or keep the old '
                          'order of the classes, new ones last (a classes.txt beside the images does)')
-    if made_of is not None and image_folder is not None and made_of != image_folder:
+    if made_of is not None and image_folder is not None and normal(made_of) != normal(image_folder):
         raise ValueError(f'{path}: these labels were made of images in {made_of}, but the images are in {image_folder};'
                          ' other images may have the same names: make labels of these with tools/make_seeds.py. If '
                          f'they are the same images, moved, write "image_folder": {json.dumps(image_folder)} into '

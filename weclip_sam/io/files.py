@@ -37,8 +37,8 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
-        text = dict(encoding='utf-8', errors='backslashreplace') if mode == 'w' else {}
-        with os.fdopen(handle, mode, **text) as file:
+        encoding, errors = ('utf-8', 'backslashreplace') if mode == 'w' else (None, None)
+        with os.fdopen(handle, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             # A full disk may show only now; then the old file must survive.

@@ -34,7 +34,7 @@ class _Dtype:
         """The numbers in bytes."""
         if not isinstance(raw, bytes) or self.code.startswith('O'):
             raise pickle.UnpicklingError('an array without its bytes is refused')
-        return np.frombuffer(raw, np.dtype(self.code).newbyteorder(self.order))
+        return np.frombuffer(raw, np.dtype(self.order.strip('=|') + self.code))
 
 
 class _Array:
@@ -89,7 +89,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
        for name, make in (('_reconstruct', lambda *_: _Array()), ('scalar', _scalar))}}
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]  # in Python: a file cannot make it reserve memory
+class _Reader(pickle._Unpickler):  # the one in Python: no file can make it reserve memory
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f'it asks to load `{module}.{name}`, and a file that names code can run it')

@@ -57,7 +57,7 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
             raise ValueError(f'{path}: these labels were made by other settings ({made}); labels of two settings are '
                              'never mixed: choose another --out, or add --overwrite to make them all anew')
         folder = card.get('image_folder')
-        if there.get('image_folder') != folder:
+        if normal(there.get('image_folder') or '') != normal(folder or ''):
             raise ValueError(f'{path}: these labels were made of images in '
                              f'{there.get("image_folder") or "no known place"}, but the images are in {folder}; other '
                              'images may have the same names: choose another --out, or add --overwrite to make them '

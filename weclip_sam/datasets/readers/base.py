@@ -246,6 +246,12 @@ def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vo
     return found
 
 
+def image_name(line: str) -> str:
+    """The id in a line of a list, see :func:`read_list`."""
+    name = PurePosixPath(listed_name(line.split()[0])).name
+    return name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name
+
+
 def read_list(path: Path) -> list[str]:
     """Image names of a split file, one a line.
 
@@ -255,8 +261,7 @@ def read_list(path: Path) -> list[str]:
     Raises:
         ValueError: on undecodable text, no name at all, or a repeated name.
     """
-    names = [PurePosixPath(listed_name(line.split()[0])).name for line in read_lines(path)]
-    names = [name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name for name in names]
+    names = list(map(image_name, read_lines(path)))
     repeated = len(names) - len(set(names))
     if not names or repeated:
         raise ValueError(f'{path}: ' + (f'{repeated} names occur twice' if repeated else 'names no image'))

@@ -61,9 +61,9 @@ class OneHotLabels:
 
     def find(self, image_id: str) -> tuple[int, ...] | None:
         """Positions of an image's classes, ascending; None where the file does not have the image."""
-        keys: list[str | int] = [image_id, image_id.rsplit('/', 1)[-1]]
-        digits = re.sub('[^0-9]', '', keys[1])
-        last = re.search('[0-9]+$', keys[1])
+        name = image_id.rsplit('/', 1)[-1]
+        digits, last = re.sub('[^0-9]', '', name), re.search('[0-9]+$', name)
+        keys: list[str | int] = [image_id, name]
         keys += [int(each) for each in (digits, last.group() if last else '') if each and len(each) < 20]
         row = next((self._rows[key] for key in keys if key in self._rows), None)
         return None if row is None else tuple(np.flatnonzero(row).tolist())

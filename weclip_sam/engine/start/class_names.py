@@ -4,8 +4,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.datasets.readers.base import image_name
 from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES
-from weclip_sam.io.names import listed_name, normal
+from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json, read_lines
 
 _KNOWN = {'voc': VOC_CLASSES, 'coco': COCO_CLASSES}
@@ -43,7 +44,7 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
 
 
 def read_id_list(path: str | Path) -> list[str]:
-    """Image ids, one per line (further words on a line are not looked at), in the order of the file.
+    """Image ids, one per line, in the order of the file; what counts of a line is told at :func:`read_list`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -52,7 +53,7 @@ def read_id_list(path: str | Path) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such list of image ids')
-    ids = [listed_name(line.split()[0]) for line in read_lines(path)]
+    ids = list(map(image_name, read_lines(path)))
     if not ids:
         raise ValueError(f'{path}: holds no image id; expected one per line')
     seen: set[str] = set()
