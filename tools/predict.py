@@ -1,27 +1,32 @@
 #!/usr/bin/env python
 """Segment images with a trained model: ``python tools/predict.py CHECKPOINT IMAGES... --out DIR``.
 
-IMAGES are files or folders (searched with their sub-folders). For ``photo.jpg`` it writes ``DIR/labels/photo.png``
-(labels as palette PNG) and ``DIR/overlays/photo.png``; ``DIR/predictions.json`` has every image's area per class, and
-the failures.
+IMAGES are files or folders (searched with their sub-folders, linked ones, too, but not hidden ones). For ``photo.jpg``
+it writes ``DIR/labels/photo.png`` (labels as palette PNG) and ``DIR/overlays/photo.png``; ``DIR/predictions.json`` has
+every image's area per class, and the failures.
 
 Exit code 0 if all images were segmented, 1 if some failed, 2 if it could not start.
 """
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
-from weclip_sam.io.files import write_json
+from weclip_sam.engine.start.errors import explain
+from weclip_sam.io.files import is_of_one_file, write_json
+from weclip_sam.io.folders import Found, find_files
+from weclip_sam.io.images import SUFFIXES, is_image_name
 from weclip_sam.io.names import normal, printable
 
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2'}
+PATIENCE = 10  # so many images that cannot be written, and none that can: it is not their names
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,27 +45,39 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
-    """(file, name of its outputs without suffix), sorted within each folder.
-
-    A name is the path inside its folder without suffix; files that would share a name keep their suffix (``a.jpg``,
-    ``a.png``), and those that still do are numbered.
+def search(arguments: list[str]) -> dict[str, Found]:
+    """What the folders among the arguments hold.
 
     Raises:
         FileNotFoundError: a path that does not exist.
         ValueError: a folder without images.
     """
-    found: dict[Path, Path] = {}
+    found = {}
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            files = sorted(p for p in path.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not files:
-                raise ValueError(f'{path}: no image in this folder (looked for {", ".join(sorted(SUFFIXES))})')
-            for file in files:
-                found.setdefault(file, file.relative_to(path))
-        elif not path.exists():
+            found[argument] = find_files(path, is_image_name)
+            if not found[argument].files:
+                told = found[argument].told()
+                raise ValueError(f'{path}: no image in this folder (looked for {", ".join(SUFFIXES)})'
+                                 + (f'; passed over: {told}' if told else ''))
+        elif not os.path.exists(path):
             raise FileNotFoundError(f'{argument}: no such image or folder of images')
+    return found
+
+
+def list_images(arguments: list[str], folders: Mapping[str, Found]) -> list[tuple[Path, str]]:
+    """(file, name of its outputs without suffix), sorted within each folder.
+
+    A name is the path inside its folder without suffix; files that would share a name keep their suffix (``a.jpg``,
+    ``a.png``), and those that still do are numbered. ``folders`` is what :func:`search` found.
+    """
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if argument in folders:
+            for file in folders[argument].files:
+                found.setdefault(file, file.relative_to(path))
         else:  # a file that is no image is recorded with its reason, like any other failure
             found.setdefault(path, Path(path.name))
     plain = Counter(normal(str(relative.with_suffix(''))) for relative in found.values())
@@ -75,15 +92,15 @@ def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
     return named
 
 
-def check_apart(arguments: list[str], out: str) -> None:
+def check_apart(arguments: list[str], out: str, folders: Mapping[str, Found]) -> None:
     """Raise ValueError where a run would overwrite its images, or the next one take its outputs for images."""
     target = Path(out).expanduser().resolve()
     for argument in arguments:
-        path = Path(argument).resolve()
-        if path.is_dir() and target.is_relative_to(path):
+        places = folders[argument].folders if argument in folders else [Path(argument).resolve()]  # links resolved
+        if argument in folders and any(target.is_relative_to(place) for place in places):
             raise ValueError(f'--out {out}: lies in the image folder {argument}, so the next run would segment these '
                              'outputs; give a folder outside of it')
-        if any(path.is_relative_to(target / kind) for kind in ('labels', 'overlays')):
+        if any(place.is_relative_to(target / kind) for kind in ('labels', 'overlays') for place in places):
             raise ValueError(f'--out {out}: {argument} lies where the outputs go and would be overwritten; give '
                              'another folder')
 
@@ -103,22 +120,34 @@ def write(result: SegmentationResult, out: Path, name: str, overlay: bool) -> di
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with friendly_errors():
-        images = list_images(args.images)
-        check_apart(args.images, args.out)
+        folders = search(args.images)
+        images = list_images(args.images, folders)
+        check_apart(args.images, args.out, folders)
         out = Path(prepare_work_dir(args.out))
         segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
                               multi_scale=args.tta, crf=args.crf)
-        done, failed, began, bar = [], {}, time.monotonic(), ProgressReporter()
+        done, failed, unwritten, shallow, began, bar = [], {}, [], {}, time.monotonic(), ProgressReporter()
         bar.start('segment', len(images))
         try:
             stream = segmenter.stream([file for file, _ in images], batch_size=args.batch_size)
             for count, (index, result) in enumerate(stream, start=1):
                 file, name = images[index]
-                if isinstance(result, Exception):
-                    failed[str(file)] = str(result)
-                    bar.write(f'failed: {printable(str(result))}\n')
+                entry = result
+                if not isinstance(result, Exception):
+                    try:
+                        entry = write(result, out, name, not args.no_overlay)
+                    except OSError as error:  # if none can be written, it is not the images' names
+                        if not is_of_one_file(error) or (len(unwritten) + 1 >= PATIENCE and not done):
+                            raise
+                        entry = error
+                        unwritten.append(name)
+                if isinstance(entry, Exception):
+                    failed[str(file)] = explain(entry) or str(entry)
+                    bar.write(f'failed: {printable(failed[str(file)])}\n')
                 else:
-                    done.append((index, write(result, out, name, not args.no_overlay)))
+                    done.append((index, entry))
+                    if result.suspected_bits is not None:
+                        shallow[str(file)] = result.suspected_bits
                 bar.update(count, lambda: f'{len(failed)} failed' if failed else '')
         finally:
             bar.stop()
@@ -126,7 +155,15 @@ def main(argv: list[str] | None = None) -> None:
         write_json(out / 'predictions.json', dict(
             checkpoint=str(args.checkpoint), classes=segmenter.classes, multi_scale=args.tta, crf=args.crf,
             seconds=round(seconds, 3), images=[entry for _, entry in sorted(done, key=lambda item: item[0])],
-            failed=failed))
+            failed=failed, suspected_bits=shallow))
+    for argument, found in folders.items():
+        if told := found.told():
+            print(printable(f'{argument}: passed over: {told}'))
+    if shallow:
+        first, bits = next(iter(shallow.items()))
+        print(f'files of 16 bits whose values seem to have fewer: {len(shallow)} images, for example '
+              f'{printable(first)} ({bits}); they were segmented as dark as they are: scale the values to 16 bits, or '
+              'state their depth (PNG sBIT, TIFF SMaxSampleValue)')
     print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
           f'written to {out} (areas per class: predictions.json)')
     sys.exit(1 if failed else 0)

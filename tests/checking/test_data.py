@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from weclip_sam.checking.data import check_datasets, find_datasets
 from weclip_sam.checking.findings import Report
@@ -18,7 +19,7 @@ def photos(tmp_path, write_image):
     root = tmp_path / 'photos'
     for number in range(6):
         write_image(root / 'images' / f'{number}.png', size=(40, 50), seed=number)
-        write_labels(root / 'masks' / f'{number}.png', np.full((40, 50), number % 3))
+        write_labels(root / 'masks' / f'{number}.png', np.ones((40, 50), int))
     (root / 'labels.csv').write_text('image,classes\n' + ''.join(f'{i}.png,{"cat" if i % 2 else "cat;dog"}\n'
                                                                  for i in range(6)))
     (root / 'train.txt').write_text('0.png\n1.png\n2.png\n3.png\n')
@@ -435,3 +436,40 @@ def test_files_whose_names_are_no_utf8(photos):
     assert report.ok and 'caf\\udce9.png; rename them' in report.text()
     report.text().encode()
     assert report.as_dict()['findings'] and json.dumps(report.as_dict()).encode()
+
+
+def test_ground_truth_with_other_classes_than_the_names(photos):
+    write_labels(photos / 'masks' / '5.png', np.full((40, 50), 2))  # named cat alone
+    report = _check(_config(photos))
+    (check, where, message), = _found(report, 'warning')
+    assert report.ok and (check, where) == ('truth', 'val_dataloader')
+    assert message.startswith('1 of 2 ground-truth masks disagree') and '5 (named cat; its mask has dog' in message
+    assert 'very probably wrong' in message
+    assert not _found(_check(_config(photos), full=False), 'warning')
+
+
+def test_ground_truth_painted_in_memory_is_compared_too(memory_reader):
+    reader = memory_reader(6)  # image i is named for class i % 3 and has label i % 3 + 1, but 0 is named for nothing
+    check = dict(val_dataloader=dict(type='ImageLabelDataset', reader=reader, with_masks=True))
+    assert _found(_check(check), 'warning') == []  # of drawn images only the first is looked at, and it has no name
+    reader.records[0] = type(reader.records[0])('image000', (1,))
+    (_, _, message), = _found(_check(check), 'warning')
+    assert 'image000 (named class1; its mask has class0 on 100 %)' in message
+
+
+def test_what_is_passed_over_is_one_note(photos):
+    for name in ('._0.png', 'a.heic', 'b.heic'):
+        (photos / 'images' / name).write_bytes(b'')
+    assert _found(_check(_config(photos)), 'note') == [
+        ('passed over', 'train_dataloader', 'not looked at in the folders of the images: other kinds of files 2 '
+         '(2 .heic), hidden or of the system 1')]
+
+
+@pytest.mark.parametrize('full', [True, False])
+def test_values_of_fewer_bits_than_the_file_has_are_one_warning(photos, full):
+    values = np.linspace(0, 4095, 2000).astype(np.uint16).reshape(40, 50)
+    for number in range(2):
+        Image.fromarray(values + number).save(photos / 'images' / f'{number}.png')
+    (check, where, message), = _found(_check(_config(photos), full=full), 'warning')[:1]
+    assert (check, where) == ('depth', 'train_dataloader') and message.startswith('2 of the images looked at')
+    assert f'{photos / "images" / "0.png"} (12)' in message

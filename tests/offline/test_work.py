@@ -1,4 +1,6 @@
 """The loop over images: shares, batches, failures, seconds, and what must not move."""
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -117,3 +119,24 @@ def test_a_clock_counts_a_stage_that_fails_too():
     clock.add('b', 2.0)
     clock.add('b', 3.0)
     assert list(clock.seconds) == ['a', 'b'] and clock.seconds['b'] == 5 and clock.seconds['a'] > 0
+
+
+def test_a_name_that_cannot_be_written_is_that_image_s_failure():
+    def write(name, result):
+        if name == 'c':
+            raise OSError(errno.ENAMETOOLONG, 'File name too long', 'out/c.png')
+
+    def is_done(index):
+        if IDS[index] == 'a':
+            raise OSError(errno.ENAMETOOLONG, 'File name too long', 'out/a.png')
+        return IDS[index] == 'b'
+    report = work_through('work', IDS, is_done=is_done, load=int, write=write)
+    assert report.made == ['d', 'e'] and report.found == ['b']
+    assert report.failed == {name: f'out/{name}.png: cannot be written (File name too long)' for name in 'ac'}
+
+
+def test_a_full_disk_ends_the_work():
+    def write(name, result):
+        raise OSError(errno.ENOSPC, 'No space left on device', f'out/{name}.png')
+    with pytest.raises(OSError, match='No space left'):
+        work_through('work', IDS, is_done=lambda index: False, load=int, write=write)

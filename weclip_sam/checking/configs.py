@@ -58,7 +58,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
 
 def _as_run(config: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     """A copy of a config as a run would have it: each part with what the config says once."""
-    filled = copy.deepcopy(config)
+    filled: Any = copy.deepcopy(config)
     try:
         fill_shared_settings(filled)
     except ValueError as error:

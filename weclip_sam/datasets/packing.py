@@ -68,6 +68,7 @@ class LoadMasks:
         return self._opened[1]
 
     def __call__(self, results: Results) -> Results:
+        """Reads ``image_id`` and ``ori_shape``; writes ``masks``, a :class:`MaskSet` or None."""
         bank = self.open()
         masks = None if bank is None else bank.get(results['image_id'])
         if masks is None and self.missing == 'error':
@@ -114,6 +115,7 @@ class LoadPixelLabels:
                 if names.find(inside(self.folder, f'{image_id}.png', 'image ids')) is None]
 
     def __call__(self, results: Results) -> Results:
+        """Reads ``image_id`` and ``ori_shape``; writes ``pixel_labels`` (H0 W0, 0..C and 255)."""
         path = self.path(results['image_id'])
         if not path.is_file():
             raise ImageReadError(f'{path}: no such label file; every image needs one. Run tools/make_seeds.py again '
@@ -164,6 +166,7 @@ class UseGroundTruth:
     """
 
     def __call__(self, results: Results) -> Results:
+        """Reads ``ground_truth``; writes it as ``pixel_labels`` (H0 W0 uint8). ValueError where there is none."""
         if results.get('ground_truth') is None:
             raise ValueError('UseGroundTruth: this data set was made without masks; only a fully supervised config may '
                              'pass with_masks=True to its training data set')

@@ -47,6 +47,56 @@ COCO_PROMPT_NAMES = {
     'hair drier': 'hairdrier,blowdrier'}
 COCO_BACKGROUND_NOUNS = tuple(noun for noun in VOC_BACKGROUND_NOUNS if noun not in ('keyboard', 'sign'))
 
+# How tools of annotation call what is no class: in what way background is written, and pixels that do not count.
+_BACKGROUND, _IGNORED = {'background'}, {'ignore', 'ignored', 'void', 'unlabeled', 'unlabelled'}
+
+
+def _plain(name: Any) -> str:
+    return name.strip().strip('_<>[](){}').casefold() if isinstance(name, str) else ''
+
+
+def is_background(name: Any) -> bool:
+    """Whether a name means what is no object: ``background``, ``_background_``, ``__background__``, ``Background``."""
+    return _plain(name) in _BACKGROUND
+
+
+def is_ignored(name: Any) -> bool:
+    """Whether a name means pixels that do not count: ``__ignore__``, ``void``, ``unlabeled``..."""
+    return _plain(name) in _IGNORED
+
+
+def check_class_names(names: Iterable[str], source: str, advice: str = 'leave it out') -> None:
+    """Refuse names of the background, and of pixels that do not count, among the names of classes.
+
+    Raises:
+        ValueError: naming ``source`` and the name.
+    """
+    for name in names:
+        if is_background(name) or is_ignored(name):
+            why = 'every image has background' if is_background(name) else 'pixels that do not count have the label 255'
+            raise ValueError(f'{source}: {name!r} is no class of its own, {why}; {advice}')
+
+
+def foreground_names(names: Sequence[str], source: str) -> list[str]:
+    """The classes of a list that may begin with a name for label 0.
+
+    Tools of annotation write such lists: ``_background_`` first, or, as labelme does, ``__ignore__`` (which stands for
+    -1, 255 in its masks) and then ``_background_`` (0). ``void`` or ``unlabeled`` first is a name for label 0, too.
+
+    Raises:
+        ValueError: naming ``source``, when such a name stands where it would take the number of a class.
+    """
+    names = list(names)
+    plain = [_plain(name) for name in names[:2]]
+    if len(plain) == 2 and plain[0] == 'ignore' and is_background(names[1]):
+        names = names[2:]
+    elif plain and plain[0] in _BACKGROUND | {'void', 'unlabeled', 'unlabelled'}:
+        names = names[1:]
+    for place, name in enumerate(names):
+        if is_background(name) or is_ignored(name):
+            raise ValueError(f'{source}: {name!r} would be label {place + 1}, but background is 0 and what does not '
+                             'count is 255: leave it out, and give the masks these labels')
+    return names
 
 
 @dataclass(frozen=True)
@@ -106,11 +156,13 @@ class Vocabulary:
         """The position of a class.
 
         Raises:
-            ValueError: naming ``source`` and the nearest class, when there is none of that name.
+            ValueError: naming ``source`` and the nearest class, when there is none of that name, or saying that it
+                means the background.
         """
         try:
             return self.classes.index(normal(name))
         except ValueError:
+            check_class_names([name], source)
             hint = suggest_name(name, self.classes) or f' The classes are: {", ".join(self.classes[:30])}.'
             raise ValueError(f'{source}: unknown class {name!r}.{hint} Else add it to classes.txt in the data folder '
                              "(or to the reader's classes).") from None

@@ -44,6 +44,9 @@ class FrozenClip(nn.Module):
         mean, std: tuples, of RGB in [0, 1].
     """
 
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(self, arch: str = 'ViT-B-16-quickgelu', checkpoint: str = 'openai',
                  mean: Sequence[float] | None = None, std: Sequence[float] | None = None, seed: int = 0,
                  quick_gelu: bool | None = None) -> None:
@@ -255,7 +258,7 @@ def _stretch_matrix(inside: Tensor, size: int) -> Tensor:
     return weights * inside[..., None]
 
 
-def _run_block(block: nn.Module, tokens: Tensor, normed: Tensor,
+def _run_block(block: Any, tokens: Tensor, normed: Tensor,
                padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One residual block on N T D ``tokens`` with its first norm already applied (``normed``); the head-mean attention
     N T T comes second. Written out so that other activations can be fed in and second-order gradients always exist.

@@ -81,7 +81,7 @@ class MaskGenerator:
                  level_iou_bonus: Sequence[float] = (0.0, 0.0, 0.1), level_nms_bonus: Sequence[float] = (0.0, 0.0, 1.0),
                  crop_overlap: float = 512 / 1500, crop_nms_thresh: float = 0.7, nms_type: str = 'box',
                  points_per_chunk: int = 64, encode_batch: int = 1) -> None:
-        self.settings = dict(
+        self.settings: dict[str, Any] = dict(
             points_per_side=int(points_per_side), crop_n_layers=int(crop_n_layers),
             crop_points_downscale=int(crop_points_downscale), pred_iou_thresh=float(pred_iou_thresh),
             stability_thresh=float(stability_thresh), stability_offset=float(stability_offset),
@@ -129,17 +129,17 @@ class MaskGenerator:
         """
         pictures = [_as_chw(image, f'images[{i}]') for i, image in enumerate(images)]
         jobs = [(i, layer, box) for i, picture in enumerate(pictures)
-                for layer, box in crop_boxes(*picture.shape[1:], self.settings['crop_n_layers'],
+                for layer, box in crop_boxes(picture.shape[1], picture.shape[2], self.settings['crop_n_layers'],
                                              self.settings['crop_overlap'])]
         found: list[list[_Candidates]] = [[] for _ in pictures]
         for start in range(0, len(jobs), self.encode_batch):
             group = jobs[start:start + self.encode_batch]
             inputs = [self.sam.preprocess(pictures[i][:, y0:y1, x0:x1]) for i, _, (x0, y0, x1, y1) in group]
             for embedding, (i, layer, box) in zip(self.sam.embed(torch.stack(inputs)), group, strict=True):
-                found[i].append(self._search_crop(embedding[None], layer, box, tuple(pictures[i].shape[1:])))
+                found[i].append(self._search_crop(embedding[None], layer, box, pictures[i].shape[1:]))
         return [self._finish(parts) for parts in found]
 
-    def _search_crop(self, embedding: Tensor, layer: int, box: Box, size: tuple[int, int]) -> _Candidates:
+    def _search_crop(self, embedding: Tensor, layer: int, box: Box, size: Sequence[int]) -> _Candidates:
         """Distinct masks of one crop (or the image), placed in the image."""
         per_side = max(1, self.settings['points_per_side'] // self.settings['crop_points_downscale'] ** layer)
         x0, y0, x1, y1 = box
@@ -154,7 +154,7 @@ class MaskGenerator:
         return replace(found, masks=torch.nn.functional.pad(found.masks, pad),
                        boxes=found.boxes + torch.tensor([x0, y0, x0, y0], device=embedding.device))
 
-    def _search_points(self, embedding: Tensor, points: Tensor, box: Box, size: tuple[int, int]) -> _Candidates:
+    def _search_points(self, embedding: Tensor, points: Tensor, box: Box, size: Sequence[int]) -> _Candidates:
         """Masks of a chunk of points that pass the thresholds, in the crop's frame."""
         x0, y0, x1, y1 = box
         index = torch.zeros(len(points), dtype=torch.long, device=points.device)

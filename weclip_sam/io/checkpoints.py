@@ -89,24 +89,26 @@ def find_resumable(work_dir: str | os.PathLike) -> Path | None:
 
 
 def check_covers(model: torch.nn.Module, state_dict: dict[str, Any], path: str = 'checkpoint') -> None:
-    """Make sure a checkpoint fits: every trained parameter is in it, nothing is of another shape.
+    """Make sure a checkpoint fits: every trained parameter and saved buffer is in it, nothing is of another shape.
 
-    Frozen parameters may be missing (they are not saved). mmengine itself loads what happens to match and warns, which
-    silently evaluates random weights.
+    Frozen parameters may be missing (they are not saved), and so may batch norms' counts of batches (old files).
+    mmengine itself loads what happens to match and warns, which silently evaluates random weights.
 
     Raises:
         ValueError: with the counts and the first names that do not fit.
     """
-    own = {name: p for name, p in model.named_parameters()}
+    own = dict(model.state_dict(keep_vars=True))
     state = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
-    trained = sorted(name for name, p in own.items() if p.requires_grad)
+    trained = sorted(name for name, p in own.items() if p.requires_grad or not isinstance(p, torch.nn.Parameter))
+    trained = [name for name in trained if not name.endswith('num_batches_tracked')]
     missing = [name for name in trained if name not in state]
     shapes = [f'{name} {tuple(state[name].shape)} instead of {tuple(p.shape)}' for name, p in sorted(own.items())
               if name in state and state[name].shape != p.shape]
     if missing or shapes:
         parts = []
         if missing:
-            parts.append(f'{len(missing)} of {len(trained)} trained parameters are missing (first: {missing[0]})')
+            parts.append(f'{len(missing)} of {len(trained)} trained parameters and buffers are missing '
+                         f'(first: {missing[0]})')
         if shapes:
             parts.append(f'{len(shapes)} have another shape (first: {shapes[0]})')
         raise ValueError(f'{path}: does not fit this model ({type(model).__name__}): {"; ".join(parts)}. Use the '

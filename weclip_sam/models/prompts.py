@@ -45,6 +45,12 @@ class PromptLearner(nn.Module):
         ValueError: unknown position or context, no names, or a prompt that does not fit the text tower.
     """
 
+    tokens: Tensor
+    name_lengths: Tensor
+    embeddings: Tensor
+    sources: Tensor
+    groups: Tensor | None  # None: one set of vectors for all
+
     def __init__(self, clip: FrozenClip, names: Sequence[str], n_ctx: int = 16, position: str = 'end',
                  context: str | Sequence[int] = 'shared', ctx_init: str | None = None, init_std: float = 0.015,
                  generator: torch.Generator | None = None) -> None:
@@ -71,7 +77,7 @@ class PromptLearner(nn.Module):
         groups = _groups(context, len(names))
         self.register_buffer('groups', groups, persistent=False)
         width = self.embeddings.shape[-1]
-        shape = (n_ctx, width) if groups is None else (int(groups.max()) + 1, n_ctx, width)
+        shape: tuple[int, ...] = (n_ctx, width) if groups is None else (int(groups.max()) + 1, n_ctx, width)
         if words is not None:
             start = clip.token_embedding(clip.tokenize([words]))[0, 1:1 + n_ctx].detach().float()
             self.context = nn.Parameter(start.expand(shape).clone())

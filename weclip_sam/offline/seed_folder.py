@@ -100,8 +100,9 @@ def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
 
 def _remove_labels(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
     for image_id in image_ids:
-        label_path(out, image_id).unlink(missing_ok=True)
-        score_path(out, image_id).unlink(missing_ok=True)
+        for path in (label_path(out, image_id), score_path(out, image_id)):
+            if os.path.isfile(path):  # not even looked for where no file can have that name
+                path.unlink(missing_ok=True)
 
 
 def score_path(out: str | os.PathLike, image_id: str) -> Path:
@@ -142,7 +143,7 @@ def count_pixels(out: str | os.PathLike, dataset: Any, indices: Sequence[int]) -
     images = missing = 0
     for index in indices:
         path = label_path(out, dataset.image_ids[index])
-        if not path.is_file():
+        if not os.path.isfile(path):  # or nothing can have that name
             missing += 1
             continue
         labels = torch.from_numpy(read_labels(path, count - 1).astype(np.int64))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,7 +100,7 @@ def _check_labels(dataset: Any) -> None:
     """Say once, not once an image, that there are no labels to start from."""
     for step in dataset.pipeline:
         if isinstance(step, LoadPixelLabels) and not any(
-                label_path(step.folder, image_id).is_file() for image_id in dataset.image_ids):
+                os.path.isfile(label_path(step.folder, image_id)) for image_id in dataset.image_ids):
             what = 'holds no label PNG of these images' if step.folder.is_dir() else 'no such folder of label PNGs'
             raise FileNotFoundError(f'{step.folder}: {what} to start from; make the labels first with '
                                     'tools/make_seeds.py configs/clip_es/..., or give --labels DIR')
@@ -153,7 +154,8 @@ def _evaluate(config: Config, split: str, out: str) -> tuple[Any, dict[str, Any]
         The table or None; what the summary says: ``evaluation``, or the reason as ``not_scored``; and whether there was
         ground truth, but a file of it or a label could not be used.
     """
-    dataset, counts, reason, broken = None, None, '', False
+    dataset: Any = None
+    counts, reason, broken = None, '', False
     try:
         dataset = DATASETS.build(scored_images(config, split))
         broken = True

@@ -13,6 +13,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_p
 from torch.utils.data import DataLoader, Dataset
 
 from weclip_sam.engine.progress import ProgressReporter
+from weclip_sam.io.files import is_of_one_file
 
 # Faults of one image; anything else is a fault of the program and ends the run.
 IMAGE_ERRORS = (ValueError, OSError, RuntimeError)
@@ -92,6 +93,10 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _write_reason(error: OSError) -> str:
+    return f'{error.filename or "its result"}: cannot be written ({error.strerror})'
+
+
 def _same(value: Any, *_: Any) -> Any:
     return value
 
@@ -102,7 +107,8 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
                  patience: int | None = None, tick: Callable[[], None] = lambda: None) -> WorkReport:
     """Load, make and write what is not done yet, this process's share of it; the main process shows progress.
 
-    An image that cannot be loaded or made is recorded, and the rest goes on. What cannot be written ends the work.
+    An image that cannot be loaded or made, or written because of its own name or place, is recorded, and the rest goes
+    on; whatever else cannot be written, as on a full disk, ends the work.
     Killed at any moment, the next call goes on with what is missing.
 
     Args:
@@ -128,8 +134,14 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
     """
     # By the place in the whole list: what others have done meanwhile must not move the shares.
     share = range(get_rank(), len(image_ids), get_world_size())
-    todo = [index for index in share if not is_done(index)]
-    report = WorkReport(found=[image_ids[index] for index in sorted(set(share).difference(todo))])
+    report, todo = WorkReport(), []
+    for index in share:
+        try:
+            (report.found.append(image_ids[index]) if is_done(index) else todo.append(index))
+        except OSError as error:  # as of a name that no result can have
+            if not is_of_one_file(error):
+                raise
+            report.failed[image_ids[index]] = _write_reason(error)
     clock, progress, behind = StageClock(torch.device(device)), ProgressReporter(), 0
     # A generator of its own: how much is left to do must not move the random numbers of a training that follows.
     loaded = iter(DataLoader(_Loader(load, todo), batch_size=None, num_workers=workers, collate_fn=_same,
@@ -167,6 +179,12 @@ def _work_on(batch: dict[str, list[Any]], make: Callable[[list[Any], StageClock]
             report.failed.update(dict.fromkeys(names, _reason(error)))
             continue
         for name, result in zip(names, results, strict=True):
-            with clock('write'):
-                write(name, result)
-            report.made.append(name)
+            try:
+                with clock('write'):
+                    write(name, result)
+            except OSError as error:
+                if not is_of_one_file(error):
+                    raise
+                report.failed[name] = _write_reason(error)
+            else:
+                report.made.append(name)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_tools
 
 from weclip_sam.datasets import CocoReader, ImageLabelDataset
-from weclip_sam.datasets.prepare import prepare_coco
+from weclip_sam.datasets.prepare_coco import prepare_coco
 from weclip_sam.datasets.readers.coco_json import rasterise
 from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
 from weclip_sam.io.images import write_labels

@@ -5,7 +5,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
@@ -118,6 +118,7 @@ _FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 @_FUZZ
 @given(table=st.dictionaries(_NAMES, st.lists(_NAMES, unique=True, max_size=3), max_size=4),
        suffix=st.sampled_from(['.csv', '.json']))
+@example(table={';': []}, suffix='.csv')  # is no blank line
 def test_what_is_written_is_read_back(tmp_path, table, suffix):
     path = tmp_path / f'labels{suffix}'
     write_label_table(path, table)

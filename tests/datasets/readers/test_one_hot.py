@@ -5,7 +5,7 @@ import pytest
 from weclip_sam.datasets import CocoReader, FolderReader, VocReader
 from weclip_sam.datasets.readers.base import ListError, MissingImages
 from weclip_sam.datasets.readers.one_hot import OneHotLabels
-from weclip_sam.datasets.vocabulary import VOC_CLASSES
+from weclip_sam.datasets.vocabulary import COCO_CLASSES, VOC_CLASSES
 
 
 def rows(classes, **named):
@@ -100,3 +100,15 @@ def test_coco_takes_the_rows_of_its_folder(tmp_path, write_image, number):
     np.save(tmp_path / 'cls_labels_onehot.npy', {42: np.zeros(80)})
     with pytest.raises(ValueError, match='none of its rows is of an image in'):
         CocoReader(str(tmp_path))
+
+
+def test_rows_are_of_images_of_any_suffix_and_of_nothing_else(tmp_path, write_image):
+    name = 'COCO_train2014_000000000009'
+    write_image(tmp_path / 'train2014' / f'{name}.jpg')
+    (tmp_path / 'train2014' / f'{name}.jpg').rename(tmp_path / 'train2014' / f'{name}.JFIF')
+    for other in (f'._{name}.JFIF', f'{name}.txt', f'._{name}.jpg'):
+        (tmp_path / 'train2014' / other).write_bytes(b'')
+    np.save(tmp_path / 'cls_labels.npy', {f'{name}.jfif': np.eye(80)[3]})
+    (tmp_path / 'classes.txt').write_text(''.join(f'{each}\n' for each in COCO_CLASSES))
+    for reader in (CocoReader(str(tmp_path)), FolderReader(str(tmp_path), image_dir='train2014')):
+        assert [(r.image_id, r.image_path.name) for r in reader.records] == [(name, f'{name}.JFIF')]

@@ -249,3 +249,51 @@ def test_an_annotation_that_declares_nothing_and_is_no_utf8(tmp_path):
     (tmp_path / 'a.xml').write_text('<annotation>\npâté</annotation>', encoding='iso-8859-1')
     with pytest.raises(ValueError, match='a.xml, line 2: not UTF-8 text'):
         classes_from_xml(tmp_path / 'a.xml')
+
+
+def test_images_and_masks_of_any_suffix(voc, write_image):
+    images, masks = voc / 'JPEGImages', voc / 'SegmentationClass'
+    (images / '2007_000001.jpg').rename(images / '2007_000001.JFIF')
+    (images / '2007_000003.jpg').unlink()
+    write_image(images / '2007_000003.png')
+    (images / '._2007_000003.jpeg').write_bytes(b'')
+    (masks / '2007_000001.png').rename(masks / '2007_000001.PNG')
+    reader = VocReader(str(voc), 'train')
+    assert [record.image_path.name for record in reader.records] == ['2007_000001.JFIF', '2007_000003.png']
+    assert [record.mask_path.name for record in reader.records] == ['2007_000001.PNG', '2007_000003.png']
+    reader.check_masks()
+    (voc / 'ImageSets' / 'Segmentation' / 'train.txt').write_text('2007_000001.jfif\n2007_000003.png\n')
+    assert len(VocReader(str(voc), 'train').records) == 2
+
+
+def test_of_two_images_of_one_name_the_jpeg_is_meant_or_none(voc, write_image):
+    write_image(voc / 'JPEGImages' / '2007_000001.png')
+    assert VocReader(str(voc), 'train').records[0].image_path.name == '2007_000001.jpg'
+    (voc / 'JPEGImages' / '2007_000001.jpg').rename(voc / 'JPEGImages' / '2007_000001.bmp')
+    with pytest.raises(ListError, match="image '2007_000001' may be 2007_000001.bmp or 2007_000001.png"):
+        VocReader(str(voc), 'train')
+
+
+@pytest.mark.parametrize('on_disk', ['NFC', 'NFD'])
+def test_either_unicode_form_with_any_suffix(voc, write_image, on_disk):
+    name = unicodedata.normalize(on_disk, '\u00e9')
+    for folder, suffix in (('JPEGImages', 'jpg'), ('SegmentationClass', 'png')):
+        path = voc / folder / f'{name}.{suffix}'
+        write_image(path) if suffix == 'jpg' else write_labels(path, np.zeros((12, 16), np.uint8))
+        path.rename(path.with_suffix('.JFIF' if suffix == 'jpg' else '.PNG'))
+    (voc / 'Annotations' / f'{name}.xml').write_text(XML.format('x', OBJECT.format('dog')))
+    (voc / 'ImageSets' / 'Segmentation' / 'train.txt').write_text('\u00e9.jfif\n', encoding='utf-8')
+    reader = VocReader(str(voc), 'train')
+    assert [(r.image_id, r.image_path.name, r.mask_path.name) for r in reader.records] == [
+        ('\u00e9', f'{name}.JFIF', f'{name}.PNG')]
+    reader.check_masks()
+
+
+def test_one_image_in_two_unicode_forms_is_refused(voc, write_image):
+    for form in ('NFC', 'NFD'):
+        write_image(voc / 'JPEGImages' / f'{unicodedata.normalize(form, chr(233))}.png')
+    if len(list((voc / 'JPEGImages').glob('*.png'))) < 2:
+        pytest.skip('this file system knows one form')
+    (voc / 'ImageSets' / 'Segmentation' / 'train.txt').write_text('\u00e9\n', encoding='utf-8')
+    with pytest.raises(ValueError, match='in different Unicode forms'):
+        VocReader(str(voc), 'train', labels='none')

@@ -1,6 +1,9 @@
-"""One of two processes that fill a bank; the second comes when the first has filled it."""
+"""One of two processes that fill two banks: one that the first has filled when the second comes, and one with an image
+that fails. Both write down what all of them said."""
+import json
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,13 +29,18 @@ class ToyGenerator(torch.nn.Module):
                 for i in images]
 
 
-def main(bank, failing):
+def main(folder):
     torch.distributed.init_process_group('gloo')
-    rank = get_rank()
-    if failing == 'none' and rank == 1:
-        while not (complete := _complete(bank)):
+    for failing in ('none', 'b'):
+        said = all_gather_object(fill(f'{folder}/{failing}', failing))
+        Path(folder, f'{failing}{get_rank()}.json').write_text(json.dumps(said))
+    torch.distributed.destroy_process_group()
+
+
+def fill(bank, failing):
+    if failing == 'none' and get_rank() == 1:
+        while not _complete(bank):
             time.sleep(0.05)
-        assert complete
 
     def load_image(index):
         if IDS[index] == failing:
@@ -43,12 +51,9 @@ def main(bank, failing):
                              logger=SimpleNamespace(info=lambda text: print(text, flush=True)))
     try:
         MaskBankHook(bank, dict(type='ToyGenerator')).before_train(runner)
-        said = 'fine'
     except ValueError as error:
-        said = str(error)
-    everyone = all_gather_object(said)
-    print(rank, everyone)
-    torch.distributed.destroy_process_group()
+        return str(error)
+    return 'fine'
 
 
 def _complete(bank):

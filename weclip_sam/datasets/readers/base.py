@@ -13,8 +13,17 @@ from PIL import Image
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.vocabulary import Vocabulary
-from weclip_sam.io.images import MAX_PIXELS, fit_within, image_size, read_image, read_labels
-from weclip_sam.io.names import RealNames, listed_name, real_path
+from weclip_sam.io.folders import is_clutter
+from weclip_sam.io.images import (
+    MAX_PIXELS,
+    fit_within,
+    image_size,
+    is_image_name,
+    read_image,
+    read_labels,
+    strip_suffix,
+)
+from weclip_sam.io.names import RealNames, listed_name, normal, real_path
 from weclip_sam.io.text import read_lines
 
 MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
@@ -53,6 +62,8 @@ class Reader:
     Raises:
         ValueError: when two images share an id, or there are none.
     """
+
+    notes: Sequence[str] = ()  # what of its files it passed over; tools/check_data.py tells
 
     def __init__(self, vocabulary: Vocabulary, records: Sequence[Record], max_pixels: int = MAX_PIXELS,
                  max_side: int | None = None) -> None:
@@ -121,7 +132,8 @@ class Reader:
         Raises:
             FileNotFoundError: naming the first missing masks.
         """
-        missing = [record for record in self.records if record.mask_path is None or not record.mask_path.is_file()]
+        missing = [record for record in self.records
+                   if record.mask_path is None or not os.path.isfile(record.mask_path)]  # or no file can be called so
         if missing:
             shown = ', '.join(str(record.mask_path or record.image_id) for record in missing[:3])
             raise FileNotFoundError(f'{len(missing)} of {len(self.records)} ground-truth masks are missing, for '
@@ -207,7 +219,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return suggest_name(name, itertools.islice(known, 5000))
 
 
-def find_files(records: Sequence[Record], remedy: str) -> list[Record]:
+def locate_files(records: Sequence[Record], remedy: str) -> list[Record]:
     """The records with the names that their files have on disk, where Unicode has several forms of one name.
 
     One look at each folder instead of one at each file; masks are looked for only where their names could differ.
@@ -230,6 +242,56 @@ def find_files(records: Sequence[Record], remedy: str) -> list[Record]:
             for record, image, mask in zip(records, images, masks, strict=True)]
 
 
+def image_paths(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The image file of each name, whatever its suffix: ``.jpg`` if there is one, else any of an image.
+
+    Args:
+        folder: holds them all; looked at once.
+        names: without suffix.
+
+    Returns:
+        A path for each name, as the disk has it in either Unicode form; where there is no file, that of the JPEG that
+        is missing. Of two files that differ in form alone it is one; :func:`locate_files` refuses them.
+
+    Raises:
+        ListError: two files, neither of them ``.jpg``, have the same name but for the suffix.
+    """
+    there, faults, paths = RealNames().listed(folder), Faults(), []
+    others: dict[str, list[str]] = {}
+    for file in sorted(there):
+        if is_image_name(file) and not is_clutter(file):
+            others.setdefault(strip_suffix(file), []).append(file)
+    for name in map(normal, names):
+        files = [f'{name}.jpg'] if f'{name}.jpg' in there else others.get(name, [f'{name}.jpg'])
+        with faults:
+            if len(files) > 1:
+                raise ValueError(f'{folder}: image {name!r} may be {" or ".join(files)}; rename or remove one of them')
+        paths.append(folder / there.get(files[0], files)[0])
+    faults.check()
+    return paths
+
+
+def png_paths(folder: Path, image_ids: Sequence[str]) -> list[Path]:
+    """``folder/<id>.png`` for each id, or the file with another spelling of it, as ``.PNG``, if only that is there.
+
+    Files and folders may have either Unicode form. Each folder is looked at once; no file is opened, and none need be
+    there.
+    """
+    real = RealNames()
+    there: dict[Path, tuple[Path, dict[str, str]]] = {}
+    paths = []
+    for image_id in image_ids:
+        path = folder / f'{image_id}.png'
+        if path.parent not in there:
+            place = path.parent if path.parent.is_dir() else real.find(path.parent) or path.parent
+            files = {file: forms[0] for file, forms in real.listed(place).items() if file.lower().endswith('.png')}
+            spelled = {f'{file[:-4]}.png': files[file] for file in sorted(files, reverse=True)}
+            there[path.parent] = place, spelled | {file: own for file, own in files.items() if file.endswith('.png')}
+        place, spelled = there[path.parent]
+        paths.append(place / spelled.get(normal(path.name), path.name))
+    return paths
+
+
 def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vocabulary: Vocabulary, source: str,
                     faults: Faults) -> dict[str, tuple[int, ...]]:
     """The classes of the named images as ascending positions; an unknown one is one fault, whatever images have it."""
@@ -248,8 +310,7 @@ def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vo
 
 def image_name(line: str) -> str:
     """The id in a line of a list, see :func:`read_list`."""
-    name = PurePosixPath(listed_name(line.split()[0])).name
-    return name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name
+    return strip_suffix(PurePosixPath(listed_name(line.split()[0])).name)
 
 
 def read_list(path: Path) -> list[str]:

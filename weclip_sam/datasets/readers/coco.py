@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from weclip_sam.datasets.readers.base import Reader, Record, find_file, find_files
+from weclip_sam.datasets.prepared import Prepared
+from weclip_sam.datasets.readers.base import Reader, Record, find_file, locate_files
 from weclip_sam.datasets.readers.coco_json import (
     class_of_category,
+    has_outline,
     image_table,
     load_instances,
+    passed_over,
     rasterise,
     vocabulary_from_json,
 )
@@ -58,6 +61,7 @@ class CocoReader(Reader):
         folder = root / (image_dir or split)
         self._annotations = root / (annotation_file or f'annotations/instances_{split}.json')
         self._masks = root / (mask_dir or f'semantic_masks/{split}')
+        self._prepared, self._own_masks = Prepared(root), None if mask_dir else f'semantic_masks/{split}'
         self._coco: Any = None
         self._categories: dict[Any, int] = {}
         self._by_name: dict[str, Any] = {}
@@ -65,6 +69,8 @@ class CocoReader(Reader):
             made = root / f'labels_{split}.csv'
             one_hot = None if self._annotations.is_file() or classes == 'json' else find_one_hot(root)
             labels = made.name if made.is_file() and classes != 'json' else one_hot or 'json'
+            if labels == made.name:
+                self._prepared.check(made.name, instead=f"; the reader's labels={made.name!r} takes it as it is")
         if isinstance(classes, str) and classes not in ('coco', 'json'):
             raise ValueError(f"CocoReader.classes: expected 'coco', 'json' or a list of names, got {classes!r}")
         vocabulary = COCO_VOCABULARY if classes == 'coco' else None if classes == 'json' else \
@@ -88,7 +94,7 @@ class CocoReader(Reader):
         for name, indices in table.items():
             path, image_id = inside(folder, name, source), PurePosixPath(name).with_suffix('').as_posix()
             records.append(Record(image_id, indices, path, self._masks / f'{image_id}.png'))
-        super().__init__(vocabulary, find_files(records, WHERE), max_pixels)
+        super().__init__(vocabulary, locate_files(records, WHERE), max_pixels)
 
     def _load_json(self, vocabulary: Vocabulary | None, remedy: str) -> Vocabulary:
         path = find_file(self._annotations, 'the instances file', remedy)
@@ -98,16 +104,38 @@ class CocoReader(Reader):
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from None
         self._categories = class_of_category(self._coco, vocabulary, str(path))
+        self.notes = passed_over(self._coco, self._categories)
         self._by_name = {PurePosixPath(image['file_name']).with_suffix('').as_posix(): image['id']
                          for image in self._coco.dataset['images']}
         return vocabulary
 
     def check_masks(self) -> None:
-        """Use the PNGs if all are there; else have the JSON ready."""
+        """Use the PNGs if all are there; else have the JSON ready.
+
+        Raises:
+            ValueError: when the PNGs were made for other classes, or the JSON changed since (PNGs in a ``mask_dir`` of
+                one's own are taken as they are); when images whose masks are to be painted have boxes alone.
+        """
+        if self._own_masks:
+            self._prepared.check_classes(self._own_masks, self.vocabulary.classes)
+            self._prepared.check(self._own_masks, instead="; the reader's mask_dir takes its masks as they are")
         if all(record.mask_path is not None and record.mask_path.is_file() for record in self.records):
             return
         if self._coco is None:
             self._load_json(self.vocabulary, f'Masks for evaluation come from {self._masks} or this file. {WHERE}')
+        self._check_outlines()
+
+    def _check_outlines(self) -> None:
+        bare = []
+        for record in self.records:
+            if record.mask_path is None or not record.mask_path.is_file():
+                instances = [each for each in self._coco.imgToAnns[self._by_name.get(record.image_id)]
+                             if each['category_id'] in self._categories]
+                bare += [record.image_id] if instances and not any(map(has_outline, instances)) else []
+        if bare:
+            raise ValueError(f'{self._annotations}: {len(bare)} of {len(self.records)} images have objects, but no '
+                             f'outline of any (boxes alone), for example {bare[0]}: there is no ground truth to paint. '
+                             'Set with_masks=False, or evaluate on images with outlines')
 
     def load_ground_truth(self, index: int) -> np.ndarray:
         """H W uint8 from the PNG, or painted from the JSON."""

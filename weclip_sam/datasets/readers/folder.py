@@ -6,27 +6,30 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import (
     Faults,
     Reader,
     Record,
     class_positions,
     find_file,
-    find_files,
+    locate_files,
     nearest,
+    png_paths,
 )
 from weclip_sam.datasets.readers.labels import read_label_table
-from weclip_sam.datasets.readers.names import CLASS_FILE, read_classes, read_nouns, read_prompts
+from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE, PROMPT_FILE, read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
-from weclip_sam.datasets.vocabulary import Vocabulary
+from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.files import inside
-from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.folders import Found, find_files, is_clutter
+from weclip_sam.io.images import MAX_PIXELS, is_image_name
 from weclip_sam.io.names import RealNames, listed_name, normal, stem
 from weclip_sam.io.text import read_lines
 from weclip_sam.registry import READERS
 
 LABEL_FILE = 'labels.csv'
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.jp2')
+
 
 
 @READERS.register_module()
@@ -78,6 +81,8 @@ class FolderReader(Reader):
             labels = find_one_hot(root) or labels
         table_path = find_file(root / labels, 'the label file', 'It has the header image,classes and one image a line, '
                                'with ; between class names, for example: beach.jpg,person;boat')
+        prepared = Prepared(root)
+        prepared.check(labels)
         if image_dir is None:
             image_dir = 'images' if (root / 'images').is_dir() else '.'
         folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
@@ -95,34 +100,54 @@ class FolderReader(Reader):
         faults.check()
         if missing == 'skip':
             chosen = [name for name in chosen if paths[name].is_file()]
-        records = [Record(stem(name), indices[name], paths[name], root / mask_dir / f'{stem(name)}.png')
-                   for name in chosen]
-        self._root, self._listed, self._folder, self._masks = root, paths, folder, root / mask_dir
-        records = find_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
+        masks = png_paths(root / mask_dir, list(map(stem, chosen)))
+        records = [Record(stem(name), indices[name], paths[name], mask)
+                   for name, mask in zip(chosen, masks, strict=True)]
+        self._prepared, self._mask_dir = prepared, mask_dir
+        self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
+        self._listed = paths
+        records = locate_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
         if not records:
             raise ValueError(f'{table_path}: no image is in split {split!r} of {len(table)} images'
                              + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
                                 if split in ('train', 'val') else ''))
         super().__init__(vocabulary, records, max_pixels, max_side)
 
-    def unlisted(self) -> list[Path]:
-        """Image files that no row of the table names, whatever its split; sorted.
+    def check_masks(self) -> None:
+        """As of every reader; masks that a prepare tool made must be of the JSON and the classes of today."""
+        self._prepared.check_classes(self._mask_dir, self.vocabulary.classes)
+        self._prepared.check(self._mask_dir)
+        super().check_masks()
 
-        Looked through is the image folder with all folders in it or, where images lie beside the table among other
-        things, each folder that has an image of the table.
+    def unlisted(self) -> list[Path]:
+        """Image files that no row of the table names, whatever its split; sorted. See :meth:`search`."""
+        return self.search().files
+
+    def search(self) -> Found:
+        """The image files that no row of the table names, and what else is passed over.
+
+        Looked through is the image folder with all folders in it, linked ones, too, or, where images lie beside the
+        table among other things, each folder that has an image of the table.
         """
-        listed = {str(path) for path in self._listed.values()}
-        if self._folder == self._root:
-            places = [(place, os.listdir(place)) for place in {os.path.dirname(path) for path in listed}
-                      if os.path.isdir(place)]
-        else:
-            places = [(place, files) for place, _, files in os.walk(self._folder)]
-        found = {os.path.join(place, file) for place, files in places for file in files
-                 if file.lower().endswith(SUFFIXES) and not file.startswith('.')} - listed
-        masks = {self._masks / f'{stem(name)}.png' for name in self._listed} if found else set()
-        below_images = self._masks not in (self._folder, *self._folder.parents)
-        return sorted(path for path in map(Path, found) if Path(normal(str(path))) not in masks
-                      and not (below_images and self._masks in path.parents))
+        listed = {normal(str(path)) for path in self._listed.values()}
+        masks = {normal(str(self._masks / f'{stem(name)}.png')) for name in self._listed}
+        own = {normal(str(path)) for path in (self._table, *(self._root / name for name in (
+            CLASS_FILE, NOUN_FILE, PROMPT_FILE)))}
+        if self._masks not in (self._folder, *self._folder.parents):
+            own.add(normal(str(self._masks)))  # with all that is in it
+
+        def is_ours(path: str) -> bool:
+            path = normal(path)
+            bare, suffix = os.path.splitext(path)
+            return path in listed or path in own or (suffix.lower() == '.png' and f'{bare}.png' in masks)
+
+        if self._folder != self._root:
+            return find_files(self._folder, is_image_name, leave=is_ours)
+        found = Found()
+        for place in sorted({os.path.dirname(path) for path in self._listed.values()}):
+            if os.path.isdir(place):
+                found.add(find_files(place, is_image_name, deep=False, leave=is_ours))
+        return found
 
 
 def in_val(image_id: str, fraction: float) -> bool:
@@ -146,7 +171,7 @@ def _one_hot_table(path: Path, classes: Sequence[str] | None, folder: Path) -> d
         ids: dict[str, str] = {}
         for file in sorted(real.listed(place)):
             name = (inner / file).as_posix()
-            if not file.lower().endswith(SUFFIXES) or (positions := labels.find(stem(name))) is None:
+            if not is_image_name(file) or is_clutter(file) or (positions := labels.find(stem(name))) is None:
                 continue
             if stem(name) in ids:
                 raise ValueError(f'{path}: {stem(name)!r} could be {ids[stem(name)]} or {name} in {folder}; rename or '
@@ -191,7 +216,7 @@ def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str
         raise ValueError(f'{table_path}: names no class at all')
     spellings: dict[str, str] = {}
     for name in found:
-        if name.casefold() == 'background':
+        if is_background(name) or is_ignored(name):
             raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
                              '(an image of nothing else has an empty classes field)')
         if spellings.setdefault(name.casefold(), name) != name:

@@ -122,7 +122,8 @@ def _parse_table(text: str, path: Path) -> dict[str, tuple[str, ...]]:
 
 def _is_blank(row: Sequence[str]) -> bool:
     """Whether a line holds nothing, or only separators that a spreadsheet filled it up with."""
-    return not any(field.strip(f' \t{SEPARATOR}') for field in row)
+    signs = f' \t{SEPARATOR}' if len(row) == 1 else ' \t'  # among others, a field of them is a name
+    return not any(field.strip(signs) for field in row)
 
 
 def _delimiter(text: str, path: Path) -> tuple[str, int]:

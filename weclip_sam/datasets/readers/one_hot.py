@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from weclip_sam.datasets.readers.base import Faults, nearest
+from weclip_sam.io.folders import is_clutter
+from weclip_sam.io.images import is_image_name, strip_suffix
 from weclip_sam.io.names import listed_name, stem
 from weclip_sam.io.object_arrays import read_rows
 
 ONE_HOT_FILES = ('cls_labels.npy', 'cls_labels_onehot.npy')
-_PICTURE = re.compile(r'\.(jpe?g|png)$', re.IGNORECASE)
 
 
 def is_one_hot(labels: str) -> bool:
@@ -49,7 +50,7 @@ class OneHotLabels:
                                  f'classes: one column each, in the order of the classes{more}')
             if not np.isin(row, (0, 1)).all():
                 raise ValueError(f'{path}, image {key!r:.60}: expected 0 and 1, got {row[~np.isin(row, (0, 1))][0]}')
-            name = _PICTURE.sub('', listed_name(key)) if isinstance(key, str) else key
+            name = strip_suffix(listed_name(key)) if isinstance(key, str) else key
             if name in self._rows:
                 raise ValueError(f'{path}: image {name!r} is listed twice')
             self._rows[name] = row
@@ -85,6 +86,6 @@ class OneHotLabels:
         return found
 
     def pictures(self, files: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
-        """Of the files of a folder, those that have a row, with the positions of their classes."""
-        found = {name: self.find(stem(name)) for name in files}
+        """Of the files of a folder, the images that have a row, with the positions of their classes."""
+        found = {name: self.find(stem(name)) for name in files if is_image_name(name) and not is_clutter(name)}
         return {name: positions for name, positions in found.items() if positions is not None}

@@ -6,22 +6,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import (
     Faults,
     Reader,
     Record,
     class_positions,
     find_file,
-    find_files,
+    image_paths,
+    locate_files,
     nearest,
+    png_paths,
     read_list,
 )
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY, Vocabulary
-from weclip_sam.io.images import MAX_PIXELS
-from weclip_sam.io.names import normal, real_path
+from weclip_sam.io.images import MAX_PIXELS, strip_suffix
+from weclip_sam.io.names import real_path
 from weclip_sam.io.text import decode_text
 from weclip_sam.registry import READERS
 
@@ -33,7 +36,7 @@ WHERE = ('VOC 2012 is at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (VOCtra
 
 @READERS.register_module()
 class VocReader(Reader):
-    """The layout of the VOC 2012 devkit, with VOC's classes or your own.
+    """The layout of the VOC 2012 devkit, with VOC's classes or your own, and images of any suffix.
 
     Labels come from a label file (``tools/prepare_voc.py`` makes ``image_labels.csv`` once) or, without one, from the
     XML annotations; never from masks.
@@ -51,7 +54,8 @@ class VocReader(Reader):
 
     Raises:
         FileNotFoundError: saying what is missing and where to get it or what to run.
-        ValueError: on a label that names no class, or an image without an entry in the label file.
+        ValueError: on a label that names no class, or an image without an entry in the label file; when
+            annotations changed since the tool made that file.
     """
 
     def __init__(self, data_root: str, split: str = 'train_aug', labels: str = 'auto', mask_dir: str | None = None,
@@ -62,10 +66,10 @@ class VocReader(Reader):
                                     f'Run: python tools/prepare_voc.py {root}{_other_splits(root, split)}'))
         vocabulary = voc_vocabulary(root, classes)
         indices = self._labels(root, names, labels, vocabulary)
-        masks = mask_paths(root, names) if mask_dir is None else [root / mask_dir / f'{name}.png' for name in names]
-        records = [Record(name, indices[name], root / 'JPEGImages' / f'{name}.jpg', mask)
-                   for name, mask in zip(names, masks, strict=True)]
-        super().__init__(vocabulary, find_files(records, WHERE), max_pixels)
+        masks = mask_paths(root, names) if mask_dir is None else png_paths(root / mask_dir, names)
+        records = [Record(name, indices[name], image, mask)
+                   for name, image, mask in zip(names, image_paths(root / 'JPEGImages', names), masks, strict=True)]
+        super().__init__(vocabulary, locate_files(records, WHERE), max_pixels)
 
     @staticmethod
     def _labels(root: Path, names: list[str], labels: str, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
@@ -74,6 +78,9 @@ class VocReader(Reader):
         if labels == 'auto':
             one_hot = None if (root / 'Annotations').is_dir() else find_one_hot(root)
             labels = LABEL_FILE if (root / LABEL_FILE).is_file() else one_hot or 'xml'
+            if labels == LABEL_FILE:
+                Prepared(root).check(LABEL_FILE, [real_path(root / 'Annotations', f'{name}.xml') for name in names],
+                                     f"; the reader's labels={LABEL_FILE!r} takes it as it is")
         if is_one_hot(labels):
             path = find_file(root / labels, 'the label file', "It is a dict of rows of 0 and 1, or give labels='xml'")
             return OneHotLabels(path, vocabulary.classes).of(names)
@@ -97,9 +104,10 @@ def mask_paths(root: Path, names: Sequence[str]) -> list[Path]:
     ``SegmentationClass``; some copies of the former have the SBD images alone.
     """
     augmented, own = root / 'SegmentationClassAug', root / 'SegmentationClass'
-    there = {normal(file) for file in os.listdir(augmented)} if augmented.is_dir() else set()
+    there = set(os.listdir(augmented)) if augmented.is_dir() else set()
     other = own if own.is_dir() or not augmented.is_dir() else augmented
-    return [real_path(augmented if f'{name}.png' in there else other, f'{name}.png') for name in names]
+    return [first if first.name in there else second
+            for first, second in zip(png_paths(augmented, names), png_paths(other, names), strict=True)]
 
 
 def _other_splits(root: Path, split: str) -> str:
@@ -139,7 +147,7 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
         ListError: on unknown classes, and images the file does not have.
     """
     table = read_label_table(path)
-    table = {name.removesuffix('.jpg'): classes for name, classes in table.items()}
+    table = {strip_suffix(name): classes for name, classes in table.items()}
     faults, names = Faults(), list(names)
     for name in names:
         with faults:

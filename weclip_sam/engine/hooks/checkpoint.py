@@ -49,6 +49,8 @@ class AtomicCheckpointHook(CheckpointHook):
         **kwargs: as for mmengine's hook.
     """
 
+    out_dir: str  # mmengine's; None until before_train
+
     def __init__(self, interval: int | None = None, max_keep_ckpts: int = 2, save_best: str | None = None,
                  **kwargs: Any) -> None:
         if kwargs.pop('by_epoch', False):

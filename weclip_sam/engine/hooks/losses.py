@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -82,7 +82,7 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         super().after_train(runner)
 
 
-def _numbers(values: Iterable[Any]) -> Iterable[Any]:
+def _numbers(values: Iterable[Any]) -> Iterator[Any]:
     """The values in order, tensors of one element as Python numbers; one copy from each device for each type."""
     values = list(values)
     alike = defaultdict(list)

@@ -1,6 +1,7 @@
 """Writing predictions as palette PNGs while a test runs."""
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,7 @@ from weclip_sam.io.names import real_path
 from weclip_sam.registry import HOOKS
 
 
-def label_path(root: str | Path, image_id: str) -> Path:
+def label_path(root: str | os.PathLike, image_id: str) -> Path:
     """``root/image_id.png``; ids may hold folders, but nothing that leaves ``root``."""
     relative = PurePosixPath(image_id)
     if relative.is_absolute() or '..' in relative.parts or not relative.name:

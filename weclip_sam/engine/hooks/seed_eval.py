@@ -69,7 +69,7 @@ def evaluate_seeds(runner: Any, dataset: dict | Any, max_images: int | None, jso
         for key, metric, labels in everything:
             labels = torch.where(labels == IGNORE_LABEL, BACKGROUND_LABEL, labels.long())
             metric.process(None, [dict(image_id=sample.image_id, ground_truth=sample.ground_truth.to(labels.device),
-                                       **{key: labels})])
+                                       image_labels=sample.image_labels, **{key: labels})])
         if is_main_process():
             progress.update(done)
     progress.stop()

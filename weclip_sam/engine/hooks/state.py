@@ -16,15 +16,15 @@ from weclip_sam.io.checkpoints import check_covers
 from weclip_sam.registry import HOOKS
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, without the wrapper of distributed training."""
+def unwrapped(model: nn.Module) -> Any:
+    """The model itself, without the wrapper of distributed training; hooks ask it for what its class brings."""
     return model.module if is_model_wrapper(model) else model
 
 
 def rng_state() -> dict[str, Any]:
     """The state of every global random generator, as tensors and plain numbers."""
     version, words, gauss = random.getstate()
-    legacy = np.random.get_state(legacy=True)  # noqa: NPY002 - other people's code still draws from it
+    legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - other people's code still draws from it
     state = dict(python=dict(version=version, words=torch.tensor(words), gauss=gauss),
                  numpy=dict(words=torch.from_numpy(legacy[1].astype(np.int64)), position=int(legacy[2]),
                             has_gauss=int(legacy[3]), gauss=float(legacy[4])),

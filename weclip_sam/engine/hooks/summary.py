@@ -80,6 +80,10 @@ class SummaryHook(Hook):
                 if metric.last_report is not None:
                     name = f'{split}_{metric.prefix}' if metric.prefix else split
                     summary[name] = metric.last_report.to_json()
+                    truth = metric.last_truth
+                    if truth is not None and truth.disagreeing:
+                        summary[name]['ground_truth_check'] = truth.to_json()
+                        lines.append(f'WARNING, {name}: {truth.message()}')
                     if not metric.print_table:
                         lines.append(metric.last_report.format(f'{name}: IoU by class, percent'))
                     lines.append(f'mIoU of the prediction on {name}: {100 * metric.last_report.miou:.2f}')

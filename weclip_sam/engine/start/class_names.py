@@ -5,7 +5,7 @@ from pathlib import Path
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.readers.base import image_name
-from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES
+from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES, foreground_names
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json, read_lines
 
@@ -17,10 +17,11 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
 
     Args:
         spec: ``voc`` (21 labels), ``coco`` (81); a number of labels, background included; or a text file with one class
-            name per line, or a JSON list (a first name ``background`` is optional).
+            name per line, or a JSON list (names of the background may come first: see :func:`foreground_names`).
 
     Raises:
-        ValueError: none of these, an empty or doubled name, or more labels than a PNG can hold.
+        ValueError: none of these, an empty or doubled name, the background where a class should be, or more labels than
+            a PNG can hold.
     """
     if spec.lower() in _KNOWN:
         return ('background', *_KNOWN[spec.lower()])
@@ -33,8 +34,7 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
         names = read_json(path) if path.suffix.lower() == '.json' else read_lines(path)
         if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
             raise ValueError(f'{path}: expected one class name per line, or a JSON list of names')
-        names = [normal(name.strip()) for name in names]
-        names = names[1:] if names and names[0] == 'background' else names
+        names = foreground_names([normal(name.strip()) for name in names], str(path))
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ValueError(f"{spec}: the name '{doubled[0]}' appears twice")
@@ -56,8 +56,8 @@ def read_id_list(path: str | Path) -> list[str]:
     ids = list(map(image_name, read_lines(path)))
     if not ids:
         raise ValueError(f'{path}: holds no image id; expected one per line')
-    seen: set[str] = set()
-    doubled = next((image_id for image_id in ids if image_id in seen or seen.add(image_id)), None)
+    first: dict[str, int] = {}
+    doubled = next((image_id for place, image_id in enumerate(ids) if first.setdefault(image_id, place) != place), None)
     if doubled is not None:
         raise ValueError(f"{path}: image id '{doubled}' is listed twice; every image counts once")
     return ids

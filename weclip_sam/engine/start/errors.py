@@ -32,6 +32,7 @@ _DISK = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota is used
          errno.EROFS: 'the file system is read-only', errno.EFBIG: 'it is larger than files may be here (ulimit -f)'}
 _PATH = {errno.ENOENT: 'no such file or folder', errno.EEXIST: 'a file of that name is in the way',
          errno.EISDIR: 'is a folder, expected a file', errno.ENOTDIR: 'no folder, or a part of this path is a file',
+         errno.ENAMETOOLONG: 'this name is longer than the file system allows, rename it',
          errno.EACCES: 'cannot be read or written, permission denied',
          errno.EPERM: 'cannot be read or written, permission denied'}
 
@@ -184,14 +185,15 @@ def _quiet_about_the_disk() -> Iterator[None]:
     def quiet(args: threading.ExceptHookArgs) -> None:
         nonlocal told
         error = args.exc_value
-        if not isinstance(error, OSError) or not _is_of_the_disk(error):
+        if not isinstance(error, OSError) or error.errno not in _DISK:
             hook(args)
         elif not told:
             told = True
             with suppress(OSError):  # stderr may be a file on that disk
                 sys.stderr.write(f'error: {_where(error) or "a file"}: cannot be written, {_DISK[error.errno]}: events '
                                  'of TensorBoard or the like are lost\n')
-    logging.Handler.handleError, threading.excepthook = handle, quiet
+    logging.Handler.handleError = handle  # type: ignore[method-assign, assignment]  # for all handlers there are
+    threading.excepthook = quiet
     try:
         yield
     except OSError as error:
@@ -199,7 +201,8 @@ def _quiet_about_the_disk() -> Iterator[None]:
             afterwards, told = quiet, True  # the other threads may still notice while the program ends
         raise
     finally:
-        logging.Handler.handleError, threading.excepthook = handle_error, afterwards
+        logging.Handler.handleError = handle_error  # type: ignore[method-assign]  # put back
+        threading.excepthook = afterwards
 
 
 def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
