@@ -28,6 +28,7 @@ from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.io.files import is_of_one_file, write_json
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.images import SUFFIXES, is_image_name
+from weclip_sam.io.names import normal, printable
 
 PATIENCE = 10  # so many images that cannot be written, and none that can: it is not their names
 
@@ -84,13 +85,13 @@ def list_images(arguments: list[str], folders: Mapping[str, Found]) -> list[tupl
                 found.setdefault(file, file.relative_to(path))
         else:  # a file that is no image is recorded with its reason, like any other failure
             found.setdefault(path, Path(path.name))
-    plain = Counter(str(relative.with_suffix('')) for relative in found.values())
+    plain = Counter(normal(str(relative.with_suffix(''))) for relative in found.values())
     taken: Counter[str] = Counter()
     named = []
     for file, relative in found.items():
-        name = str(relative.with_suffix(''))
+        name = normal(str(relative.with_suffix('')))
         if plain[name] > 1:
-            name = str(relative)
+            name = normal(str(relative))
         taken[name] += 1
         named.append((file, name if taken[name] == 1 else f'{name}_{taken[name]}'))
     return named
@@ -150,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
                         unwritten.append(name)
                 if isinstance(entry, Exception):
                     failed[str(file)] = explain(entry) or str(entry)
-                    bar.write(f'failed: {failed[str(file)]}\n')
+                    bar.write(f'failed: {printable(failed[str(file)])}\n')
                 else:
                     done.append((index, entry))
                     if result.suspected_bits is not None:
@@ -167,11 +168,12 @@ def main(argv: list[str] | None = None) -> None:
             suspected_bits=shallow))
         for argument, found in folders.items():
             if told := found.told():
-                print(f'{argument}: passed over: {told}')
+                print(printable(f'{argument}: passed over: {told}'))
         if shallow:
+            first, bits = next(iter(shallow.items()))
             print(f'files of 16 bits whose values seem to have fewer: {len(shallow)} images, for example '
-                  f'{next(iter(shallow))} ({next(iter(shallow.values()))}); they were segmented as dark as they are: '
-                  'scale the values to 16 bits, or state their depth (PNG sBIT, TIFF SMaxSampleValue)')
+                  f'{printable(first)} ({bits}); they were segmented as dark as they are: scale the values to 16 bits, '
+                  'or state their depth (PNG sBIT, TIFF SMaxSampleValue)')
         print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
               f'written to {out} (areas per class: predictions.json)')
     sys.exit(1 if failed else 0)

@@ -21,7 +21,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from weclip_sam.datasets.readers.base import read_lines
 from weclip_sam.datasets.readers.labels import SEPARATOR
 from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE
 from weclip_sam.datasets.readers.voc import LABEL_FILE, LIST_DIR
@@ -29,6 +28,7 @@ from weclip_sam.datasets.shapes.reader import SPLITS, ShapesReader
 from weclip_sam.engine import ProgressReporter, friendly_errors
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import write_labels
+from weclip_sam.io.text import read_lines
 
 CONFIG = 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'
 # Where a config of shapes has a reader, and the split it reads there.

@@ -29,7 +29,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from weclip_sam.io.names import normal
 from weclip_sam.io.rle import MAX_PIXELS, decode_masks, encode_masks
+from weclip_sam.io.text import read_json
 from weclip_sam.structures import MaskSet
 
 FORMAT, VERSION = 'weclip_sam mask bank', 1
@@ -68,7 +70,7 @@ class MaskBank:
         return len(self._places)
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._places
+        return isinstance(image_id, str) and normal(image_id) in self._places
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process writes a shard of its own.
@@ -102,6 +104,7 @@ class MaskBank:
         Raises:
             ValueError: the masks are of another size than ``size``.
         """
+        image_id = normal(image_id)
         if image_id not in self._places:
             self.refresh()
         for place in list(self._places.get(image_id, ())):
@@ -121,7 +124,7 @@ class MaskBank:
 
     def origin(self, image_id: str) -> str | None:
         """What :meth:`put` was told about an image's masks; None if nothing, or the record is damaged."""
-        for place in self._places.get(image_id, ()):
+        for place in self._places.get(normal(image_id), ()):
             try:
                 return _parse(self._read(place)).get('origin')
             except (ValueError, OSError):
@@ -144,6 +147,7 @@ class MaskBank:
             raise ValueError(f"mask bank {self.root} was opened with mode 'r'; open it with mode 'a' to add masks")
         if not isinstance(image_id, str) or not image_id:
             raise ValueError(f'image_id must be a non-empty string, got {image_id!r}')
+        image_id = normal(image_id)
         if image_id in self._places:
             return
         text = _to_record(image_id, mask_set, origin)
@@ -182,7 +186,7 @@ class MaskBank:
                                  f'for. A bank belongs to one data set and one generator (settings and weights): '
                                  f'use another folder, or delete this one to make the masks anew')
         before = header.get('image_folder', 'no known place')
-        if folder is not None and before is not None and folder != before:
+        if folder is not None and before is not None and normal(folder) != normal(before):
             raise ValueError(f'{path}: this bank was made for images in {before}, but the images are in {folder}. A '
                              'bank belongs to one data set, and other images may have the same names: use another '
                              'folder (mask_bank of the config, --out of tools/make_masks.py). If they are the same '
@@ -254,7 +258,7 @@ class MaskBank:
         return reached
 
     def _learn(self, image_id: str, place: tuple[str, int, int]) -> None:
-        places = self._places.setdefault(image_id, [])
+        places = self._places.setdefault(normal(image_id), [])
         if place not in places:
             places.append(place)
 
@@ -322,11 +326,7 @@ def _is_imported(header: dict[str, Any]) -> bool:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: the header of the mask bank is damaged ({error}); restore it or empty the folder') \
-            from error
+    header = read_json(path, fix='the header of the mask bank is damaged: restore it or empty the folder')
     if not isinstance(header, dict) or header.get('format') != FORMAT or not {'dataset', 'generator'} <= set(header):
         raise ValueError(f'{path}: not the header of a mask bank')
     if header.get('version') != VERSION:
@@ -369,7 +369,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 def _from_record(line: bytes, image_id: str) -> MaskSet:
     record = _parse(line)
-    if record['id'] != image_id:
+    if normal(record['id']) != image_id:
         raise ValueError(f'it belongs to {record["id"]!r}')
     try:
         height, width = (int(n) for n in record['size'])

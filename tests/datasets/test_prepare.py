@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weclip_sam.datasets import CocoReader, ImageLabelDataset, VocReader
+from weclip_sam.datasets import CocoReader, FolderReader, ImageLabelDataset, VocReader
 from weclip_sam.datasets.prepare import prepare_voc
 from weclip_sam.datasets.prepare_coco import prepare_coco, prepare_json
 from weclip_sam.datasets.readers.labels import read_label_table
@@ -129,7 +129,7 @@ def test_a_label_file_that_is_there_is_checked(voc):
     path = voc / 'image_labels.csv'
     for text, message in (
             (path.read_text().replace('2008_000001,sofa', '2008_000001,soffa'),
-             "image '2008_000001': unknown class 'soffa'. Did you mean 'sofa'? Mend it, or write it anew with --over"),
+             "image '2008_000001': unknown class 'soffa'. Did you mean 'sofa'? Else add it to classes.txt"),
             ('garbage', "line 1: expected the header image,classes, got ['garbage']. Mend it, or")):
         path.write_text(text)
         report = prepare_voc(voc, workers=1)
@@ -279,6 +279,20 @@ def test_a_worker_that_dies_is_reported():
     assert list(parallel_map(abs, [-1, -2], 2, workers=2)) == [1, 2]
     with pytest.raises(RuntimeError, match='reading: a worker process died'):
         list(parallel_map(_kill_on_three, range(100), 100, workers=2, name='reading'))
+
+
+def test_names_that_no_list_can_hold_are_left_out(voc):
+    folder = voc / 'SegmentationClassAug'
+    folder.mkdir(exist_ok=True)
+    try:
+        for name in (os.fsdecode(b'caf\xe9.png'), 'e\u0301.png'):
+            (folder / name).touch()
+    except OSError:
+        pytest.skip('this file system has no such names')
+    text = prepare_voc(voc, workers=1).text()
+    assert "1 files of" in text and "names that are no UTF-8" in text and text.encode()
+    lines = (voc / 'ImageSets' / 'Segmentation' / 'train_aug.txt').read_text(encoding='utf-8').splitlines()
+    assert '\u00e9' in lines and not any('caf' in line for line in lines)
 
 
 def _annotate(voc, number, name):
@@ -525,3 +539,27 @@ def test_a_record_that_is_none(voc):
     (voc / 'prepared.json').write_text('[1]')
     with pytest.raises(ValueError, match='prepared.json: not the record of a prepare tool; remove it'):
         prepare_voc(voc, workers=1)
+
+
+def test_coco_images_and_masks_in_either_unicode_form(coco):
+    nfd, images, masks = 'e\u0301', coco / 'train2014', coco / 'semantic_masks' / 'train2014'
+    (images / 'image0.jpg').rename(images / f'{nfd}.jpg')
+    path = _change(coco, lambda data: data['images'][0].update(file_name='\u00e9.jpg'))
+    assert prepare_coco(coco, ['train2014'], workers=1).ok
+    (masks / '\u00e9.png').rename(masks / f'{nfd}.png')  # as a Mac copies it
+    report = prepare_coco(coco, ['train2014'], workers=1)
+    assert report.ok and '0 masks made, 4 were there already' in report.text()
+    ImageLabelDataset(dict(type='CocoReader', data_root=str(coco)), with_masks=True).load(0)
+    _change(coco, lambda data: data['images'][0].update(file_name=f'elsewhere/{nfd}.jpg'))
+    assert prepare_json(path, images, workers=1).ok
+    reader = FolderReader(str(path.with_name('instances_train2014_prepared')), image_dir=str(images.resolve()))
+    assert [(r.image_id, r.image_path.name) for r in reader.records][-1] == ('\u00e9', f'{nfd}.jpg')
+    reader.check_masks()
+
+
+def test_a_category_that_no_table_can_hold_is_told(coco):
+    path = _change(coco, lambda data: data['categories'][0].update(name='a\nb'))
+    report = prepare_coco(coco, ['train2014'], classes='json', workers=1)
+    message, = report.failed.values()
+    assert message == f"'a\\nb' cannot be written to CSV; use .json: rename the category in {path}"
+    assert not (coco / 'labels_train2014.csv').exists()

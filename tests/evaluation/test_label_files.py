@@ -12,6 +12,7 @@ from PIL import Image
 
 from weclip_sam.evaluation import label_files
 from weclip_sam.evaluation.label_files import LabelStore, score_label_files
+from weclip_sam.io.images import write_labels
 from weclip_sam.io.parallel import WorkerError
 
 
@@ -91,6 +92,15 @@ def test_a_dead_process_is_explained_with_the_tool_s_own_option(tmp_path, monkey
     monkeypatch.setattr(label_files, '_count', _die)
     with pytest.raises(WorkerError, match='scoring: a worker process died after 0 of 3 files .*fewer --jobs .--jobs 1'):
         score_label_files(store, store, 1, workers=2)
+
+
+def test_ids_are_found_in_either_unicode_form(tmp_path):
+    for root, name in (('gt', 'e\u0301'), ('pred', '\u00e9')):
+        write_labels(tmp_path / root / f'{name}.png', np.array([[0, 1]]))
+    predictions, truths = LabelStore(tmp_path / 'pred'), LabelStore(tmp_path / 'gt')
+    assert truths.ids() == predictions.ids() == ['\u00e9'] and 'e\u0301' in predictions
+    assert score_label_files(predictions, truths, 2).diagonal().tolist() == [1, 1]
+    assert truths.read('e\u0301').tolist() == [[0, 1]]
 
 
 def _set_method(path, method, flags=0):

@@ -149,6 +149,27 @@ def test_transcam_pseudo_labels_score_what_is_published(tool, tmp_path, capsys):
     assert result['images'] == 1464 and round(result['mIoU'], 2) == 70.14
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_byte_order_mark_makes_no_difference(tool, tmp_path, capsys, encoding):
+    pred, gt = folder(tmp_path / 'pred', PRED), folder(tmp_path / 'gt', GT)
+    (tmp_path / 'names.txt').write_text('background\ncup\nball\n', encoding=encoding)
+    (tmp_path / 'names.json').write_text('["background", "cup", "ball"]', encoding=encoding)
+    (tmp_path / 'ids.txt').write_text('a\r\nsub\\b.png\r\n', encoding=encoding)
+    tables = []
+    for names in ('names.txt', 'names.json'):
+        tool.main(['--pred', str(pred), '--gt', str(gt), '--classes', str(tmp_path / names), '--jobs', '1',
+                   '--list', str(tmp_path / 'ids.txt')])
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1] and tables[0].count('background') == 1 and '\nball ' in tables[0]
+
+
+def test_text_in_another_encoding_names_file_and_line(tool, tmp_path, capsys):
+    pred, gt = folder(tmp_path / 'pred', PRED), folder(tmp_path / 'gt', GT)
+    (tmp_path / 'names.txt').write_bytes('cup\nkäse\n'.encode('cp1252'))
+    message = run_and_fail(tool, capsys, '--pred', pred, '--gt', gt, '--classes', tmp_path / 'names.txt')
+    assert f'{tmp_path}/names.txt, line 2: not UTF-8 text' in message and 'save it as UTF-8' in message
+
+
 @pytest.mark.parametrize('first', ['_background_', '__background__', 'Background', 'BACKGROUND', 'void',
                                    '__ignore__\n_background_'])
 @pytest.mark.parametrize('kind', ['txt', 'json'])

@@ -98,6 +98,22 @@ def test_outputs_never_share_a_name(tool, tmp_path):
     assert [name for _, name in named] == ['a.jpg', 'a.png', 'b.png', 'b.png_2']
 
 
+def test_names_that_are_no_utf8_or_decomposed(tool, trained_run, tmp_path):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    try:
+        picture(photos / os.fsdecode(b'caf\xe9.png'))
+    except OSError:
+        pytest.skip('this file system has no such names')
+    picture(photos / 'e\u0301.png')
+    (photos / os.fsdecode(b'broken\xe9.png')).write_bytes(b'nothing')
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(trained_run / 'iter_2.pth'), str(photos), '--out', str(out), '--device', 'cpu', '--no-overlay'])
+    assert stop.value.code == 1
+    record = json.loads((out / 'predictions.json').read_text())
+    assert [(out / entry['labels']).is_file() for entry in record['images']] == [True, True]
+    assert (out / 'labels' / '\u00e9.png').is_file() and len(record['failed']) == 1
+
+
 def test_every_kind_of_folder_and_name(tool, trained_run, tmp_path, capsys):
     photos, out, name = tmp_path / 'photos', tmp_path / 'out', 'x' * 251
     for path in (photos / 'a.jpg', photos / f'{name}.png', tmp_path / 'disk' / 'there.jpg', photos / 'same.jpg'):

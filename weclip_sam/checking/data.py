@@ -15,6 +15,7 @@ import numpy as np
 from mmengine.config import Config
 
 from weclip_sam.checking.findings import Report
+from weclip_sam.checking.prompts import check_prompt_lengths
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
@@ -22,6 +23,7 @@ from weclip_sam.datasets.readers.folder import FolderReader
 from weclip_sam.datasets.readers.names import CLASS_FILE
 from weclip_sam.evaluation.truth import TruthRecord, compare_truth
 from weclip_sam.io.images import fit_within, image_header, read_image, read_labels
+from weclip_sam.io.names import is_utf8
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS
@@ -97,6 +99,9 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
             _check_unlisted(name, dataset, report)
     _tell_missing(missing, report)
     _check_same_classes(datasets, report)
+    if datasets and isinstance(config.get('model'), Mapping):
+        names = config['model'].get('vocabulary') or next(iter(datasets.values())).metainfo
+        check_prompt_lengths(config['model'], names, report)
     jobs = _jobs(datasets, full)
     truths: dict[str, dict[str, dict[int, int]]] = defaultdict(dict)  # pixels by label of data set and image
     results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
@@ -180,6 +185,9 @@ def _check_unlisted(name: str, dataset: ImageLabelDataset, report: Report) -> No
     if files:
         report.add('warning', 'unlisted', name, f'{len(files)} image files are in no line of the label file, so '
                    f'nothing is learnt from them, for example {", ".join(map(str, files[:5]))}')
+        if odd := [file for file in files if not is_utf8(str(file))]:
+            report.add('warning', 'unlisted', name, f'{len(odd)} image files have names that are no UTF-8, which no '
+                       f'table can hold, for example {odd[0]}; rename them')
 
 
 def _message(error: BaseException) -> str:
@@ -210,6 +218,12 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
     if not name.startswith('train_dataloader'):
         return
     counts = dict(zip(dataset.metainfo['classes'], dataset.image_labels.sum(0).tolist(), strict=True))
+    if left_out := dataset.reader.vocabulary.left_out:
+        report.add('note', 'class names', name, f'background nouns that name a class are left out: '
+                   f'{", ".join(left_out[:20])}')
+    for each in (c for c in counts if '|' in c):
+        report.add('warning', 'class names', name, f"class {each!r} has a | in its name; if these are several classes, "
+                   "separate them by ';' in the label file")
     for each in (c for c in counts if ',' in c):
         report.add('warning', 'class names', name, f'class {each!r} has a comma in its name, which CLIP reads as '
                    "synonyms; if these are several classes, separate them by ';' in the label file")

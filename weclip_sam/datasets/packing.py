@@ -14,6 +14,8 @@ import torch
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.io.files import inside
 from weclip_sam.io.images import ImageReadError, read_labels
+from weclip_sam.io.names import RealNames, normal, real_path
+from weclip_sam.io.text import read_json
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.structures import IGNORE_LABEL, SegSample
@@ -103,19 +105,14 @@ class LoadPixelLabels:
 
     def path(self, image_id: str) -> Path:
         """The label file of an image."""
-        return inside(self.folder, f'{image_id}.png', 'image ids')
+        inside(self.folder, f'{image_id}.png', 'image ids')
+        return real_path(self.folder, f'{image_id}.png')
 
     def missing(self, image_ids: Iterable[str]) -> list[str]:
         """The images that have no label, found by one look at each folder instead of one at each file."""
-        there: dict[Path, set[str]] = {}
-        without = []
-        for image_id in image_ids:
-            path = self.path(image_id)
-            if path.parent not in there:
-                there[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
-            if path.name not in there[path.parent]:
-                without.append(image_id)
-        return without
+        names = RealNames()
+        return [image_id for image_id in image_ids
+                if names.find(inside(self.folder, f'{image_id}.png', 'image ids')) is None]
 
     def __call__(self, results: Results) -> Results:
         """Reads ``image_id`` and ``ori_shape``; writes ``pixel_labels`` (H0 W0, 0..C and 255)."""
@@ -134,10 +131,11 @@ def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str |
     if not path.is_file():
         return
     try:
-        header = json.loads(path.read_text(encoding='utf-8'))
+        header = read_json(path)
         made_for, made_of = header.get('classes'), header.get('image_folder')
-        if not isinstance(made_for, (list, type(None))):
+        if not isinstance(made_for, (list, type(None))) or not isinstance(made_of, (str, type(None))):
             raise TypeError
+        made_for = None if made_for is None else [normal(name) for name in made_for]
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError(f'{path}: not the header of a seed folder; make the labels anew with tools/make_seeds.py '
                          '--overwrite, or remove this file if you know what the labels mean') from None
@@ -149,7 +147,7 @@ def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str |
                          f'data set has {len(classes)} ({_shown(classes)}): label {first + 1} was {was} and would '
                          f'teach {is_}. Make them anew with tools/make_seeds.py --overwrite, or keep the old '
                          'order of the classes, new ones last (a classes.txt beside the images does)')
-    if made_of is not None and image_folder is not None and made_of != image_folder:
+    if made_of is not None and image_folder is not None and normal(made_of) != normal(image_folder):
         raise ValueError(f'{path}: these labels were made of images in {made_of}, but the images are in {image_folder};'
                          ' other images may have the same names: make labels of these with tools/make_seeds.py. If '
                          f'they are the same images, moved, write "image_folder": {json.dumps(image_folder)} into '

@@ -26,6 +26,7 @@ from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.folders import is_clutter
 from weclip_sam.io.images import is_image_name, strip_suffix
+from weclip_sam.io.names import is_utf8, normal, real_path
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 
 VOC_URL = 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
@@ -137,8 +138,12 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
         sources += [folder / 'train.txt', folder / 'val.txt']
         extra = [*read_list(folder / 'train.txt'), *read_list(folder / 'val.txt')]
     elif (root / 'SegmentationClassAug').is_dir():
-        extra = [p.stem for p in (root / 'SegmentationClassAug').iterdir()
+        extra = [normal(p.stem) for p in (root / 'SegmentationClassAug').iterdir()
                  if p.suffix.lower() == '.png' and not is_clutter(p.name)]  # names only
+        if odd := [name for name in extra if not is_utf8(name)]:
+            extra = [name for name in extra if is_utf8(name)]
+            report.hints.append(f'{len(odd)} files of {root / "SegmentationClassAug"} have names that are no UTF-8, '
+                                f'which no list can hold, for example {odd[0]!r}; they are left out: rename them')
     elif path.is_file() and not overwrite:
         return
     else:
@@ -176,7 +181,7 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
     path = root / LABEL_FILE
     listed = sorted({name for names in _voc_lists(root).values() for name in names})
     record, vocabulary = Prepared(root), voc_vocabulary(root)
-    sources = {name: root / 'Annotations' / f'{name}.xml' for name in listed}
+    sources = {name: real_path(root / 'Annotations', f'{name}.xml') for name in listed}
     written: dict[str, tuple[str, ...]] = {}
     if path.is_file() and not overwrite:
         try:
@@ -251,7 +256,7 @@ def _voc_lists(root: Path) -> dict[str, list[str]]:
 
 
 def _voc_counts(root: Path, report: Preparation) -> None:
-    images = {strip_suffix(p.name) for p in (root / 'JPEGImages').iterdir() if is_image_name(p)}
+    images = {normal(strip_suffix(p.name)) for p in (root / 'JPEGImages').iterdir() if is_image_name(p)}
     for name, listed in _voc_lists(root).items():
         lacking = sorted(set(listed) - images)
         report.done.append(f'split {name}: {len(listed)} images')

@@ -11,7 +11,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,9 @@ from weclip_sam.datasets.readers.names import CLASS_FILE
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
 from weclip_sam.io.files import atomic_open, inside, remove_stale_temporaries
 from weclip_sam.io.images import labels_made_of, read_labels, write_labels
+from weclip_sam.io.names import normal, real_path, stem
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
+from weclip_sam.io.text import read_lines
 
 COCO_URL = 'http://images.cocodataset.org'
 TOOL = 'tools/prepare_coco.py'
@@ -132,16 +134,15 @@ def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, o
     except ValueError as error:
         report.failed[str(path)] = str(error).removeprefix(f'{path}: ')
         return
-    there = {entry.name for entry in (root / split).iterdir()}
-    lacking = sorted(name for name in source.named if name not in there and not (root / split / name).is_file())
+    there = {normal(entry.name) for entry in (root / split).iterdir()}
+    lacking = sorted(name for name in source.named if name not in there and not real_path(root / split, name).is_file())
     if lacking:
         report.missing.append(f'{len(lacking)} of {len(source.named)} images, for example {root / split / lacking[0]}; '
                               f'unpack {COCO_URL}/zips/{split}.zip again')
     record = Prepared(root)
     masks = source.tell(masks, report)
     if _coco_labels(f'labels_{split}.csv', source.named, path, overwrite, record, report) and masks:
-        images = [(image, f'{PurePosixPath(image["file_name"]).with_suffix("")}.png')
-                  for image in source.coco.dataset['images']]
+        images = [(image, f'{stem(image["file_name"])}.png') for image in source.coco.dataset['images']]
         _coco_masks(source, images, f'semantic_masks/{split}', overwrite, workers, progress, record, report)
 
 
@@ -158,7 +159,11 @@ def _coco_labels(name: str, named: Mapping[str, Sequence[str]], path: Path, over
                 return False
             anew = f', made anew since {path.name} changed'
     if anew or overwrite or not target.is_file():
-        write_label_table(target, named)
+        try:
+            write_label_table(target, named)
+        except ValueError as error:  # a name with a line break, say
+            report.failed[str(target)] = f'{str(error).removeprefix(f"{target}: ")}: rename the category in {path}'
+            return False
     record.put(name, TOOL, [path], table=table_digest(named))
     empty = sum(not found for found in named.values())
     report.done.append(f'{target}: labels of {len(named)} images, {empty} of them without any object{anew}')
@@ -178,19 +183,20 @@ def _coco_masks(source: _Source, images: Sequence[tuple[Mapping[str, Any], str]]
     """Paint the masks of images into files below the folder ``name`` of the data folder."""
     folder = record.root / name
     images = sorted(images, key=lambda item: item[1])
-    tasks = ((folder / target, source.coco.imgToAnns[image['id']], source.categories, image['height'], image['width'],
-              overwrite) for image, target in images)
-    for below in {(folder / target).parent for _, target in images}:
+    targets = [real_path(folder, target) for _, target in images]
+    tasks = ((target, source.coco.imgToAnns[image['id']], source.categories, image['height'], image['width'],
+              overwrite) for (image, _), target in zip(images, targets, strict=True))
+    for below in {target.parent for target in targets}:
         remove_stale_temporaries(below, '*.png')  # what a killed worker left half written
     counts: Counter[str] = Counter()
     left_out: list[str] = []
     refused = 0
     results = parallel_map(_paint, tasks, len(images), workers, f'masks of {folder.name}', progress)
-    for (_, target), result in zip(images, results, strict=True):
+    for target, result in zip(targets, results, strict=True):
         counts[result.state] += 1
         left_out += result.left_out
         if result.error:
-            report.failed[str(folder / target)] = result.error
+            report.failed[str(target)] = result.error
             refused += result.state == 'refused'
     anew = f', {counts["anew"]} made anew since {source.path.name} or the classes changed' if counts['anew'] else ''
     report.done.append(f'{folder}: {counts["made"]} masks made, {counts["there"]} were there already{anew}')
@@ -267,15 +273,15 @@ def prepare_json(path: Path, image_dir: Path, root: Path | None = None, masks: b
         twice = [file for file, count in Counter(found.values()).items() if count > 1]
         if twice:
             raise ValueError(f'{path}: several images are {image_dir / twice[0]}; file names must differ')
-        stems = Counter(_stem(file) for file in found.values())
-        twice = [stem for stem, count in stems.items() if count > 1]
+        stems = Counter(map(stem, found.values()))
+        twice = [name for name, count in stems.items() if count > 1]
         if twice:
             raise ValueError(f'{path}: several images are called {twice[0]} but for their suffix, and would share a '
                              'mask; rename one')
     except ValueError as error:
         report.failed[str(path)] = str(error).removeprefix(f'{path}: ')
         return report
-    lacking = sorted(file for file in found.values() if not (image_dir / file).is_file())
+    lacking = sorted(file for file in found.values() if not real_path(image_dir, file).is_file())
     if lacking:
         report.missing.append(f'{len(lacking)} of {len(found)} images, for example {image_dir / lacking[0]}; give the '
                               'folder that they are in with --images')
@@ -286,7 +292,7 @@ def prepare_json(path: Path, image_dir: Path, root: Path | None = None, masks: b
     ready = _coco_classes(source, overwrite, record, report) and _coco_labels('labels.csv', named, path, overwrite,
                                                                                record, report)
     if ready and masks:
-        images = [(image, f'{_stem(found[image["file_name"]])}.png') for image in source.coco.dataset['images']]
+        images = [(image, f'{stem(found[image["file_name"]])}.png') for image in source.coco.dataset['images']]
         _coco_masks(source, images, 'masks', overwrite, workers, progress, record, report)
     folder = image_dir.resolve()
     options = [f'data_root={root}', *(f'{place}.reader.image_dir={folder}' for place in (
@@ -297,27 +303,24 @@ def prepare_json(path: Path, image_dir: Path, root: Path | None = None, masks: b
     return report
 
 
-def _stem(file: str) -> str:
-    return PurePosixPath(file).with_suffix('').as_posix()
-
-
 def _find_image(folder: Path, name: str, source: str) -> str:
     """Path below ``folder`` of an image that a tool may have written with folders of its own."""
     bare = PureWindowsPath(name).name  # knows both kinds of slash
     try:
-        if inside(folder, name, source).is_file() or not bare:
+        inside(folder, name, source)
+        if real_path(folder, name).is_file() or not bare:
             return name
     except ValueError:  # an absolute path, say: the name alone may do
         pass
     inside(folder, bare, source)
-    return bare if (folder / bare).is_file() else name if inside(folder, name, source) else bare
+    return bare if real_path(folder, bare).is_file() else name if inside(folder, name, source) else bare
 
 
 def _coco_classes(source: _Source, overwrite: bool, record: Prepared, report: Preparation) -> bool:
     """Write the class list that label numbers follow."""
     target, lines = record.root / CLASS_FILE, list(source.vocabulary.classes)
     if target.is_file() and not overwrite:
-        there = target.read_text(encoding='utf-8-sig').splitlines()
+        there = read_lines(target)
         made = record.get(CLASS_FILE)
         if there != lines and (made is None or made['lines'] != lines_digest(there)):
             report.failed[str(target)] = f'lists other classes than {source.path}; --overwrite writes it anew'

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weclip_sam.io.files import write_json
+from weclip_sam.io.text import read_json
 
 RECORD = 'prepared.json'
 _CHUNK = 1 << 20
@@ -35,10 +36,10 @@ class Prepared:
         self._entries: dict[str, dict[str, Any]] = {}
         if self.path.is_file():
             try:
-                self._entries = json.loads(self.path.read_text(encoding='utf-8'))
+                self._entries = read_json(self.path)
                 if any(len(known) != 3 for entry in self._entries.values() for known in entry['made_of'].values()):
                     raise TypeError
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 raise ValueError(f'{self.path}: not the record of a prepare tool; remove it, and run the tool again '
                                  'with --overwrite') from None
 

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.io.images import voc_palette
+from weclip_sam.io.names import normal
 
 MAX_CLASSES = 254  # labels are uint8: 0 is background and 255 means ignore
 
@@ -106,11 +107,13 @@ class Vocabulary:
         classes: the C foreground classes; label = position + 1.
         prompt_names: C texts that stand for the classes in a prompt; synonyms are written one after another.
         background_nouns: G things that are in pictures but are no class.
+        left_out: nouns that were given, but name a class.
     """
 
     classes: tuple[str, ...]
     prompt_names: tuple[str, ...]
     background_nouns: tuple[str, ...]
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def build(cls, classes: Iterable[str], prompt_names: Mapping[str, str | Sequence[str]] | None = None,
@@ -121,25 +124,28 @@ class Vocabulary:
             classes: the class names, in label order.
             prompt_names: for some classes, another text for prompts: a string, or several synonyms, which are joined
                 by commas (CLIP-ES writes synonyms into one sentence instead of averaging their embeddings).
-            background_nouns: nouns that are no class; those that name a class or a synonym of one are left out.
+            background_nouns: nouns that are no class; those that name a class or a synonym of one, capitals aside,
+                are left out.
 
         Raises:
             ValueError: on no, repeated, empty or too many classes, or prompt names of a class that does not exist.
         """
-        classes = tuple(classes)
+        classes = tuple(normal(name) if isinstance(name, str) else name for name in classes)
         repeated = sorted({name for name in classes if classes.count(name) > 1})
         if not classes or repeated or len(classes) > MAX_CLASSES:
             raise ValueError(f'classes: expected 1 to {MAX_CLASSES} different names, got {len(classes)}'
                              + (f' with repeated {repeated}' if repeated else ''))
         if any(not isinstance(name, str) or name != name.strip() or not name for name in classes):
             raise ValueError(f'classes: every name must be a non-empty string without outer blanks, got {classes}')
-        given = dict(prompt_names or {})
+        given = {normal(str(name)): text for name, text in (prompt_names or {}).items()}
         for name in given:
             if name not in classes:
                 raise ValueError(f'prompt_names: {name!r} is no class of this data set.{suggest_name(name, classes)}')
         texts = tuple(_prompt_text(name, given.get(name, name)) for name in classes)
-        taken = {word.strip() for text in (*classes, *texts) for word in text.split(',')}
-        return cls(classes, texts, tuple(noun for noun in background_nouns if noun not in taken))
+        taken = {word.strip().casefold() for text in (*classes, *texts) for word in text.split(',')}
+        nouns = [normal(noun) for noun in background_nouns]
+        return cls(classes, texts, tuple(noun for noun in nouns if noun.casefold() not in taken),
+                   tuple(noun for noun in nouns if noun.casefold() in taken))
 
     @property
     def num_classes(self) -> int:
@@ -154,11 +160,12 @@ class Vocabulary:
                 means the background.
         """
         try:
-            return self.classes.index(name)
+            return self.classes.index(normal(name))
         except ValueError:
             check_class_names([name], source)
             hint = suggest_name(name, self.classes) or f' The classes are: {", ".join(self.classes[:30])}.'
-            raise ValueError(f'{source}: unknown class {name!r}.{hint}') from None
+            raise ValueError(f'{source}: unknown class {name!r}.{hint} Else add it to classes.txt in the data folder '
+                             "(or to the reader's classes).") from None
 
     def metainfo(self) -> dict[str, Any]:
         """What mmengine calls the meta information of a data set; plain types, so that checkpoints can hold it."""

@@ -18,6 +18,7 @@ from weclip_sam.evaluation.iou import confusion_matrix
 from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth
 from weclip_sam.io.folders import find_files, in_clutter
 from weclip_sam.io.images import decode_labels
+from weclip_sam.io.names import normal
 from weclip_sam.io.parallel import parallel_map
 
 _LARGEST_MEMBER = 1 << 28  # bytes of one PNG when unpacked; a label map of 10,000 x 10,000 stays below
@@ -57,17 +58,18 @@ class LabelStore:
             parts = PurePosixPath(name.replace('\\', '/') if self._archive is not None else name)
             if in_clutter(str(parts)):
                 continue
-            if parts.stem in self._members:
-                raise ValueError(f'{path}: two label maps are called {parts.name} ({self._members[parts.stem]} and '
+            image_id = normal(parts.stem)
+            if image_id in self._members:
+                raise ValueError(f'{path}: two label maps are called {parts.name} ({self._members[image_id]} and '
                                  f'{name}); file names must be unique')
-            self._members[parts.stem] = name
+            self._members[image_id] = name
         if not self._members:
             raise ValueError(f'{path}: holds no .png; expected one label PNG per image')
         if self._archive is not None:
             _check_packing(self._archive, list(self._members.values()), str(path))
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._members
+        return normal(image_id) in self._members
 
     def __len__(self) -> int:
         return len(self._members)
@@ -78,7 +80,7 @@ class LabelStore:
 
     def where(self, image_id: str) -> str:
         """How to call an image's file in a message."""
-        return f'{self.path}/{self._members.get(image_id, image_id + ".png")}'
+        return f'{self.path}/{self._members.get(normal(image_id), image_id + ".png")}'
 
     def read(self, image_id: str) -> np.ndarray:
         """H W integers.
@@ -90,7 +92,7 @@ class LabelStore:
             raise ValueError(f'{self.where(image_id)}: missing; every image needs its label PNG.'
                              f'{suggest_name(image_id, self._members)}')
         name = self.where(image_id)
-        packed = None if self._archive is None else _unpack(self._archive, self._members[image_id], name)
+        packed = None if self._archive is None else _unpack(self._archive, self._members[normal(image_id)], name)
         return decode_labels(name, packed, deep=True)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -207,11 +207,11 @@ class FrozenClip(nn.Module):
         Raises:
             ValueError: a text does not fit into the context; it would silently lose its last words.
         """
-        tokenizer, length = _tokenizer(), self.context_length
+        length = self.context_length
         for text in texts:
-            if (used := len(tokenizer.encode(text)) + 2) > length:
+            if (used := count_tokens(text)) > length:
                 raise ValueError(f'prompt {text!r} needs {used} tokens, but the text tower reads {length}: shorten it')
-        ids = tokenizer(list(texts), context_length=length)
+        ids = _tokenizer()(list(texts), context_length=length)
         return ids.to(self.model.positional_embedding.device)
 
     def token_embedding(self, token_ids: Tensor) -> Tensor:
@@ -274,6 +274,11 @@ def _run_block(block: Any, tokens: Tensor, normed: Tensor,
     mixed = attention.out_proj((weights @ v).transpose(1, 2).reshape(n, t, d))
     tokens = tokens + block.ls_1(mixed)
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens))), weights.mean(1)
+
+
+def count_tokens(text: str) -> int:
+    """How many places of CLIP's context a text takes, start and end included."""
+    return len(_tokenizer().encode(text)) + 2
 
 
 @lru_cache(maxsize=1)

@@ -34,7 +34,7 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
 
     Args:
         path: where the file shall be.
-        mode: ``'wb'`` or ``'w'`` (UTF-8).
+        mode: ``'wb'`` or ``'w'`` (UTF-8; what cannot be written so is escaped, as names on disk that are no UTF-8).
 
     Raises:
         OSError: naming ``path`` (or the folder that cannot be made), never the temporary file.
@@ -48,7 +48,8 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
-        with os.fdopen(handle, mode, encoding='utf-8' if mode == 'w' else None) as file:
+        encoding, errors = ('utf-8', 'backslashreplace') if mode == 'w' else (None, None)
+        with os.fdopen(handle, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             # A full disk may show only now; then the old file must survive.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from weclip_sam.checks import suggest_name
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.io.files import atomic_open
+from weclip_sam.io.names import normal
 from weclip_sam.registry import MODELS
 
 POSITIONS = ('front', 'middle', 'end')
@@ -205,9 +206,10 @@ def load_prompts(path: str | Path, clip: FrozenClip, names: Sequence[str] | None
         FileNotFoundError, ValueError: see :func:`read_prompts`; also when the classes are others.
     """
     learner = read_prompts(path, clip)
-    if names is not None and learner.names[:len(names)] != tuple(names):
+    learnt = tuple(map(normal, learner.names))
+    if names is not None and learnt[:len(names)] != tuple(map(normal, names)):
         # A list that merely ends early has no differing pair.
-        wrong = next((pair for pair in zip(learner.names, names, strict=False) if pair[0] != pair[1]),
+        wrong = next((pair for pair in zip(learnt, map(normal, names), strict=False) if pair[0] != pair[1]),
                      ('the end', names[-1]))
         raise ValueError(f'{path}: prompts were learnt for other classes ({wrong[0]!r} where {wrong[1]!r} is expected)')
     return learner.text_features(clip)

@@ -17,6 +17,8 @@ from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.evaluation import IoUReport, confusion_matrix
 from weclip_sam.io.files import atomic_open, write_json
 from weclip_sam.io.images import read_labels
+from weclip_sam.io.names import normal, real_path
+from weclip_sam.io.text import read_json
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, SeedState, foreground_label
 
 FORMAT = 'weclip_sam seeds 1'
@@ -46,17 +48,17 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
     now = {key: dict(given) for key, given in zip(_KEPT, (names, inputs), strict=True) if given is not None}
     if path.is_file():
         try:
-            there = json.loads(path.read_text(encoding='utf-8'))
+            there = read_json(path)
             found = there['fingerprint'] if there['format'] == FORMAT else None
-            known = {key: dict(there[key]) for key in _KEPT if there.get(key) is not None}
-        except (ValueError, KeyError, TypeError, RecursionError):
+            known = {key: _normal(there[key]) for key in _KEPT if there.get(key) is not None}
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f'{path}: not the header of a seed folder; choose another --out') from None
         if found != card['fingerprint']:
             made = f'config {there.get("config")!r}, split {there.get("split")!r}'
             raise ValueError(f'{path}: these labels were made by other settings ({made}); labels of two settings are '
                              'never mixed: choose another --out, or add --overwrite to make them all anew')
         folder = card.get('image_folder')
-        if there.get('image_folder') != folder:
+        if normal(there.get('image_folder') or '') != normal(folder or ''):
             raise ValueError(f'{path}: these labels were made of images in '
                              f'{there.get("image_folder") or "no known place"}, but the images are in {folder}; other '
                              'images may have the same names: choose another --out, or add --overwrite to make them '
@@ -68,6 +70,10 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
                          'another --out, or add --overwrite to make them all anew')
     write_json(path, dict(format=FORMAT, **card, **now))
     return {}
+
+
+def _normal(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {normal(key): normal(value) if isinstance(value, str) else value for key, value in kept.items()}
 
 
 def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict[str, str]],
@@ -115,7 +121,9 @@ def _remove_labels(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
 
 def score_path(out: str | os.PathLike, image_id: str) -> Path:
     """``out/scores/image_id.npz``."""
-    return label_path(Path(out) / 'scores', image_id).with_suffix('.npz')
+    folder = Path(out) / 'scores'
+    path = label_path(folder, image_id).with_suffix('.npz')
+    return real_path(folder, path.relative_to(folder).as_posix())
 
 
 def write_scores(path: Path, state: SeedState) -> None:

@@ -17,6 +17,7 @@ from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.progress import announce
 from weclip_sam.io.files import remove_stale_temporaries
+from weclip_sam.io.text import read_json
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.offline.seed_folder import claim_folder, clear_folder, count_pixels, score_path, score_report
 from weclip_sam.offline.seed_making import make_seeds
@@ -115,7 +116,7 @@ def dataset_card(config: Config, split: str, labels: str | None) -> list[Any]:
     labels = labels or config.get('input_labels')
     made_by = None
     if labels and (header := Path(str(labels).format(split=split)) / SEEDS_HEADER).is_file():
-        made_by = json.loads(header.read_text(encoding='utf-8')).get('fingerprint')
+        made_by = read_json(header).get('fingerprint')
     return [split, reader, dataset['pipeline'], labels, made_by]
 
 

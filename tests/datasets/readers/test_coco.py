@@ -190,7 +190,7 @@ def test_broken_json(coco, tmp_path):
     root = coco()
     path = tmp_path / 'annotations' / 'instances_train2014.json'
     path.write_text(path.read_text()[:100])
-    with pytest.raises(ValueError, match='instances_train2014.json: not a readable JSON'):
+    with pytest.raises(ValueError, match='instances_train2014.json, line 1: not valid JSON'):
         CocoReader(root)
 
 
@@ -204,3 +204,40 @@ def test_real_images_with_their_own_categories(shared):
         assert set(np.unique(truth)) - {0} == {c + 1 for c in dataset.reader.records[index].classes}
     with pytest.raises(ValueError, match="'potted plant'|tv/monitor|'sofa'.*classes='json'"):
         CocoReader(**{k: v for k, v in config.items() if k not in ('type', 'classes')})
+
+
+def test_names_as_annotation_tools_on_windows_and_macs_write_them(coco, tmp_path, write_image):
+    write_image(tmp_path / 'train2014' / 'sub' / 'e\u0301.jpg')
+
+    def change(data):
+        data['images'][0]['file_name'] = 'sub\\\u00e9.jpg'
+        data['categories'] = [dict(id=1, name='cup; mug '), dict(id=44, name='p\u00e9'), dict(id=90, name='pe\u0301')]
+    root = coco(change)
+    reader = CocoReader(root, classes='json')
+    assert reader.vocabulary.classes == ('cup; mug', 'p\u00e9')
+    assert [(r.image_id, r.classes) for r in reader.records] == \
+        [('COCO_5', (0, 1)), ('COCO_6', ()), ('sub/\u00e9', (1,))]
+    assert reader.load_image(2).size == (16, 12)
+    report = prepare_coco(tmp_path, ['train2014'], classes='json', workers=1)
+    assert report.ok, report.text()
+    assert read_label_table(tmp_path / 'labels_train2014.csv')['COCO_5.jpg'] == ('cup; mug', 'p\u00e9')
+    classes = list(reader.vocabulary.classes)
+    again = CocoReader(root, classes=classes)
+    assert [r.classes for r in again.records] == [r.classes for r in reader.records]
+    assert ImageLabelDataset(again, with_masks=True)[2]['ground_truth'].max() == 2
+
+
+def test_a_category_that_no_table_can_hold_is_told(coco, tmp_path):
+    coco(lambda data: data['categories'][0].update(name='two\nlines'))
+    report = prepare_coco(tmp_path, ['train2014'], classes='json', workers=1)
+    assert "'two\\nlines' cannot be written to CSV" in report.text() and 'rename the category in' in report.text()
+
+
+def test_json_with_a_mark(coco, tmp_path):
+    path = tmp_path / 'annotations' / 'instances_train2014.json'
+    root = coco()
+    path.write_text(path.read_text(), encoding='utf-8-sig')
+    assert len(CocoReader(root).records) == 3
+    path.write_bytes(path.read_text('utf-8-sig').replace('bottle', 'fl\u00e4sche').encode('cp1252'))
+    with pytest.raises(ValueError, match='instances_train2014.json, line 1: not UTF-8 text.*save it as UTF-8'):
+        CocoReader(root)

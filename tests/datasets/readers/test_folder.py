@@ -1,6 +1,7 @@
 """One's own photographs: the errors people make, and nothing outside the folder."""
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_prompt_names_and_synonyms(photos):
     (photos / 'prompts.json').write_text(json.dumps({'cat': 'small cat'}))
     assert FolderReader(str(photos)).vocabulary.prompt_names == ('boat', 'small cat', 'dog')
     (photos / 'prompts.json').write_text('[')
-    with pytest.raises(ValueError, match='prompts.json: not valid JSON'):
+    with pytest.raises(ValueError, match='prompts.json, line 1: not valid JSON'):
         FolderReader(str(photos))
 
 
@@ -231,6 +232,50 @@ def test_background_is_no_class(photos, name):
         FolderReader(str(photos))
 
 
+@pytest.mark.parametrize('on_disk', ['NFC', 'NFD'])
+@pytest.mark.parametrize('typed', ['NFC', 'NFD'])
+def test_names_are_found_in_either_unicode_form(tmp_path, write_image, on_disk, typed):
+    def disk(name):
+        return unicodedata.normalize(on_disk, name)
+    for name in ('café.jpg', 'Übung/ä.png'):
+        write_image(tmp_path / 'images' / disk(name))
+        write_labels(tmp_path / 'masks' / Path(disk(name)).with_suffix('.png'), np.zeros((12, 16), np.uint8))
+    table = 'image,classes\ncafé.jpg,pâté\nÜbung\\ä.png,\n'
+    (tmp_path / 'labels.csv').write_text(unicodedata.normalize(typed, table), encoding='utf-8')
+    (tmp_path / 'classes.txt').write_text(disk('pâté\n'), encoding='utf-16')
+    (tmp_path / 'list.txt').write_text(unicodedata.normalize(typed, 'Übung\\ä.png\ncafé\n'), encoding='utf-8-sig')
+    (tmp_path / 'prompts.json').write_text(json.dumps({disk('pâté'): 'pie'}), encoding='utf-8-sig')
+    for split in ('all', 'list.txt'):
+        reader = FolderReader(str(tmp_path), split=split)
+        assert [(r.image_id, r.classes) for r in reader.records] == [('café', (0,)), ('Übung/ä', ())]
+    assert reader.vocabulary.classes == ('pâté',) and reader.vocabulary.prompt_names == ('pie',)
+    assert reader.unlisted() == []
+    dataset = ImageLabelDataset(reader, with_masks=True)
+    assert dataset[0]['ground_truth'].shape == dataset[1]['image'].shape[:2]
+
+
+def test_a_row_that_could_mean_two_files_is_refused(tmp_path, write_image):
+    for form in ('NFC', 'NFD'):
+        write_image(tmp_path / unicodedata.normalize(form, 'é.jpg'))
+    if len(list(tmp_path.glob('*.jpg'))) < 2:
+        pytest.skip('this file system knows one form')
+    (tmp_path / 'labels.csv').write_text('image,classes\né.jpg,cat\n', encoding='utf-8')
+    with pytest.raises(ListError, match="2 files are called 'é.jpg', in different Unicode forms"):
+        FolderReader(str(tmp_path))
+
+
+def test_nouns_that_name_a_class_are_left_out_whatever_their_capitals(photos):
+    (photos / 'labels.csv').write_text('image,classes\nb.jpg,Tree\n')
+    (photos / 'background.txt').write_text('sky\ntree\nTREE\n')
+    vocabulary = FolderReader(str(photos)).vocabulary
+    assert vocabulary.background_nouns == ('sky',) and vocabulary.left_out == ('tree', 'TREE')
+
+
+def test_an_unknown_class_mentions_the_file_of_classes(photos):
+    with pytest.raises(ValueError, match=r"unknown class 'boat'\..* Else add it to classes.txt in the data folder"):
+        FolderReader(str(photos), classes=['cat', 'dog'])
+
+
 def test_what_is_passed_over_is_counted_and_links_are_followed(photos, write_image, tmp_path):
     write_image(tmp_path / 'disk' / 'far.jfif')
     os.symlink(tmp_path / 'disk', photos / 'images' / 'more')
@@ -270,3 +315,20 @@ def test_a_name_whose_mask_can_have_none_is_an_image_like_others(photos, write_i
     assert reader.load_image(0).size == (16, 12)
     with pytest.raises(FileNotFoundError, match='1 of 1 ground-truth masks are missing'):
         reader.check_masks()
+
+
+@pytest.mark.parametrize('on_disk', ['NFC', 'NFD'])
+def test_masks_and_unlisted_files_in_either_form_with_any_suffix(tmp_path, write_image, on_disk):
+    place = unicodedata.normalize(on_disk, '\u00dcbung')
+    name = unicodedata.normalize(on_disk, '\u00e9')
+    write_image(tmp_path / place / f'{name}.jpg')
+    write_labels(tmp_path / 'masks' / place / f'{name}.png', np.ones((12, 16), np.uint8))
+    (tmp_path / 'masks' / place / f'{name}.png').rename(tmp_path / 'masks' / place / f'{name}.PNG')
+    (tmp_path / 'labels.csv').write_text('image,classes\n\u00dcbung/\u00e9.jpg,cat\n', encoding='utf-8')
+    reader = FolderReader(str(tmp_path))
+    assert reader.records[0].mask_path == tmp_path / 'masks' / place / f'{name}.PNG'
+    reader.check_masks()
+    assert FolderReader(str(tmp_path), mask_dir='.').search().files == [] == reader.unlisted()
+    write_labels(tmp_path / place / f'{name}.png', np.ones((12, 16), np.uint8))
+    assert reader.unlisted() == [tmp_path / place / f'{name}.png']
+    assert FolderReader(str(tmp_path), mask_dir='.').unlisted() == []

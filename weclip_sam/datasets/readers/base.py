@@ -4,7 +4,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,6 +23,8 @@ from weclip_sam.io.images import (
     read_labels,
     strip_suffix,
 )
+from weclip_sam.io.names import RealNames, listed_name, normal, real_path
+from weclip_sam.io.text import read_lines
 
 MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
 
@@ -204,6 +206,8 @@ def find_file(path: Path, what: str, remedy: str) -> Path:
     """
     if path.exists():
         return path
+    if (real := real_path(path.parent, path.name)).exists():
+        return real
     near = ''
     if path.parent.is_dir():
         near = nearest(path.name, os.listdir(path.parent))
@@ -215,20 +219,27 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return suggest_name(name, itertools.islice(known, 5000))
 
 
-def check_files(records: Sequence[Record], remedy: str) -> None:
-    """Find out which image files are missing, one look at each folder instead of one at each file.
+def locate_files(records: Sequence[Record], remedy: str) -> list[Record]:
+    """The records with the names that their files have on disk, where Unicode has several forms of one name.
+
+    One look at each folder instead of one at each file; masks are looked for only where their names could differ.
 
     Raises:
-        MissingImages: with their number, an example, what is near, and the remedy.
+        MissingImages: with the number of image files that are missing, an example, what is near, and the remedy.
+        ValueError: two files are called the same in different forms.
     """
-    folders = {record.image_path.parent for record in records if record.image_path is not None}
-    there = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
-    missing = [record.image_path for record in records
-               if record.image_path is not None and record.image_path.name not in there[record.image_path.parent]]
+    names = RealNames()
+    images = [None if record.image_path is None else names.find(record.image_path) for record in records]
+    missing = [record.image_path for record, path in zip(records, images, strict=True)
+               if record.image_path is not None and path is None]
     if missing:
         first = missing[0]
         raise MissingImages(f'{len(missing)} of {len(records)} images are missing, for example {first}.'
-                            f'{nearest(first.name, there[first.parent])} {remedy}', missing, len(records))
+                            f'{nearest(first.name, names.listed(first.parent))} {remedy}', missing, len(records))
+    masks = [record.mask_path if record.mask_path is None or record.image_id.isascii()
+             else names.find(record.mask_path) or record.mask_path for record in records]
+    return [replace(record, image_path=image, mask_path=mask)
+            for record, image, mask in zip(records, images, masks, strict=True)]
 
 
 def image_paths(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -239,23 +250,23 @@ def image_paths(folder: Path, names: Sequence[str]) -> list[Path]:
         names: without suffix.
 
     Returns:
-        A path for each name; where there is no file, that of the JPEG that is missing.
+        A path for each name, as the disk has it in either Unicode form; where there is no file, that of the JPEG that
+        is missing. Of two files that differ in form alone it is one; :func:`locate_files` refuses them.
 
     Raises:
         ListError: two files, neither of them ``.jpg``, have the same name but for the suffix.
     """
-    there = os.listdir(folder) if folder.is_dir() else []
-    plain, faults, paths = set(there), Faults(), []
+    there, faults, paths = RealNames().listed(folder), Faults(), []
     others: dict[str, list[str]] = {}
     for file in sorted(there):
         if is_image_name(file) and not is_clutter(file):
             others.setdefault(strip_suffix(file), []).append(file)
-    for name in names:
-        files = [f'{name}.jpg'] if f'{name}.jpg' in plain else others.get(name, [f'{name}.jpg'])
+    for name in map(normal, names):
+        files = [f'{name}.jpg'] if f'{name}.jpg' in there else others.get(name, [f'{name}.jpg'])
         with faults:
             if len(files) > 1:
                 raise ValueError(f'{folder}: image {name!r} may be {" or ".join(files)}; rename or remove one of them')
-        paths.append(folder / files[0])
+        paths.append(folder / there.get(files[0], files)[0])
     faults.check()
     return paths
 
@@ -263,18 +274,21 @@ def image_paths(folder: Path, names: Sequence[str]) -> list[Path]:
 def png_paths(folder: Path, image_ids: Sequence[str]) -> list[Path]:
     """``folder/<id>.png`` for each id, or the file with another spelling of it, as ``.PNG``, if only that is there.
 
-    Each folder is looked at once; no file is opened, and none need be there.
+    Files and folders may have either Unicode form. Each folder is looked at once; no file is opened, and none need be
+    there.
     """
-    there: dict[Path, dict[str, str]] = {}
+    real = RealNames()
+    there: dict[Path, tuple[Path, dict[str, str]]] = {}
     paths = []
     for image_id in image_ids:
         path = folder / f'{image_id}.png'
         if path.parent not in there:
-            files = os.listdir(path.parent) if path.parent.is_dir() else []
-            there[path.parent] = {f'{file[:-4]}.png': file for file in sorted(files, reverse=True)
-                                  if file.lower().endswith('.png')}
-            there[path.parent].update((file, file) for file in files if file.endswith('.png'))
-        paths.append(path.with_name(there[path.parent].get(path.name, path.name)))
+            place = path.parent if path.parent.is_dir() else real.find(path.parent) or path.parent
+            files = {file: forms[0] for file, forms in real.listed(place).items() if file.lower().endswith('.png')}
+            spelled = {f'{file[:-4]}.png': files[file] for file in sorted(files, reverse=True)}
+            there[path.parent] = place, spelled | {file: own for file, own in files.items() if file.endswith('.png')}
+        place, spelled = there[path.parent]
+        paths.append(place / spelled.get(normal(path.name), path.name))
     return paths
 
 
@@ -294,19 +308,9 @@ def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vo
     return found
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, without outer blanks.
-
-    Raises:
-        ValueError: when it is not UTF-8 text.
-    """
-    try:
-        text = path.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
-    if '\0' in text:
-        raise ValueError(f'{path}: contains NUL characters; it is no text file')
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def image_name(line: str) -> str:
+    """The id in a line of a list, see :func:`read_list`."""
+    return strip_suffix(PurePosixPath(listed_name(line.split()[0])).name)
 
 
 def read_list(path: Path) -> list[str]:
@@ -318,8 +322,7 @@ def read_list(path: Path) -> list[str]:
     Raises:
         ValueError: on undecodable text, no name at all, or a repeated name.
     """
-    names = [Path(line.split()[0]).name for line in read_lines(path)]
-    names = [strip_suffix(name) for name in names]
+    names = list(map(image_name, read_lines(path)))
     repeated = len(names) - len(set(names))
     if not names or repeated:
         raise ValueError(f'{path}: ' + (f'{repeated} names occur twice' if repeated else 'names no image'))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from weclip_sam.datasets.prepared import Prepared
-from weclip_sam.datasets.readers.base import Reader, Record, check_files, find_file
+from weclip_sam.datasets.readers.base import Reader, Record, find_file, locate_files
 from weclip_sam.datasets.readers.coco_json import (
     class_of_category,
     has_outline,
@@ -19,9 +19,11 @@ from weclip_sam.datasets.readers.coco_json import (
     vocabulary_from_json,
 )
 from weclip_sam.datasets.readers.labels import read_label_table
+from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
 from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, COCO_VOCABULARY, Vocabulary
 from weclip_sam.io.files import inside
 from weclip_sam.io.images import MAX_PIXELS, read_labels
+from weclip_sam.io.names import RealNames
 from weclip_sam.registry import READERS
 
 WHERE = ('COCO 2014 is at https://cocodataset.org/#download (train2014.zip 13 GB, val2014.zip 6 GB, '
@@ -41,7 +43,8 @@ class CocoReader(Reader):
         split: ``'train2014'`` or ``'val2014'``; only fills in the names below.
         image_dir: None takes ``<split>``.
         annotation_file: None takes ``annotations/instances_<split>.json``.
-        labels: ``'auto'``, ``'json'``, or the path of a label file.
+        labels: ``'auto'``, ``'json'``, or the path of a label file: a table, or ``cls_labels.npy`` (see
+            :class:`OneHotLabels`): then the images are those of the folder that have a row.
         mask_dir: None takes ``semantic_masks/<split>``.
         classes: ``'coco'`` (the 80), ``'json'`` (the categories of the JSON, by id), or a list of names.
         max_pixels: larger images are refused.
@@ -64,7 +67,8 @@ class CocoReader(Reader):
         self._by_name: dict[str, Any] = {}
         if labels == 'auto':
             made = root / f'labels_{split}.csv'
-            labels = made.name if made.is_file() and classes != 'json' else 'json'
+            one_hot = None if self._annotations.is_file() or classes == 'json' else find_one_hot(root)
+            labels = made.name if made.is_file() and classes != 'json' else one_hot or 'json'
             if labels == made.name:
                 self._prepared.check(made.name, instead=f"; the reader's labels={made.name!r} takes it as it is")
         if isinstance(classes, str) and classes not in ('coco', 'json'):
@@ -77,6 +81,11 @@ class CocoReader(Reader):
         if labels == 'json':
             table, source = image_table(self._coco, self._categories), str(self._annotations)
             self._coco = None  # gigabytes that training has no use for; check_masks loads it again if need be
+        elif is_one_hot(labels):
+            source = str(find_file(root / labels, 'the label file', 'It is a dict of rows of 0 and 1'))
+            table = OneHotLabels(Path(source), vocabulary.classes).pictures(RealNames().listed(folder))
+            if not table:
+                raise ValueError(f'{source}: none of its rows is of an image in {folder}')
         else:
             source = str(root / labels)
             table = {name: tuple(sorted(vocabulary.index(c, f'{source}, image {name!r}') for c in names))
@@ -85,8 +94,7 @@ class CocoReader(Reader):
         for name, indices in table.items():
             path, image_id = inside(folder, name, source), PurePosixPath(name).with_suffix('').as_posix()
             records.append(Record(image_id, indices, path, self._masks / f'{image_id}.png'))
-        check_files(records, WHERE)
-        super().__init__(vocabulary, records, max_pixels)
+        super().__init__(vocabulary, locate_files(records, WHERE), max_pixels)
 
     def _load_json(self, vocabulary: Vocabulary | None, remedy: str) -> Vocabulary:
         path = find_file(self._annotations, 'the instances file', remedy)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,9 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.readers.labels import check_text
 from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.names import listed_name, merge_forms, normal
 from weclip_sam.io.rle import decode_masks
+from weclip_sam.io.text import read_json
 from weclip_sam.structures import IGNORE_LABEL
 
 _IGNORED = IGNORE_LABEL - 1  # "position" of categories such as 'void': what they cover does not count
@@ -32,11 +33,7 @@ def load_instances(path: str | os.PathLike[str]) -> COCO:
             files and categories texts, heights and widths whole numbers.
     """
     path = Path(path)
-    try:
-        with open(path, encoding='utf-8') as file:
-            data = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: not a readable JSON file ({error})') from None
+    data = read_json(path)
     needed = dict(images={'id', 'file_name', 'height', 'width'}, categories={'id', 'name'},
                   annotations={'image_id', 'category_id'})  # 'segmentation' is wanted by masks alone
     for part, keys in needed.items():
@@ -74,6 +71,7 @@ def _check_types(data: Mapping[str, Any], path: Path) -> None:
             if not isinstance(name, str):
                 raise ValueError(f'{where}: {key} must be a text, got {name!r:.100}')
             check_text(name, where)
+            item[key] = listed_name(name) if what == 'image' else normal(name.strip())
     for image in images:
         if type(image['height']) is not int or type(image['width']) is not int:
             raise ValueError(f'{path}: image {image["id"]!r:.40}: height and width must be whole numbers, got '
@@ -84,7 +82,7 @@ def vocabulary_from_json(coco: COCO) -> Vocabulary:
     """The categories of the file, by id, as classes; those that are no class (:func:`no_classes`) are left out."""
     left_out = {category['id'] for category in no_classes(coco)}
     categories = sorted(coco.dataset['categories'], key=lambda category: category['id'])
-    return Vocabulary.build([category['name'] for category in categories if category['id'] not in left_out])
+    return Vocabulary.build(merge_forms(each['name'] for each in categories if each['id'] not in left_out))
 
 
 def no_classes(coco: COCO) -> list[Mapping[str, Any]]:
@@ -95,7 +93,7 @@ def no_classes(coco: COCO) -> list[Mapping[str, Any]]:
     """
     categories = coco.dataset['categories']
     used = {annotation['category_id'] for annotation in coco.dataset['annotations']}
-    above = [str(category.get('supercategory')) for category in categories]
+    above = [normal(str(category.get('supercategory')).strip()) for category in categories]
     result = []
     for category, parent in zip(categories, above, strict=True):
         root = parent == 'none' and category['id'] not in used and len(categories) > 1 and (

@@ -4,27 +4,32 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import (
     Faults,
     Reader,
     Record,
-    check_files,
     class_positions,
     find_file,
+    locate_files,
     nearest,
     png_paths,
-    read_lines,
 )
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE, PROMPT_FILE, read_classes, read_nouns, read_prompts
+from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
 from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.files import inside
-from weclip_sam.io.folders import Found, find_files
+from weclip_sam.io.folders import Found, find_files, is_clutter
 from weclip_sam.io.images import MAX_PIXELS, is_image_name
+from weclip_sam.io.names import RealNames, listed_name, normal, stem
+from weclip_sam.io.text import read_lines
 from weclip_sam.registry import READERS
+
+LABEL_FILE = 'labels.csv'
+
 
 
 @READERS.register_module()
@@ -39,7 +44,8 @@ class FolderReader(Reader):
 
     Args:
         data_root: the folder that everything else is relative to.
-        labels: the label file.
+        labels: the label file: a table, or ``cls_labels.npy`` (see :class:`OneHotLabels`), which is taken where there
+            is no ``labels.csv``, too, and needs ``classes``.
         image_dir: where the images of the table are; None: in ``images`` if there is such a folder, else beside the
             table.
         mask_dir: ground-truth PNGs ``<id>.png`` (0 background, 1..C, 255 ignore), for evaluation only.
@@ -71,31 +77,36 @@ class FolderReader(Reader):
         if missing not in ('error', 'skip'):
             raise ValueError(f"FolderReader.missing: expected 'error' or 'skip', got {missing!r}")
         root = find_file(Path(data_root), 'the data folder', 'Give it with --cfg-options data_root=...')
+        if labels == LABEL_FILE and not (root / labels).exists():
+            labels = find_one_hot(root) or labels
         table_path = find_file(root / labels, 'the label file', 'It has the header image,classes and one image a line, '
                                'with ; between class names, for example: beach.jpg,person;boat')
         prepared = Prepared(root)
         prepared.check(labels)
-        table = read_label_table(table_path)
-        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), read_prompts(root, prompt_names),
-                                      read_nouns(root, background_nouns))
         if image_dir is None:
             image_dir = 'images' if (root / 'images').is_dir() else '.'
         folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
-        faults, paths = Faults(), {}
+        table = _one_hot_table(table_path, read_classes(root, classes), folder) if is_one_hot(labels) else \
+            read_label_table(table_path)
+        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), read_prompts(root, prompt_names),
+                                      read_nouns(root, background_nouns))
+        faults, paths, real = Faults(), {}, RealNames()
         for name in table:
             with faults:
-                paths[name] = inside(folder, name, str(table_path))
+                path = inside(folder, name, str(table_path))
+                paths[name] = real.find(path) or path
         chosen = _choose(root, split, val_fraction, table, faults)
         indices = class_positions(table, chosen, vocabulary, str(table_path), faults)
         faults.check()
         if missing == 'skip':
             chosen = [name for name in chosen if paths[name].is_file()]
-        masks = png_paths(root / mask_dir, [_stem(name) for name in chosen])
-        records = [Record(_stem(name), indices[name], paths[name], mask)
+        masks = png_paths(root / mask_dir, list(map(stem, chosen)))
+        records = [Record(stem(name), indices[name], paths[name], mask)
                    for name, mask in zip(chosen, masks, strict=True)]
         self._prepared, self._mask_dir = prepared, mask_dir
         self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
-        check_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
+        self._listed = paths
+        records = locate_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
         if not records:
             raise ValueError(f'{table_path}: no image is in split {split!r} of {len(table)} images'
                              + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
@@ -118,21 +129,22 @@ class FolderReader(Reader):
         Looked through is the image folder with all folders in it, linked ones, too, or, where images lie beside the
         table among other things, each folder that has an image of the table.
         """
-        table = read_label_table(self._table)
-        listed = {str(self._folder / PurePosixPath(name)) for name in table}
-        masks = {str(self._masks / f'{_stem(name)}.png') for name in table}
-        own = {str(self._root / name) for name in (CLASS_FILE, NOUN_FILE, PROMPT_FILE)} | {str(self._table)}
+        listed = {normal(str(path)) for path in self._listed.values()}
+        masks = {normal(str(self._masks / f'{stem(name)}.png')) for name in self._listed}
+        own = {normal(str(path)) for path in (self._table, *(self._root / name for name in (
+            CLASS_FILE, NOUN_FILE, PROMPT_FILE)))}
         if self._masks not in (self._folder, *self._folder.parents):
-            own.add(str(self._masks))  # with all that is in it
+            own.add(normal(str(self._masks)))  # with all that is in it
 
         def is_ours(path: str) -> bool:
-            stem, suffix = os.path.splitext(path)
-            return path in listed or path in own or (suffix.lower() == '.png' and f'{stem}.png' in masks)
+            path = normal(path)
+            bare, suffix = os.path.splitext(path)
+            return path in listed or path in own or (suffix.lower() == '.png' and f'{bare}.png' in masks)
 
         if self._folder != self._root:
             return find_files(self._folder, is_image_name, leave=is_ours)
         found = Found()
-        for place in sorted({os.path.dirname(path) for path in listed}):
+        for place in sorted({os.path.dirname(path) for path in self._listed.values()}):
             if os.path.isdir(place):
                 found.add(find_files(place, is_image_name, deep=False, leave=is_ours))
         return found
@@ -144,8 +156,33 @@ def in_val(image_id: str, fraction: float) -> bool:
     return number < fraction * 2 ** 64
 
 
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix('').as_posix()
+def _one_hot_table(path: Path, classes: Sequence[str] | None, folder: Path) -> dict[str, tuple[str, ...]]:
+    """Class names by image file, from ``cls_labels.npy``: the files are looked for by the names in it.
+
+    Raises:
+        ValueError: there are no class names, or a name could mean two files.
+    """
+    if classes is None:
+        raise ValueError(f"{path}: has no class names; write {CLASS_FILE} beside it, one name a line in the order of "
+                         "its columns (or set the reader's classes)")
+    labels, real, table = OneHotLabels(path, classes), RealNames(), {}
+    for place in sorted({folder, *((folder / name).parent for name in labels.names)}):
+        inner = place.relative_to(folder)
+        ids: dict[str, str] = {}
+        for file in sorted(real.listed(place)):
+            name = (inner / file).as_posix()
+            if not is_image_name(file) or is_clutter(file) or (positions := labels.find(stem(name))) is None:
+                continue
+            if stem(name) in ids:
+                raise ValueError(f'{path}: {stem(name)!r} could be {ids[stem(name)]} or {name} in {folder}; rename or '
+                                 'remove one')
+            ids[stem(name)] = name
+            table[name] = tuple(classes[index] for index in positions)
+    there = set(map(stem, table))
+    for name in labels.names:
+        if name not in there and name.rsplit('/', 1)[-1] not in there:
+            table[f'{name}.jpg'] = tuple(classes[index] for index in labels.find(name) or ())  # told as a missing image
+    return table
 
 
 def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object], faults: Faults) -> list[str]:
@@ -154,11 +191,11 @@ def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object]
     if split in ('train', 'val'):
         if not 0 < fraction < 1:
             raise ValueError(f'val_fraction: expected between 0 and 1, got {fraction}')
-        return [name for name in table if in_val(_stem(name), fraction) == (split == 'val')]
+        return [name for name in table if in_val(stem(name), fraction) == (split == 'val')]
     path = find_file(root / split, 'the split file', "Or use split='train' and 'val' with val_fraction")
-    by_id = {_stem(name): name for name in table}
+    by_id = {stem(name): name for name in table}
     chosen: dict[str, None] = {}
-    for name in read_lines(path):
+    for name in map(listed_name, read_lines(path)):
         known = name if name in table else by_id.get(name)
         with faults:
             if known is None:

@@ -1,12 +1,12 @@
 """Names that lie beside the images: ``classes.txt``, ``prompts.json``, ``background.txt``."""
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from weclip_sam.datasets.readers.base import find_file, read_lines
+from weclip_sam.datasets.readers.base import find_file
 from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, check_class_names
+from weclip_sam.io.text import read_json, read_lines
 
 CLASS_FILE = 'classes.txt'
 PROMPT_FILE = 'prompts.json'
@@ -57,10 +57,7 @@ def read_prompts(root: Path, prompts: str | Mapping[str, str | Sequence[str]] | 
     if not isinstance(prompts, str):
         return dict(prompts or {})
     path = find_file(root / prompts, 'the file of prompt names', 'It maps class names to texts or lists of synonyms')
-    try:
-        data = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: not valid JSON ({error})') from None
+    data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f'{path}: expected an object that maps class names to texts or lists of synonyms')
     return data

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from weclip_sam.io.images import write_labels
+from weclip_sam.io.names import real_path
 from weclip_sam.registry import HOOKS
 
 
@@ -16,7 +17,7 @@ def label_path(root: str | os.PathLike, image_id: str) -> Path:
     relative = PurePosixPath(image_id)
     if relative.is_absolute() or '..' in relative.parts or not relative.name:
         raise ValueError(f"image id '{image_id}' would be written outside {root}")
-    return Path(root) / relative.with_name(relative.name + '.png')
+    return real_path(root, relative.with_name(relative.name + '.png').as_posix())
 
 
 @HOOKS.register_module()

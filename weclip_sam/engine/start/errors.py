@@ -127,8 +127,10 @@ def _message(error: BaseException) -> str:
 
 
 def _is_out_of_memory(error: BaseException, text: str) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or 'out of memory' in text))
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    asked = isinstance(error, RuntimeError) and not isinstance(error, WorkerError)
+    return asked and ("can't allocate memory" in text or 'out of memory' in text)
 
 
 def _where(error: OSError) -> str:
