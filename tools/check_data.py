@@ -11,7 +11,7 @@ import sys
 
 from weclip_sam.checking.configs import full_check, quick_check
 from weclip_sam.engine import friendly_errors, load_config
-from weclip_sam.engine.phases import phase_progress
+from weclip_sam.engine.progress import phase_progress
 from weclip_sam.io.files import write_json
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from weclip_sam.datasets.prepare_coco import prepare_coco, prepare_json
 from weclip_sam.engine import friendly_errors
-from weclip_sam.engine.phases import phase_progress
+from weclip_sam.engine.progress import phase_progress
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from weclip_sam.datasets.prepare import prepare_voc
 from weclip_sam.engine import friendly_errors
-from weclip_sam.engine.phases import phase_progress
+from weclip_sam.engine.progress import phase_progress
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import torch
@@ -211,3 +212,24 @@ class ProgressHook(Hook):
     def after_run(self, runner: Any) -> None:
         """Whatever happened, leave a clean terminal."""
         self._stop()
+
+
+@contextmanager
+def phase_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show phases one after another.
+
+    Yields:
+        A function to call with (name of the phase, steps behind, steps in all); another name starts another phase.
+    """
+    reporter, current = ProgressReporter(), ['']
+
+    def progress(name: str, done: int, total: int) -> None:
+        if name != current[0]:
+            current[0] = name
+            reporter.start(name, total)
+        reporter.update(done)
+
+    try:
+        yield progress
+    finally:
+        reporter.stop()
