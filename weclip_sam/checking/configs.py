@@ -133,7 +133,7 @@ def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
         try:
             if holds_imported(bank):
                 if (data := _training_set(config)) is not None:
-                    check_imported(bank, node.get('dataset'), data)
+                    check_imported(bank, node.get('dataset'), data, read=full)
             elif full or (generator.get('sam') or {}).get('arch') == 'tiny':
                 MaskBank(bank, MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
         except Exception as error:

@@ -14,6 +14,7 @@ import numpy as np
 from mmengine.config import Config
 
 from weclip_sam.checking.findings import Report
+from weclip_sam.checking.photos import check_photos
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
@@ -61,7 +62,7 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
     missing, unreadable, of another size or with values that name no class, and offline labels of other classes or
     images; images without a label, classes with no image or one, names of classes that look like slips; the same
     picture in training and evaluation, or twice in one set; data sets with different classes; SAM masks still to be
-    made; links that lead out of the data folder.
+    made, masks and offline labels of photos that were replaced since; links that lead out of the data folder.
 
     Args:
         config: a whole config.
@@ -91,6 +92,8 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
             _check_unlisted(name, dataset, report)
     _tell_missing(missing, report)
     _check_same_classes(datasets, report)
+    renewed = {str(node.get('bank')) for _, node in walk_config(config) if node.get('type') == 'MaskBankHook'}
+    check_photos(datasets, renewed, report, full)
     jobs = _jobs(datasets, full)
     results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
     for job, result in zip(jobs, results, strict=True):

@@ -29,6 +29,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor
 
 from weclip_sam.io.files import inside
+from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.io.images import read_labels
 from weclip_sam.io.rle import MAX_PIXELS, decode_masks
 from weclip_sam.mask_bank import HEADER, IMPORTED, MaskBank
@@ -138,11 +139,19 @@ class MaskFolder:
 
         Images without masks, or with masks that cannot be used, are recorded and the rest goes on.
         """
-        ids = dataset.image_ids
+        ids, records, photos, max_side = dataset.image_ids, dataset.records, dict[str, FileIdentity](), \
+            dataset.reader.max_side
+
+        def load(index: int) -> MaskSet:
+            if (path := records[index].image_path) is not None:
+                photos[ids[index]] = identify(path)
+            return self.read(ids[index], dataset.image_size(index))
+
+        def write(image_id: str, masks: MaskSet) -> None:
+            bank.put(image_id, masks, self._digests.get(image_id), photos.pop(image_id, None), max_side)
+
         return work_through(
-            'import masks', ids, is_done=lambda index: ids[index] in bank,
-            load=lambda index: self.read(ids[index], dataset.image_size(index)),
-            write=lambda image_id, masks: bank.put(image_id, masks, self._digests.get(image_id)), tick=tick)
+            'import masks', ids, is_done=lambda index: ids[index] in bank, load=load, write=write, tick=tick)
 
 
 def _read_json(path: Path) -> list[Any]:

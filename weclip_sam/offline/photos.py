@@ -1,0 +1,149 @@
+"""Photos that were replaced since something was made of them: found before the work, not in the middle of it."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+
+from weclip_sam.engine.progress import ProgressReporter
+from weclip_sam.io.identity import FileIdentity, identify, recognise
+from weclip_sam.mask_bank import MadeOf, MaskBank
+
+_UNUSABLE = (ValueError, OSError)  # of a photo: whoever uses it will say so
+
+
+@dataclass
+class BankPhotos:
+    """Of the photos that a bank has masks of:
+
+    Attributes:
+        changed: ids of those that are others now, or are read at another size.
+        to_note: for :meth:`MaskBank.note`, those that nobody noted so far and those with a new time (touched, copied).
+    """
+
+    changed: list[str] = field(default_factory=list)
+    to_note: dict[str, tuple[FileIdentity, int | None]] = field(default_factory=dict)
+
+
+def share_of(count: int) -> range:
+    """The positions that this process takes, as :func:`weclip_sam.offline.work.work_through` shares them."""
+    return range(get_rank(), count, get_world_size())
+
+
+def gather_ids(ids: Sequence[str]) -> list[str]:
+    """The ids of all processes, sorted; every process calls it."""
+    return sorted(sum(all_gather_object(list(ids)), []))
+
+
+def look_at_bank(bank: MaskBank, dataset: Any, indices: Sequence[int], read: bool = True,
+                 show: bool = True) -> BankPhotos:
+    """Compare the photos of a data set with those that a bank's masks were made of.
+
+    Of a photo whose size in bytes and time are known nothing is read: 100,000 take a second or two. Masks that are not
+    of the size at which the photo is read are never its own. Images made in memory have no photos.
+
+    Args:
+        bank: opened and up to date.
+        dataset: an ``ImageLabelDataset``.
+        indices: which of its images.
+        read: see :func:`weclip_sam.io.identity.recognise`; False notes no photo either.
+        show: progress.
+    """
+    found, records = BankPhotos(), dataset.records
+    with _Bar('look at photos', len(indices) if show else 0) as bar:
+        for index in indices:
+            record = records[index]
+            known = None if record.image_path is None else bank.made_of(record.image_id)
+            if known is not None:
+                with suppress(*_UNUSABLE):
+                    _compare(record, known, dataset, index, read, found)
+            bar.step()
+    return found
+
+
+def _compare(record: Any, known: MadeOf, dataset: Any, index: int, read: bool, found: BankPhotos) -> None:
+    max_side = getattr(dataset.reader, 'max_side', None)
+    now = recognise(record.image_path, known.photos, read) if known.photos else None
+    if known.photos and now is None:
+        found.changed.append(record.image_id)
+    elif (now, max_side) in zip(known.photos, known.max_sides, strict=True):
+        pass
+    elif max_side not in known.max_sides and dataset.image_size(index) != tuple(known.size):
+        found.changed.append(record.image_id)
+    elif read:
+        found.to_note[record.image_id] = now or identify(record.image_path), max_side
+
+
+def note_photos(bank: MaskBank, photos: BankPhotos) -> None:
+    """Keep what :func:`look_at_bank` found worth keeping; where nothing can be written, it is found again next time."""
+    with suppress(OSError):
+        for image_id, (photo, max_side) in photos.to_note.items():
+            bank.note(image_id, photo, max_side)
+
+
+def identify_photos(dataset: Any, known: Mapping[str, FileIdentity]) -> dict[str, FileIdentity] | None:
+    """The identity of every photo of a data set; the processes share the work, all get all.
+
+    Args:
+        dataset: an ``ImageLabelDataset``.
+        known: what they were; of those with that size and time nothing is read.
+
+    Returns:
+        By image id; photos that cannot be read are left out. None for images made in memory.
+    """
+    if dataset.image_folder is None or dataset.records[0].image_path is None:
+        return None
+    records, mine = dataset.records, {}
+    with _Bar('look at photos', len(share_of(len(records)))) as bar:
+        for index in share_of(len(records)):
+            path, image_id = records[index].image_path, records[index].image_id
+            with suppress(*_UNUSABLE):
+                before = known.get(image_id)
+                mine[image_id] = before and recognise(path, [before]) or identify(path)
+            bar.step()
+    return {key: value for part in all_gather_object(mine) for key, value in part.items()}
+
+
+def changed_photos(dataset: Any, known: Mapping[str, FileIdentity], read: bool = True) -> list[str]:
+    """Ids of the images that are others than they are known to be, sorted.
+
+    Args:
+        dataset: an ``ImageLabelDataset``.
+        known: what they were, by image id; others are believed.
+        read: see :func:`weclip_sam.io.identity.recognise`.
+    """
+    changed = []
+    for record in dataset.records:
+        if record.image_path is not None and record.image_id in known:
+            with suppress(*_UNUSABLE):
+                if recognise(record.image_path, [known[record.image_id]], read) is None:
+                    changed.append(record.image_id)
+    return sorted(changed)
+
+
+def some(ids: Sequence[str], total: int) -> str:
+    """``2 of 6 images (a, b)``; the first five are named."""
+    return f'{len(ids)} of {total} images ({", ".join(ids[:5])}{", ..." if len(ids) > 5 else ""})'
+
+
+class _Bar:
+    """Progress of the main process."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done, self.reporter = title, total, 0, ProgressReporter()
+
+    def __enter__(self) -> _Bar:
+        if self.total and is_main_process():
+            self.reporter.start(self.title, self.total)
+        return self
+
+    def step(self) -> None:
+        self.done += 1
+        if self.total and is_main_process() and (self.done % 100 == 0 or self.done == self.total):
+            self.reporter.update(self.done)
+
+    def __exit__(self, *_: object) -> None:
+        self.reporter.stop()
