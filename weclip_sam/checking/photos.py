@@ -10,8 +10,15 @@ from weclip_sam.checking.findings import Report
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.mask_bank import MaskBank
-from weclip_sam.offline.photos import changed_photos, look_at_bank, some
+from weclip_sam.offline.photos import PhotoReader, changed_photos, look_at_bank, some
 from weclip_sam.offline.seed_folder import photos_of
+
+QUICK_BYTES = 200_000_000  # of photos that the quick check reads: a second or two
+
+
+def photo_reader(full: bool) -> PhotoReader:
+    """For the full check or the quick one."""
+    return PhotoReader(None if full else QUICK_BYTES)
 
 
 @dataclass
@@ -36,8 +43,9 @@ def check_photos(datasets: Mapping[str, ImageLabelDataset], renewed: set[str], r
         datasets: by name.
         renewed: folders of the banks whose masks a hook makes anew before training.
         report: gets the findings.
-        full: read photos whose time has changed and whose size has not; otherwise they are believed to be the same.
+        full: read all photos whose time has changed and whose size in bytes has not, not only the first.
     """
+    reader = photo_reader(full)
     banks: dict[str, _Folder] = {}
     labels: dict[str, _Folder] = {}
     for name, dataset in datasets.items():
@@ -45,11 +53,11 @@ def check_photos(datasets: Mapping[str, ImageLabelDataset], renewed: set[str], r
             if isinstance(step, LoadMasks) and isinstance(step.bank, (str, Path)):
                 with suppress(ValueError, OSError):  # told where banks are looked for
                     bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder)
-                    found = look_at_bank(bank, dataset, range(len(dataset)), full, show=False)
+                    found = look_at_bank(bank, dataset, range(len(dataset)), reader, show=False)
                     banks.setdefault(str(step.bank), _Folder(imported=bank.imported)).take(name, dataset, found.changed)
             elif isinstance(step, LoadPixelLabels):
                 labels.setdefault(str(step.folder), _Folder()).take(
-                    name, dataset, changed_photos(dataset, photos_of(step.folder), full))
+                    name, dataset, changed_photos(dataset, photos_of(step.folder), reader))
     for place, folder in banks.items():
         _tell_bank(place, folder, place in renewed, report)
     for place, folder in labels.items():

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 
 from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.mask_bank import MaskBank, holds_imported
-from weclip_sam.offline.photos import gather_ids, look_at_bank, note_photos, share_of, some
+from weclip_sam.offline.photos import PhotoReader, gather_ids, look_at_bank, note_photos, share_of, some
 from weclip_sam.offline.work import StageClock, WorkReport, work_through
 from weclip_sam.registry import HOOKS, MODELS
 from weclip_sam.structures import MaskSet
@@ -83,14 +83,14 @@ def refuse_imported(bank: MaskBank, changed: list[str], total: int) -> None:
                          'CONFIG --from DIR')
 
 
-def check_imported(root: str | os.PathLike, name: str | None, dataset: Any, read: bool = True) -> None:
+def check_imported(root: str | os.PathLike, name: str | None, dataset: Any, reader: PhotoReader | None = None) -> None:
     """Whether a bank of imported masks is of these images, as they are now, and has those of all of them.
 
     Args:
         root: folder of the bank.
         name: of the data set; None accepts any.
         dataset: an ``ImageLabelDataset``.
-        read: whether photos with a new time are read, to see whether they are the same.
+        reader: how much of the photos is read; None: whatever must be.
 
     Raises:
         ValueError: the bank is of other images or of photos that were replaced, or lacks the masks of some.
@@ -101,7 +101,7 @@ def check_imported(root: str | os.PathLike, name: str | None, dataset: Any, read
                          f'{len(dataset.image_ids)} training images are missing, for example {missing[0]}. Generated '
                          'masks are never added to imported ones: make the missing ones with the same program and run '
                          'tools/make_masks.py CONFIG --from DIR again, or choose another mask_bank')
-    refuse_imported(bank, look_at_bank(bank, dataset, range(len(dataset)), read, show=False).changed, len(dataset))
+    refuse_imported(bank, look_at_bank(bank, dataset, range(len(dataset)), reader, show=False).changed, len(dataset))
 
 
 @HOOKS.register_module()

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
@@ -13,6 +14,28 @@ from weclip_sam.io.identity import FileIdentity, identify, recognise
 from weclip_sam.mask_bank import MadeOf, MaskBank
 
 _UNUSABLE = (ValueError, OSError)  # of a photo: whoever uses it will say so
+
+
+@dataclass
+class PhotoReader:
+    """Recognises photos, and reads those that have a new time and their old size in bytes.
+
+    Attributes:
+        limit: bytes that are read at most; what is left is believed to be the same. None: no limit.
+    """
+
+    limit: int | None = None
+
+    def recognise(self, path: Path, known: Sequence[FileIdentity]) -> FileIdentity | None:
+        """See :func:`weclip_sam.io.identity.recognise`."""
+        if self.limit is None:
+            return recognise(path, known)
+        found = recognise(path, known, read=self.limit > 0)
+        if found is not None and found in known:
+            return found  # by its time
+        size = path.stat().st_size
+        self.limit -= size if any(each.bytes == size for each in known) else 0
+        return found
 
 
 @dataclass
@@ -38,7 +61,7 @@ def gather_ids(ids: Sequence[str]) -> list[str]:
     return sorted(sum(all_gather_object(list(ids)), []))
 
 
-def look_at_bank(bank: MaskBank, dataset: Any, indices: Sequence[int], read: bool = True,
+def look_at_bank(bank: MaskBank, dataset: Any, indices: Sequence[int], reader: PhotoReader | None = None,
                  show: bool = True) -> BankPhotos:
     """Compare the photos of a data set with those that a bank's masks were made of.
 
@@ -49,31 +72,31 @@ def look_at_bank(bank: MaskBank, dataset: Any, indices: Sequence[int], read: boo
         bank: opened and up to date.
         dataset: an ``ImageLabelDataset``.
         indices: which of its images.
-        read: see :func:`weclip_sam.io.identity.recognise`; False notes no photo either.
+        reader: how much is read; None: whatever must be.
         show: progress.
     """
-    found, records = BankPhotos(), dataset.records
+    found, records, reader = BankPhotos(), dataset.records, reader or PhotoReader()
     with _Bar('look at photos', len(indices) if show else 0) as bar:
         for index in indices:
             record = records[index]
             known = None if record.image_path is None else bank.made_of(record.image_id)
             if known is not None:
                 with suppress(*_UNUSABLE):
-                    _compare(record, known, dataset, index, read, found)
+                    _compare(record, known, dataset, index, reader, found)
             bar.step()
     return found
 
 
-def _compare(record: Any, known: MadeOf, dataset: Any, index: int, read: bool, found: BankPhotos) -> None:
-    max_side = getattr(dataset.reader, 'max_side', None)
-    now = recognise(record.image_path, known.photos, read) if known.photos else None
+def _compare(record: Any, known: MadeOf, dataset: Any, index: int, reader: PhotoReader, found: BankPhotos) -> None:
+    max_side = dataset.reader.max_side
+    now = reader.recognise(record.image_path, known.photos) if known.photos else None
     if known.photos and now is None:
         found.changed.append(record.image_id)
     elif (now, max_side) in zip(known.photos, known.max_sides, strict=True):
         pass
     elif max_side not in known.max_sides and dataset.image_size(index) != tuple(known.size):
         found.changed.append(record.image_id)
-    elif read:
+    elif reader.limit is None:
         found.to_note[record.image_id] = now or identify(record.image_path), max_side
 
 
@@ -107,19 +130,19 @@ def identify_photos(dataset: Any, known: Mapping[str, FileIdentity]) -> dict[str
     return {key: value for part in all_gather_object(mine) for key, value in part.items()}
 
 
-def changed_photos(dataset: Any, known: Mapping[str, FileIdentity], read: bool = True) -> list[str]:
+def changed_photos(dataset: Any, known: Mapping[str, FileIdentity], reader: PhotoReader) -> list[str]:
     """Ids of the images that are others than they are known to be, sorted.
 
     Args:
         dataset: an ``ImageLabelDataset``.
         known: what they were, by image id; others are believed.
-        read: see :func:`weclip_sam.io.identity.recognise`.
+        reader: how much is read.
     """
     changed = []
     for record in dataset.records:
         if record.image_path is not None and record.image_id in known:
             with suppress(*_UNUSABLE):
-                if recognise(record.image_path, [known[record.image_id]], read) is None:
+                if reader.recognise(record.image_path, [known[record.image_id]]) is None:
                     changed.append(record.image_id)
     return sorted(changed)
 
