@@ -93,3 +93,46 @@ def test_outputs_never_share_a_name(tool, tmp_path):
         picture(tmp_path / name)
     named = tool.list_images([str(tmp_path / 'f'), str(tmp_path / 'g'), str(tmp_path / 'f' / 'b.png')])
     assert [name for _, name in named] == ['a.jpg', 'a.png', 'b.png', 'b.png_2']
+
+
+@pytest.mark.parametrize('files, names', [
+    (('a.jpg', 'A.png'), ['A.png', 'a.jpg']),  # sorted: capitals first
+    (('A.jpg', 'a.jpg'), ['A.jpg', 'a.jpg_2']),
+    (('cafe\u0301.jpg', 'caf\u00e9.png'), ['cafe\u0301.jpg', 'caf\u00e9.png']),
+    (('a.jpg', 'a.jpg.tif', 'a.png'), ['a.jpg', 'a.jpg_2', 'a.png']),
+    (('b.png', 'b.tif', 'b.png_2.jpg', 'b.png.png'), ['b.png', 'b.png_2', 'b.png_2_2', 'b.tif']),
+    (('a.jpg', 'a.png/b.jpg'), ['a_2', 'a.png/b']),
+    (('my photo.jpg', 'day 1/my photo.jpg'), ['day 1/my photo', 'my photo'])])
+def test_outputs_never_meet_on_any_file_system(tool, tmp_path, files, names):
+    for name in files:
+        (tmp_path / 'f' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'f' / name).touch()
+    found = tool.list_images([str(tmp_path / 'f')])
+    assert [name for _, name in found] == names and len(found) == len(files)
+
+
+def test_outputs_of_other_images_are_not_mixed_in(tool, trained_run, tmp_path, capsys):
+    first, second, out = picture(tmp_path / 'f' / 'a.png'), picture(tmp_path / 'g' / 'a.png'), tmp_path / 'out'
+
+    def run(*images, code=0, options=()):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(trained_run / 'iter_2.pth'), *map(str, images), '--out', str(out), '--device', 'cpu',
+                       *options])
+        assert stop.value.code == code
+        return capsys.readouterr().err
+    run(first)
+    before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
+    error = run(second, code=2)
+    assert f'holds outputs of 1 other images of an earlier run, for example labels/a.png of {first} and' in error
+    assert f'overwritten by that of {second}' in error and '--overwrite' in error
+    assert 'for example labels/a.png of' in run(picture(tmp_path / 'f' / 'b.png'), code=2)
+    assert {path: path.read_bytes() for path in out.rglob('*') if path.is_file()} == before
+    run(first, tmp_path / 'f' / 'b.png')  # more of the same
+    run(second, options=['--overwrite'])
+    assert sorted(path.name for path in (out / 'labels').iterdir()) == ['a.png']
+    assert sorted(path.name for path in (out / 'overlays').iterdir()) == ['a.png']
+    record = json.loads((out / 'predictions.json').read_text())
+    record['images'], record['inputs'] = [], {'labels/a.png': str(first)}  # as a run leaves it that was killed
+    (out / 'predictions.json').write_text(json.dumps(record))
+    assert f'labels/a.png of {first}' in run(second, code=2)
+    run(first)

@@ -31,6 +31,7 @@ from weclip_sam.datasets.readers.voc import (
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
 from weclip_sam.io.files import atomic_open, inside
 from weclip_sam.io.images import write_labels
+from weclip_sam.io.names import folds_names, meeting
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 
 VOC_URL = 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
@@ -297,6 +298,12 @@ def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, o
             inside(root / split, name, str(path))
     except ValueError as error:
         report.failed[str(path)] = str(error).removeprefix(f'{path}: ')
+        return
+    if masks and (pair := meeting((PurePosixPath(name).with_suffix('').as_posix() + '.png' for name in sorted(table)),
+                                  folds_names(root))):
+        alike = [name for name in sorted(table) if PurePosixPath(name).with_suffix('').as_posix() + '.png' in pair]
+        report.failed[str(path)] = (f'the masks of {" and ".join(map(repr, alike))} would meet (one {pair[0]}); rename '
+                                    'one of the images in the file and on the disk, or give --no-masks')
         return
     there = {entry.name for entry in (root / split).iterdir()}
     lacking = sorted(name for name in table if name not in there and not (root / split / name).is_file())

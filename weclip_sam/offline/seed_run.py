@@ -16,6 +16,7 @@ from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.io.identity import FileIdentity
+from weclip_sam.io.names import check_apart
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.offline.photos import gather_ids, identify_photos, look_at_bank, share_of, some
 from weclip_sam.offline.seed_folder import (
@@ -59,6 +60,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
     card = dict(config=name, split=split, classes=list(dataset.metainfo['classes']), images=len(dataset),
                 image_folder=dataset.image_folder,
                 fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32])
+    check_apart(out, dataset.image_ids)
     photos, inputs = _photos(dataset, banks, out), _inputs(dataset)
     if is_main_process():
         if overwrite:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.vocabulary import Vocabulary
+from weclip_sam.io.files import inside
 from weclip_sam.io.images import MAX_PIXELS, fit_within, image_size, read_image, read_labels
 
 MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
@@ -203,6 +204,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return suggest_name(name, itertools.islice(known, 5000))
 
 
+def _without_suffix(name: str) -> str:
+    return name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name
+
+
+def _is_image(folder: Path, name: str, source: Path) -> bool:
+    try:
+        return inside(folder, f'{name}.jpg', str(source)).is_file()
+    except (ValueError, OSError):  # no name that a file can have
+        return False
+
+
 def check_files(records: Sequence[Record], remedy: str) -> None:
     """Find out which image files are missing, one look at each folder instead of one at each file.
 
@@ -250,17 +262,29 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def read_list(path: Path) -> list[str]:
+def read_list(path: Path, images: Path | None = None) -> list[str]:
     """Image names of a split file, one a line.
 
     Of lines such as ``/JPEGImages/a.jpg /SegmentationClassAug/a.png`` (as some SBD lists have) and of names with an
     extension only the stem of the first word counts.
 
+    Args:
+        path: the list.
+        images: folder of the images ``<name>.jpg``; a line with a blank or a folder that is, as it stands, the name of
+            an image there means that image.
+
     Raises:
-        ValueError: on undecodable text, no name at all, or a repeated name.
+        ValueError: on undecodable text, no name at all, a repeated name, or a line that could mean two images.
     """
-    names = [Path(line.split()[0]).name for line in read_lines(path)]
-    names = [name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name for name in names]
+    lines = read_lines(path)
+    names = [_without_suffix(Path(line.split()[0]).name) for line in lines]
+    for place, line in enumerate(lines if images is not None else ()):
+        whole = _without_suffix(line)
+        if whole != names[place] and images is not None and _is_image(images, whole, path):
+            if _is_image(images, names[place], path):
+                raise ValueError(f'{path}: the line {line!r} could mean {images / whole}.jpg or '
+                                 f'{images / names[place]}.jpg; rename one of the images')
+            names[place] = whole
     repeated = len(names) - len(set(names))
     if not names or repeated:
         raise ValueError(f'{path}: ' + (f'{repeated} names occur twice' if repeated else 'names no image'))

@@ -52,7 +52,7 @@ class CocoReader(Reader):
                  annotation_file: str | None = None, labels: str = 'auto', mask_dir: str | None = None,
                  classes: str | Sequence[str] = 'coco', max_pixels: int = MAX_PIXELS) -> None:
         root = find_file(Path(data_root), 'the COCO folder', f'{WHERE}. Give it with --cfg-options data_root=...')
-        folder = root / (image_dir or split)
+        folder = self._folder = root / (image_dir or split)
         self._annotations = root / (annotation_file or f'annotations/instances_{split}.json')
         self._masks = root / (mask_dir or f'semantic_masks/{split}')
         self._coco: Any = None
@@ -90,7 +90,7 @@ class CocoReader(Reader):
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from None
         self._categories = class_of_category(self._coco, vocabulary, str(path))
-        self._by_name = {PurePosixPath(image['file_name']).with_suffix('').as_posix(): image['id']
+        self._by_name = {PurePosixPath(image['file_name']).as_posix(): image['id']
                          for image in self._coco.dataset['images']}
         return vocabulary
 
@@ -108,7 +108,8 @@ class CocoReader(Reader):
             return super().load_ground_truth(index)
         if record.mask_path is not None and record.mask_path.is_file():
             return read_labels(record.mask_path, self.vocabulary.num_classes, max_pixels=self.max_pixels)
-        number = self._by_name.get(record.image_id)
+        # By the whole name: a.jpg may lie beside a.png.
+        number = self._by_name.get(record.image_path.relative_to(self._folder).as_posix())
         if number is None:
             raise ValueError(f'{self._annotations}: no image {record.image_id!r}; labels and annotations do not match')
         image = self._coco.imgs[number]

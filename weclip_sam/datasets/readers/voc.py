@@ -55,7 +55,7 @@ class VocReader(Reader):
         root = Path(data_root)
         find_file(root, 'the VOC folder', f'{WHERE}. Give the folder with --cfg-options data_root=...')
         names = read_list(find_file(root / LIST_DIR / f'{split}.txt', f'the list of split {split!r}',
-                                    f'Run: python tools/prepare_voc.py {root}'))
+                                    f'Run: python tools/prepare_voc.py {root}'), root / 'JPEGImages')
         vocabulary = voc_vocabulary(root, classes)
         indices = self._labels(root, names, labels, vocabulary)
         masks = mask_paths(root, names) if mask_dir is None else [root / mask_dir / f'{name}.png' for name in names]
@@ -121,8 +121,12 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
         ListError: on unknown classes, and images the file does not have.
     """
     table = read_label_table(path)
-    table = {name.removesuffix('.jpg'): classes for name, classes in table.items()}
-    faults, names = Faults(), list(names)
+    faults, names, whole = Faults(), list(names), table
+    table = {name.removesuffix('.jpg'): classes for name, classes in whole.items()}
+    for name in table:
+        with faults:
+            if name in whole and f'{name}.jpg' in whole:
+                raise ValueError(f"{path}: both {name!r} and '{name}.jpg' are there and mean one image; remove one")
     for name in names:
         with faults:
             if name not in table:
