@@ -17,9 +17,10 @@ def test_meeting(files, fold, expected):
 
 
 def test_files_of_images_that_would_meet_are_both_named(tmp_path, monkeypatch):
-    assert folds_names(tmp_path) == (tmp_path.parent / tmp_path.name.upper()).exists() and not list(tmp_path.iterdir())
+    assert folds_names(tmp_path) == (tmp_path.parent / tmp_path.name.upper()).exists()
+    assert not list(tmp_path.iterdir()) and not folds_names(tmp_path / 'none')
     check_apart(tmp_path, ['a', 'b', 'c/a', 'my photo'])
-    with pytest.raises(ValueError, match=r"the images 'a' and 'a\.png/b' would meet there \(a\.png and a\.png/b\.png\)"):
+    with pytest.raises(ValueError, match=r"images 'a' and 'a\.png/b' would meet there \(a\.png and a\.png/b\.png\)"):
         check_apart(tmp_path, ['a', 'a.png/b'])
     monkeypatch.setattr(names, 'folds_names', lambda folder: True)
     with pytest.raises(ValueError, match="the images 'a' and 'A' would meet there"):
