@@ -18,9 +18,9 @@ ends before its tries are used up is compared, and begins again in an empty fold
     Photos are replaced, cropped, touched and copied between two runs of mask and of seed making, the first of which is
     killed; masks and labels must then be those of the photos that are there (:func:`replaced_inputs`).
 
-After ``disk``, ``worker`` and ``read-only`` the run must have ended by itself, with exit code 2 and one error that names
-the place, without a traceback; a start while the disk is full or read-only must end likewise; and when that is mended,
-the same command must go on.
+After ``disk``, ``worker`` and ``read-only`` the run must have ended by itself, with exit code 2 and one error that
+names the place, without a traceback; a start while the disk is full or read-only must end likewise; and when that is
+mended, the same command must go on.
 
 The moments: half of the faults fall anywhere in the run's time, the start of the interpreter included; a quarter at a
 random time after the work itself has begun; a quarter at the very moment a file is being written. Runs whose start-up

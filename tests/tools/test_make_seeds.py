@@ -111,9 +111,10 @@ def test_two_processes_share_the_images(photos, tmp_path, load_tool, run_tool, s
     root, config = photos
     whole, shared, bank = tmp_path / 'whole', tmp_path / 'shared', tmp_path / 'bank'
     run_tool('make_seeds', config, '--out', whole)
-    with socket.socket() as probe:
+    with socket.socket() as probe, socket.socket() as other:
         probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+        other.bind(('127.0.0.1', 0))
+        port, next_port = probe.getsockname()[1], other.getsockname()[1]
 
     def work(rank):
         torch.set_num_threads(1)
@@ -123,6 +124,7 @@ def test_two_processes_share_the_images(photos, tmp_path, load_tool, run_tool, s
             load_tool('make_seeds').main([str(config), '--out', str(shared), '--launcher', 'pytorch', '--evaluate'])
         except SystemExit as stop:
             assert stop.code == 0
+        os.environ['MASTER_PORT'] = str(next_port)  # a process may meet the first group's store while that is going
         load_tool('make_masks').main([str(config), '--out', str(bank), '--launcher', 'pytorch'])
 
     children = [multiprocessing.get_context('fork').Process(target=work, args=(rank,)) for rank in range(2)]
@@ -200,7 +202,7 @@ def test_seeds_of_other_images_with_the_same_names_are_not_reused(photos, twins,
     assert files_of(out) == before
     header = out / 'seeds.json'
     header.write_text(header.read_text().replace(f'{root}/images', f'{twin}/images'))  # 'moved', as the error says
-    assert run_tool('make_seeds', config, '--out', out, *options) == 0 and summary_of(out)['found'] == 8
+    assert run_tool('make_seeds', config, '--out', out, *options) == 0 and summary_of(out)['made'] == 8  # it is not so
     assert run_tool('make_seeds', config, '--out', out) == 2
     assert run_tool('make_seeds', config, '--out', out, '--overwrite') == 0 and files_of(out) == before
 
