@@ -1,11 +1,19 @@
 """Options and fixtures of the whole test suite."""
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# Tiny tensors gain nothing by more threads; and a data worker, which is a fork of this process, must not wait for
+# threads that it does not have. Before torch is imported:
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import child_processes
 import numpy as np
 import pytest
+import torch
+from mmengine.config import config as mmengine_config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -23,6 +31,21 @@ def clear_mmengine() -> None:
     logging.shutdown()
     for kind in (MMLogger, Visualizer, DefaultScope, MessageHub):
         kind._instance_dict.clear()
+
+torch.set_num_threads(1)
+child_processes.adopt_orphans()
+# Line breaks of the config that a run writes down took a second of each run, more than the run itself.
+mmengine_config.FormatCode = lambda text, *args, **kwargs: (text, False)
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left():
+    """A test ends what it has started, and fails otherwise."""
+    before = child_processes.children()
+    yield
+    if left := child_processes.end_new_children(before):
+        pytest.fail(f'left {len(left)} process(es) behind, which have been killed: {list(left.values())}')
+
 
 def pytest_addoption(parser):
     parser.addoption('--golden', metavar='DIR', default=None,

@@ -168,3 +168,29 @@ def test_arrays_become_the_pictures_they_are():
     assert clear.mode == 'RGB' and clear.getpixel((0, 0)) == (255, 255, 255)
     with pytest.raises(ImageReadError, match='max_pixels=3'):
         as_rgb(np.zeros((2, 2), np.uint8), max_pixels=3)
+
+
+@pytest.mark.parametrize('max_side', [None, 300])
+def test_labels_of_large_files_equal_those_of_the_test(checkpoint, tmp_path, max_side):
+    """A test that resizes sees a photo of thousands of pixels as it is (or as its reader shrinks it), and so do we."""
+    rng = np.random.default_rng(0)
+    (tmp_path / 'images').mkdir()
+    small = Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8))
+    small.resize((2400, 1600), Image.Resampling.BICUBIC).save(tmp_path / 'images' / 'big.jpg')
+    (tmp_path / 'labels.csv').write_text(f'image,classes\nbig.jpg,{CLASSES[0]}\n')
+    (tmp_path / 'classes.txt').write_text('\n'.join(CLASSES))
+    reader = dict(type='FolderReader', data_root=str(tmp_path), max_side=max_side)
+    pipeline = [dict(type='ResizeLong', size=96), dict(type='PackSample')]
+    dataset = DATASETS.build(dict(type='ImageLabelDataset', reader=reader, pipeline=pipeline))
+    segmenter = Segmenter(checkpoint, 'cpu', options={
+        'test_dataloader.dataset.reader': reader, 'test_dataloader.dataset.pipeline': pipeline})
+    item = dataset[0]
+    data = segmenter.model.data_preprocessor(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))
+    with torch.no_grad():
+        expected, = segmenter.model(data['inputs'], data['data_samples'], mode='predict')
+    ours = segmenter(tmp_path / 'images' / 'big.jpg').labels
+    assert ours.shape == (1600, 2400)
+    size = tuple(expected.prediction.shape)
+    assert size == ((1600, 2400) if max_side is None else (200, 300))
+    step = 1600 // size[0]
+    assert np.array_equal(ours[step // 2::step, step // 2::step], expected.prediction.numpy())

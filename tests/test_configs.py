@@ -282,6 +282,7 @@ def test_first_step(path, card, tmp_path):
         assert got.shape == ((10,) if config.model.type == 'PromptTuner' else (64, 64))
 
 
+@pytest.mark.slow
 def test_a_seed_and_a_training_step_with_a_real_vit_b16():
     """Sizes of the published models: the decoder has 6.0 M parameters, the maps come from 12 blocks of 768 channels."""
     config = load_config(ROOT / 'configs/weclip/weclip_vit-b16_30k_voc.py')
@@ -297,6 +298,7 @@ def test_a_seed_and_a_training_step_with_a_real_vit_b16():
     assert torch.isfinite(losses['loss'])
 
 
+@pytest.mark.slow
 def test_sam_vit_b_and_resnet101_at_real_width(tmp_path):
     generator = dict(load_config(ROOT / 'configs/sepl/sepl_vit-h_free_voc.py').mask_generator)
     generator.update(sam=dict(type='FrozenSam', arch='vit_b', checkpoint='random', image_size=64), points_per_side=2,

@@ -26,6 +26,7 @@ from weclip_sam.mask_bank import MaskBank
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
+pytestmark = pytest.mark.slow
 NAMES = ('2011_000003', '2011_000006', '2011_000025')
 
 
@@ -126,16 +127,18 @@ def tool(arguments, cwd=ROOT):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason='no ../shared folder beside the repository')
-@pytest.mark.parametrize('config, data, images', [
-    ('weclip-sam_vit-b16_30k_voc.py', voc, 1), ('weclip-sam_vit-b16_80k_coco.py', coco, 1),
-    ('weclip-sam_vit-b16_5k_folder.py', rooms, 2)])
-def test_weclip_sam_takes_a_step_with_real_files_on_real_images(config, data, images, weights, tmp_path):
-    """SAM ViT-B at 1024 pixels makes the masks, CLIP ViT-B/16 the maps, and the decoder moves."""
+@pytest.mark.parametrize('config, data, images, sam', [
+    ('weclip-sam_vit-b16_30k_voc.py', voc, 1, 'vit_b'), ('weclip-sam_vit-b16_80k_coco.py', coco, 1, 'tiny'),
+    ('weclip-sam_vit-b16_5k_folder.py', rooms, 2, 'tiny')])
+def test_weclip_sam_takes_a_step_with_real_files_on_real_images(config, data, images, sam, weights, tmp_path):
+    """SAM makes the masks (ViT-B at 1024 pixels once: it is most of the time), CLIP ViT-B/16 the maps, and the decoder
+    moves."""
     root, work_dir, bank = tmp_path / 'data', tmp_path / 'run', tmp_path / 'masks'
     options = data(root)
     options |= {
         'data_root': root, 'mask_bank': bank, 'model.clip.checkpoint': weights / 'clip.pt',
-        'mask_generator.sam.arch': 'vit_b', 'mask_generator.sam.checkpoint': weights / 'sam.pth',
+        'mask_generator.sam.arch': sam,
+        'mask_generator.sam.checkpoint': weights / 'sam.pth' if sam == 'vit_b' else 'tiny',
         # Random weights are sure of nothing: take what comes, from few points.
         'mask_generator.points_per_side': 2, 'mask_generator.crop_n_layers': 0,
         'mask_generator.pred_iou_thresh': -100.0, 'mask_generator.stability_thresh': 0.0,

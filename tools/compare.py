@@ -22,6 +22,7 @@ from weclip_sam.comparison.results import collect
 from weclip_sam.comparison.stages import is_finished, run_experiment, why_stale
 from weclip_sam.comparison.tables import incomplete
 from weclip_sam.engine import friendly_errors, prepare_work_dir
+from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.io.files import atomic_open, write_json
 
 
@@ -54,7 +55,9 @@ def main(argv: list[str] | None = None) -> None:
             return
         out = Path(prepare_work_dir(args.out or experiment.root))
         if args.run:
-            report = run_experiment(experiment)
+            root = prepare_work_dir(experiment.root)
+            with own_folder(root, 'comparison', option='--root'):
+                report = run_experiment(experiment)
             failed = report.failed
             print(f'{len(report.ran)} stages run, {len(report.found)} found finished, {len(failed)} failed, '
                   f'{len(report.skipped)} not reached', file=sys.stderr)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 
+from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.engine import ProgressReporter, friendly_errors
 from weclip_sam.engine.start.class_names import read_id_list, resolve_classes
 from weclip_sam.evaluation import IoUReport
-from weclip_sam.evaluation.label_files import LabelStore, score_label_files
+from weclip_sam.evaluation.label_files import LabelStore, NamedTruths, score_label_files
 from weclip_sam.io.files import write_json
 from weclip_sam.io.parallel import default_workers
 
@@ -23,6 +24,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--list', metavar='FILE', help='image ids to score, one per line (default: all of --gt)')
     parser.add_argument('--classes', default='voc', metavar='voc|coco|N|FILE',
                         help='class names, the number of labels with background, or a file of names (default: voc)')
+    parser.add_argument('--labels', metavar='FILE',
+                        help='a label table (image,classes): whether the masks of --gt hold what images are named for')
     parser.add_argument('--jobs', type=int, default=default_workers(), help='processes (default: all cores)')
     parser.add_argument('--json', metavar='FILE', help='write the table there, too')
     return parser.parse_args(argv)
@@ -32,21 +35,27 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with friendly_errors():
         classes = resolve_classes(args.classes)
+        named = NamedTruths(read_label_table(args.labels), classes, args.labels) if args.labels else None
         predictions, truths = LabelStore(args.pred), LabelStore(args.gt)
         ids = read_id_list(args.list) if args.list else truths.ids()
         bar = ProgressReporter()
         bar.start('score', len(ids))
         try:
-            matrix = score_label_files(predictions, truths, len(classes), ids, args.jobs, bar.update)
+            matrix = score_label_files(predictions, truths, len(classes), ids, args.jobs, bar.update,
+                                       **({} if named is None else dict(counted=named)))
         finally:
             bar.stop()
         report = IoUReport.from_confusion(matrix, classes, len(ids))
         print(report.format(f'{args.pred} against {args.gt}: IoU by class, percent'))
+        truth = None if named is None else named.check()
+        if truth is not None and truth.disagreeing:
+            print(f'WARNING {truth.message()}')
         unused = len(predictions) - len(ids)
         if unused > 0:
             print(f'({unused} further predictions have no ground truth in the list and were not scored)')
         if args.json:
-            write_json(args.json, dict(pred=args.pred, gt=args.gt, **report.to_json()))
+            checked = {} if truth is None else dict(ground_truth_check=truth.to_json())
+            write_json(args.json, dict(pred=args.pred, gt=args.gt, **report.to_json(), **checked))
 
 
 if __name__ == '__main__':

@@ -29,7 +29,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', help="folder of the bank (default: the config's mask_bank)")
     parser.add_argument('--from', dest='source', metavar='DIR',
                         help="import masks that are there instead of making them: amg.py's IMAGE.json or IMAGE/*.png")
-    parser.add_argument('--batch-size', type=int, default=8, help='images of one size at a time (default: 8)')
+    parser.add_argument('--batch-size', type=int,
+                        help="images of one size that SAM's encoder sees at once (default: the generator's "
+                             'encode_batch, 1); more needs more memory and may move the last bits of masks')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
     return parser.parse_args(argv)
@@ -41,10 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         config = load_config(args.config, args.cfg_options)
         out = prepare_work_dir(args.out) if args.out else None
         device = start_sharing(args.launcher)
-        try:
-            report = run_masks(config, args.split, out, device, args.batch_size, args.source)
-        finally:
-            stop_sharing()
+        report = run_masks(config, args.split, out, device, args.batch_size, args.source)
+        stop_sharing()
     sys.exit(1 if report.failed else 0)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
 from weclip_sam.engine.start.launch import LAUNCHERS
+from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.offline.seed_run import run_seeds
 from weclip_sam.offline.shards import start_sharing, stop_sharing
 from weclip_sam.offline.splits import SPLITS
@@ -44,8 +45,9 @@ def main(argv: list[str] | None = None) -> None:
         out = prepare_work_dir(args.out or f'work_dirs/{name}/seeds/{args.split}')
         device = start_sharing(args.launcher)
         try:
-            failed = run_seeds(config, name, args.split, out, device, labels=args.labels, scores=args.scores,
-                               evaluate=args.evaluate, overwrite=args.overwrite, workers=args.workers)
+            with own_folder(out, 'seed making', args.launcher, '--out'):
+                failed = run_seeds(config, name, args.split, out, device, labels=args.labels, scores=args.scores,
+                                   evaluate=args.evaluate, overwrite=args.overwrite, workers=args.workers)
         finally:
             stop_sharing()
     sys.exit(1 if failed else 0)

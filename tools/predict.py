@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Segment images with a trained model: ``python tools/predict.py CHECKPOINT IMAGES... --out DIR``.
 
-IMAGES are files or folders (searched with their sub-folders). For ``photo.jpg`` it writes ``DIR/labels/photo.png``
-(labels as palette PNG) and ``DIR/overlays/photo.png``; ``DIR/predictions.json`` has every image's area per class, and
-the failures.
+IMAGES are files or folders (searched with their sub-folders, linked ones, too, but not hidden ones). For ``photo.jpg``
+it writes ``DIR/labels/photo.png`` (labels as palette PNG) and ``DIR/overlays/photo.png``; ``DIR/predictions.json`` has
+every image's area per class, and the failures. A folder is of one checkpoint and protocol; more images of the same are
+added.
 
 Exit code 0 if all images were segmented, 1 if some failed, 2 if it could not start.
 """
@@ -11,21 +12,26 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
-from weclip_sam.io.files import write_json
-from weclip_sam.io.names import folded, meeting
+from weclip_sam.engine.start.errors import explain
+from weclip_sam.engine.start.predictions import claim_predictions, prediction_card
+from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.io.files import is_of_one_file, write_json
+from weclip_sam.io.folders import Found, find_files
+from weclip_sam.io.images import SUFFIXES, is_image_name
+from weclip_sam.io.names import folded, meeting, normal, printable
 
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2'}
+PATIENCE = 10  # so many images that cannot be written, and none that can: it is not their names
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
     parser.add_argument('--crf', action='store_true', help='refine with a dense CRF')
     parser.add_argument('--overwrite', action='store_true',
-                        help='remove what an earlier run with other images wrote to --out')
+                        help='remove the predictions that are in DIR first: of another model, or of other images')
     parser.add_argument('--no-overlay', action='store_true', help='write labels only')
     parser.add_argument('--config', help="use this config instead of the checkpoint's own")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
@@ -46,39 +52,53 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
-    """(file, name of its outputs without suffix), sorted within each folder.
-
-    A name is the path inside its folder without suffix; files that would share a name keep their suffix (``a.jpg``,
-    ``a.png``), and those that still do are numbered. Names that differ in capitals alone are one name: elsewhere the
-    outputs would overwrite each other.
+def search(arguments: list[str]) -> dict[str, Found]:
+    """What the folders among the arguments hold.
 
     Raises:
         FileNotFoundError: a path that does not exist.
         ValueError: a folder without images.
     """
-    found: dict[Path, Path] = {}
+    found = {}
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            files = sorted(p for p in path.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not files:
-                raise ValueError(f'{path}: no image in this folder (looked for {", ".join(sorted(SUFFIXES))})')
-            for file in files:
-                found.setdefault(file, file.relative_to(path))
-        elif not path.exists():
+            found[argument] = find_files(path, is_image_name)
+            if not found[argument].files:
+                told = found[argument].told()
+                raise ValueError(f'{path}: no image in this folder (looked for {", ".join(SUFFIXES)})'
+                                 + (f'; passed over: {told}' if told else ''))
+        elif not os.path.exists(path):
             raise FileNotFoundError(f'{argument}: no such image or folder of images')
+    return found
+
+
+def list_images(arguments: list[str], folders: Mapping[str, Found]) -> list[tuple[Path, str]]:
+    """(file, name of its outputs without suffix), sorted within each folder.
+
+    A name is the path inside its folder without suffix; files that would share a name keep their suffix (``a.jpg``,
+    ``a.png``), and those that still do are numbered. Names that differ in capitals alone are one name: elsewhere the
+    outputs would overwrite each other. ``folders`` is what :func:`search` found.
+
+    Raises:
+        ValueError: no names were found for which outputs would not meet.
+    """
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if argument in folders:
+            for file in folders[argument].files:
+                found.setdefault(file, file.relative_to(path))
         else:  # a file that is no image is recorded with its reason, like any other failure
             found.setdefault(path, Path(path.name))
     plain = Counter(folded(str(relative.with_suffix(''))) for relative in found.values())
     taken = {folded(str(folder)) for relative in found.values() for folder in relative.parents}
     named = []
     for file, relative in found.items():
-        name = str(relative.with_suffix(''))
+        name = normal(str(relative.with_suffix('')))
         if plain[folded(name)] > 1:
-            name = str(relative)
-        numbers = itertools.count(2)
-        unique = name
+            name = normal(str(relative))
+        numbers, unique = itertools.count(2), name
         while folded(f'{unique}.png') in taken:
             unique = f'{name}_{next(numbers)}'
         taken.add(folded(f'{unique}.png'))
@@ -88,46 +108,15 @@ def list_images(arguments: list[str]) -> list[tuple[Path, str]]:
     return named
 
 
-def claim_out(out: Path, images: list[tuple[Path, str]], overwrite: bool) -> None:
-    """See to it that ``out`` holds outputs of these images only.
-
-    Raises:
-        ValueError: an earlier run wrote outputs of other images there, and ``overwrite`` does not allow to remove them.
-    """
-    now = {f'labels/{name}.png': file for file, name in images}
-    others = {}
-    for labels, image in _earlier(out).items():
-        if labels not in now or os.path.abspath(now[labels]) != os.path.abspath(image):
-            others[labels] = image
-    for labels, image in others.items():
-        if not overwrite:
-            taken = f' and would be overwritten by that of {now[labels]}' if labels in now else ''
-            raise ValueError(f'--out {out}: holds outputs of {len(others)} other images of an earlier run, for example '
-                             f'{labels} of {image}{taken}; give another folder, or --overwrite to remove them')
-        for kind in ('labels', 'overlays'):
-            (out / kind / Path(labels).relative_to('labels')).unlink(missing_ok=True)
-
-
-def _earlier(out: Path) -> dict[str, str]:
-    """By label file, the image that the last run into a folder wrote it of; those it had only begun with, too."""
-    found = {}
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        record = json.loads((out / 'predictions.json').read_text(encoding='utf-8'))
-        found.update({str(entry['labels']): str(entry['image']) for entry in record['images']})
-        found.update({str(labels): str(image) for labels, image in record.get('inputs', {}).items()})
-    return {labels: image for labels, image in found.items()
-            if labels.startswith('labels/') and '..' not in Path(labels).parts and (out / labels).is_file()}
-
-
-def check_apart(arguments: list[str], out: str) -> None:
+def check_apart(arguments: list[str], out: str, folders: Mapping[str, Found]) -> None:
     """Raise ValueError where a run would overwrite its images, or the next one take its outputs for images."""
     target = Path(out).expanduser().resolve()
     for argument in arguments:
-        path = Path(argument).resolve()
-        if path.is_dir() and target.is_relative_to(path):
+        places = folders[argument].folders if argument in folders else [Path(argument).resolve()]  # links resolved
+        if argument in folders and any(target.is_relative_to(place) for place in places):
             raise ValueError(f'--out {out}: lies in the image folder {argument}, so the next run would segment these '
                              'outputs; give a folder outside of it')
-        if any(path.is_relative_to(target / kind) for kind in ('labels', 'overlays')):
+        if any(place.is_relative_to(target / kind) for kind in ('labels', 'overlays') for place in places):
             raise ValueError(f'--out {out}: {argument} lies where the outputs go and would be overwritten; give '
                              'another folder')
 
@@ -146,37 +135,59 @@ def write(result: SegmentationResult, out: Path, name: str, overlay: bool) -> di
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with friendly_errors():
-        images = list_images(args.images)
-        check_apart(args.images, args.out)
+    with friendly_errors(), ExitStack() as stack:
+        folders = search(args.images)
+        images = list_images(args.images, folders)
+        check_apart(args.images, args.out, folders)
         out = Path(prepare_work_dir(args.out))
         segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
                               multi_scale=args.tta, crf=args.crf)
-        claim_out(out, images, args.overwrite)
-        record: dict[str, Any] = dict(
-            checkpoint=str(args.checkpoint), classes=segmenter.classes, multi_scale=args.tta, crf=args.crf,
-            inputs={f'labels/{name}.png': os.path.abspath(file) for file, name in images}, images=[], failed={})
-        write_json(out / 'predictions.json', record)  # a run that is killed has said of what its outputs are
-        done, failed, began, bar = [], {}, time.monotonic(), ProgressReporter()
+        stack.enter_context(own_folder(out, 'prediction', option='--out'))
+        card = prediction_card(args.checkpoint, args.config, args.cfg_options, args.tta, args.crf)
+        inputs = {f'labels/{name}.png': os.path.abspath(file) for file, name in images}
+        earlier = claim_predictions(out, card, args.overwrite, inputs=inputs)
+        done, failed, unwritten, shallow, began, bar = [], {}, [], {}, time.monotonic(), ProgressReporter()
         bar.start('segment', len(images))
         try:
             stream = segmenter.stream([file for file, _ in images], batch_size=args.batch_size)
             for count, (index, result) in enumerate(stream, start=1):
                 file, name = images[index]
-                if isinstance(result, Exception):
-                    failed[str(file)] = str(result)
-                    bar.write(f'failed: {result}\n')
+                entry = result
+                if not isinstance(result, Exception):
+                    try:
+                        entry = write(result, out, name, not args.no_overlay)
+                    except OSError as error:  # if none can be written, it is not the images' names
+                        if not is_of_one_file(error) or (len(unwritten) + 1 >= PATIENCE and not done):
+                            raise
+                        entry = error
+                        unwritten.append(name)
+                if isinstance(entry, Exception):
+                    failed[str(file)] = explain(entry) or str(entry)
+                    bar.write(f'failed: {printable(failed[str(file)])}\n')
                 else:
-                    done.append((index, write(result, out, name, not args.no_overlay)))
+                    done.append((index, entry))
+                    if result.suspected_bits is not None:
+                        shallow[str(file)] = result.suspected_bits
                 bar.update(count, lambda: f'{len(failed)} failed' if failed else '')
         finally:
             bar.stop()
         seconds = time.monotonic() - began
+        entries = [entry for _, entry in sorted(done, key=lambda item: item[0])]
+        new = {entry['labels'] for entry in entries}
+        entries = [entry for entry in earlier if entry['labels'] not in new] + entries
         write_json(out / 'predictions.json', dict(
-            record, seconds=round(seconds, 3), failed=failed,
-            images=[entry for _, entry in sorted(done, key=lambda item: item[0])]))
-    print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
-          f'written to {out} (areas per class: predictions.json)')
+            card, classes=segmenter.classes, seconds=round(seconds, 3), images=entries, failed=failed,
+            suspected_bits=shallow))
+        for argument, found in folders.items():
+            if told := found.told():
+                print(printable(f'{argument}: passed over: {told}'))
+        if shallow:
+            first, bits = next(iter(shallow.items()))
+            print(f'files of 16 bits whose values seem to have fewer: {len(shallow)} images, for example '
+                  f'{printable(first)} ({bits}); they were segmented as dark as they are: scale the values to 16 bits, '
+                  'or state their depth (PNG sBIT, TIFF SMaxSampleValue)')
+        print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
+              f'written to {out} (areas per class: predictions.json)')
     sys.exit(1 if failed else 0)
 
 

@@ -22,9 +22,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--overwrite', action='store_true', help='write existing files anew')
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     args = parser.parse_args(argv)
-    with friendly_errors(), phase_progress() as progress:
-        report = prepare_voc(args.root, args.sbd, args.overwrite, args.workers, progress)
-    print(report.text())
+    with friendly_errors():
+        with phase_progress() as progress:
+            report = prepare_voc(args.root, args.sbd, args.overwrite, args.workers, progress)
+        print(report.text())
     sys.exit(0 if report.ok else 1)
 
 

@@ -14,6 +14,7 @@ from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES
 from weclip_sam.engine import ProgressReporter, friendly_errors, load_config, prepare_work_dir
 from weclip_sam.engine.hooks.seed_eval import spread
 from weclip_sam.io.files import write_json
+from weclip_sam.io.text import read_lines
 from weclip_sam.models.prompt_selection import localisation_embeddings, rank_templates
 from weclip_sam.offline.splits import SPLITS, seed_images
 from weclip_sam.registry import DATASETS, MODELS
@@ -43,8 +44,7 @@ def read_templates(path: str | None, own: list[str]) -> list[str]:
     elif not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such list of templates')
     else:
-        lines = Path(path).read_text(encoding='utf-8').splitlines()
-        templates, where = [line.strip() for line in lines if line.strip()], path
+        templates, where = read_lines(path), path
         if not templates:
             raise ValueError(f'{path}: holds no template; expected one with {{}} a line')
     for template in templates:

@@ -8,11 +8,12 @@
 """
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -25,9 +26,10 @@ from weclip_sam.engine.start.config import use_test_options
 from weclip_sam.engine.start.restore import only_registered, restore_model
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import as_rgb, fit_within, read_image, write_labels
-from weclip_sam.registry import TRANSFORMS
+from weclip_sam.registry import READERS, TRANSFORMS
 from weclip_sam.visualization import class_colors, enlarge, overlay_labels
 
+_LOADERS = ('test_dataloader', 'val_dataloader', 'train_dataloader')
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
 # Steps that would need a data set, steps left to chance, and the end, which is added anyway.
 _SKIPPED = ('Load', 'Use', 'Random', 'Color', 'PackSample')
@@ -44,6 +46,8 @@ class SegmentationResult:
         probabilities: C+1 H W float16 in [0, 1] if they were asked for.
         palette: RGB triples of the data set, for label files.
         name: the file's path, or ``image 3`` of a batch.
+        suspected_bits: of an image of 16 bits, how many it seems to use, where it does not say and they are fewer: it
+            was looked at as dark as it is.
     """
 
     labels: np.ndarray
@@ -52,6 +56,7 @@ class SegmentationResult:
     probabilities: np.ndarray | None = field(default=None, repr=False)
     palette: Sequence[Sequence[int]] | None = field(default=None, repr=False)
     name: str = 'image'
+    suspected_bits: int | None = None
 
     def areas(self) -> dict[str, float]:
         """The share of the image's pixels in [0, 1] of every class that occurs, largest first."""
@@ -104,7 +109,8 @@ class Segmenter:
         options: changes of the config, such as ``{'model.clip.checkpoint': '/elsewhere/ViT-B-16.pt'}``.
         multi_scale: fuse the scales and mirror images of the config's ``tta`` (else 1 and 0.75).
         crf: refine with a dense CRF: True takes the config's ``crf`` settings (else WeCLIP's), or give its arguments.
-        max_side: images with a longer side are segmented at this size, and their labels enlarged; bounds the memory.
+        max_side: inputs with a longer side after the test's own resizing are segmented at this size, and their labels
+            enlarged: bounds the memory where the test resizes nothing.
 
     Attributes:
         classes: C+1 names by label, ``background`` first.
@@ -126,7 +132,7 @@ class Segmenter:
         if not hasattr(model, 'test_cfg'):
             raise ValueError(f'{checkpoint}: a {type(model).__name__} predicts no label for every pixel; '
                              'Segmenter wants a segmentation model')
-        self.model = model.to(self.device)
+        self.model: Any = model.to(self.device)
         self.classes: tuple[str, ...] = ('background', *meta['classes'])
         self.palette = meta.get('palette')
         self.max_side = max_side
@@ -134,6 +140,7 @@ class Segmenter:
         steps = _preparation(self.config)
         if config is None:
             only_registered(steps, (TRANSFORMS,), str(checkpoint), 'pipeline')
+        self._read_side = _read_side(self.config)
         self._steps = [TRANSFORMS.build(dict(step)) for step in steps]
         self._pack = TRANSFORMS.build(dict(type='PackSample'))
 
@@ -145,8 +152,16 @@ class Segmenter:
             settings.model.test.crf = dict(crf)
         self.model.test_cfg = dict(settings.model.test)
 
-    def __call__(self, image: ImageInput | Sequence[ImageInput], *, probabilities: bool = False, batch_size: int = 8
-                 ) -> SegmentationResult | list[SegmentationResult]:
+    @overload
+    def __call__(self, image: ImageInput, *, probabilities: bool = ..., batch_size: int = ...
+                 ) -> SegmentationResult: ...
+
+    @overload
+    def __call__(self, image: list[Any] | tuple[ImageInput, ...], *, probabilities: bool = ..., batch_size: int = ...
+                 ) -> list[SegmentationResult]: ...
+
+    def __call__(self, image: ImageInput | list[Any] | tuple[ImageInput, ...], *,
+                 probabilities: bool = False, batch_size: int = 8) -> SegmentationResult | list[SegmentationResult]:
         """Segment one image or several.
 
         Args:
@@ -163,12 +178,12 @@ class Segmenter:
         """
         if not isinstance(image, (list, tuple)):
             return self([image], probabilities=probabilities)[0]
-        results = [None] * len(image)
+        results: dict[int, SegmentationResult] = {}
         for index, result in self.stream(image, probabilities=probabilities, batch_size=batch_size):
             if isinstance(result, Exception):
                 raise result
             results[index] = result
-        return results
+        return [results[index] for index in range(len(image))]
 
     def stream(self, images: Sequence[ImageInput], *, probabilities: bool = False, batch_size: int = 8
                ) -> Iterator[tuple[int, SegmentationResult | Exception]]:
@@ -198,15 +213,21 @@ class Segmenter:
         """The image as RGB, and its inputs and sample."""
         name = _name(image, index)
         picture = read_image(image) if isinstance(image, (str, os.PathLike)) else as_rgb(image, name)
-        height, width = fit_within((picture.height, picture.width), self.max_side)
-        small = picture if (width, height) == picture.size else picture.resize((width, height),
-                                                                               Image.Resampling.BICUBIC)
-        results = dict(image=np.asarray(small), image_labels=torch.zeros(len(self.classes) - 1, dtype=torch.bool),
-                       masks=None, ground_truth=None, frame=Frame.whole(height, width), image_id=name, image_path=None,
-                       ori_shape=(height, width), rng=np.random.default_rng(0))
+        # As a data set of the training run would read it: then labels are those of tools/test.py.
+        item = self._transform(_shrunk(image, picture, self._read_side), name)
+        if max(item['inputs'].shape[-2:]) > self.max_side:
+            item = self._transform(_shrunk(picture, picture, self.max_side), name)
+        return picture, item
+
+    def _transform(self, picture: Image.Image, name: str) -> dict[str, Any]:
+        """Inputs and sample of an image, as the validation of the training run prepares it."""
+        size = picture.height, picture.width
+        results = dict(image=np.asarray(picture), image_labels=torch.zeros(len(self.classes) - 1, dtype=torch.bool),
+                       masks=None, ground_truth=None, frame=Frame.whole(*size), image_id=name, image_path=None,
+                       ori_shape=size, rng=np.random.default_rng(0))
         for step in (*self._steps, self._pack):
             results = step(results)
-        return picture, results
+        return results
 
     def _run(self, waiting: list[tuple[int, Image.Image, dict[str, Any]]], images: Sequence[ImageInput],
              probabilities: bool) -> Iterator[tuple[int, SegmentationResult | Exception]]:
@@ -227,7 +248,7 @@ class Segmenter:
             if scores is not None:
                 scores = np.stack([enlarge(s, size) if s.shape != size else s for s in scores]).astype(np.float16)
             yield index, SegmentationResult(labels, self.classes, np.asarray(picture), scores, self.palette,
-                                            _name(images[index], index))
+                                            _name(images[index], index), picture.info.get('suspected_bits'))
 
     @torch.inference_mode()
     def _predict(self, inputs: list[torch.Tensor], samples: list[Any], probabilities: bool) -> list[Any]:
@@ -238,6 +259,27 @@ class Segmenter:
             return self.model(data['inputs'], data['data_samples'], mode='predict')
         finally:
             self.model.test_cfg = before
+
+
+def _shrunk(image: ImageInput, picture: Image.Image, side: int | None) -> Image.Image:
+    """``image`` (already read as ``picture``) with at most this long side."""
+    height, width = fit_within((picture.height, picture.width), side)
+    if (width, height) == picture.size:
+        return picture
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image, max_side=side)  # decodes at a fraction of the size, as a data set does
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _read_side(config: Config) -> int | None:
+    """The long side to which the readers of the training run's data sets shrink what they read."""
+    for loader in _LOADERS:
+        reader = dict(((config.get(loader) or {}).get('dataset') or {}).get('reader') or {})
+        kind = READERS.get(reader['type']) if isinstance(reader.get('type'), str) else None
+        if kind is not None:
+            default = inspect.signature(kind).parameters.get('max_side')
+            return reader.get('max_side', default.default if default is not None else None)
+    return None
 
 
 def _name(image: Any, index: int) -> str:
@@ -262,7 +304,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 def _preparation(config: Config) -> list[dict[str, Any]]:
     """What happens to an image before the model sees it: as in testing, else the fixed part of training."""
-    for loader in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
+    for loader in _LOADERS:
         pipeline = ((config.get(loader) or {}).get('dataset') or {}).get('pipeline')
         if pipeline:
             return [step for step in pipeline if not str(step['type']).startswith(_SKIPPED)]

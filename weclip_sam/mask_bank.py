@@ -41,7 +41,9 @@ import torch
 
 from weclip_sam.io.files import write_json
 from weclip_sam.io.identity import FileIdentity, IdentityNotes
+from weclip_sam.io.names import normal
 from weclip_sam.io.rle import MAX_PIXELS, decode_masks, encode_masks
+from weclip_sam.io.text import read_json
 from weclip_sam.structures import MaskSet
 
 FORMAT, VERSION, WITH_GENERATIONS = 'weclip_sam mask bank', 1, 2
@@ -76,6 +78,11 @@ class MaskBank:
         mode: ``r`` reads an existing bank, ``a`` also adds to it and creates it where there is none.
         image_folder: where the image files lie, so that other images of the same names are not taken for them; None
             (images made in memory, say) accepts any, and a bank created with None is for any.
+        moved: a bank of images in another folder is opened, too, and :attr:`elsewhere` says what there is to say: the
+            caller finds out whether they are the same images (:func:`weclip_sam.offline.photos.require_own_photos`).
+
+    Attributes:
+        elsewhere: empty, or that the bank was made for images in another folder than ``image_folder``.
 
     Raises:
         FileNotFoundError: mode ``r`` and no bank in ``root``.
@@ -83,11 +90,14 @@ class MaskBank:
     """
 
     def __init__(self, root: str | os.PathLike[str], fingerprint: str | None = None, dataset: str | None = None,
-                 mode: str = 'a', image_folder: str | None = None) -> None:
+                 mode: str = 'a', image_folder: str | None = None, moved: bool = False) -> None:
         if mode not in ('r', 'a'):
             raise ValueError(f"mode must be 'r' (read) or 'a' (read and add), got {mode!r}")
         self.root, self.mode = Path(root), mode
         self.header = self._open_header(fingerprint, dataset, image_folder)
+        self.elsewhere = self._other_folder(image_folder)
+        if self.elsewhere and not moved:
+            raise ValueError(self.elsewhere)
         self._places: dict[str, list[tuple[str, int, int]]] = {}  # id -> (shard, offset, length)
         self._read_to: dict[str, int] = {}  # shard -> bytes known so far
         self._lost: dict[str, int] = {}  # id -> generation of its damaged record
@@ -100,7 +110,7 @@ class MaskBank:
         return len(self._places)
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._places
+        return isinstance(image_id, str) and normal(image_id) in self._places
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process writes a shard of its own.
@@ -134,6 +144,7 @@ class MaskBank:
         Raises:
             ValueError: the masks are of another size than ``size``.
         """
+        image_id = normal(image_id)
         if image_id not in self._places:
             self.refresh()
         for place in list(self._places.get(image_id, ())):
@@ -153,7 +164,7 @@ class MaskBank:
 
     def origin(self, image_id: str) -> str | None:
         """What :meth:`put` was told about an image's masks; None if nothing, or the record is damaged."""
-        for place in self._places.get(image_id, ()):
+        for place in self._places.get(normal(image_id), ()):
             try:
                 return _parse(self._read(place)).get('origin')
             except (ValueError, OSError):
@@ -165,6 +176,7 @@ class MaskBank:
 
         What others note meanwhile is not seen.
         """
+        image_id = normal(image_id)
         places = self._places.get(image_id)
         if not places:
             return None
@@ -189,6 +201,7 @@ class MaskBank:
             OSError: the disk is full or not writable.
         """
         self._need_writing()
+        image_id = normal(image_id)
         known = self.made_of(image_id)
         if known is None:
             raise ValueError(f'mask bank {self.root}: has no masks of {image_id!r}')
@@ -215,6 +228,7 @@ class MaskBank:
         self._need_writing()
         if not isinstance(image_id, str) or not image_id:
             raise ValueError(f'image_id must be a non-empty string, got {image_id!r}')
+        image_id = normal(image_id)
         before = self._places.get(image_id)
         if before and not replace:
             return
@@ -275,13 +289,16 @@ class MaskBank:
                 raise ValueError(f'{path}: this bank was made for {what} {header[what]!r}, but {asked!r} was asked '
                                  f'for. A bank belongs to one data set and one generator (settings and weights): '
                                  f'use another folder, or delete this one to make the masks anew')
-        before = header.get('image_folder', 'no known place')
-        if folder is not None and before is not None and folder != before:
-            raise ValueError(f'{path}: this bank was made for images in {before}, but the images are in {folder}. A '
-                             'bank belongs to one data set, and other images may have the same names: use another '
-                             'folder (mask_bank of the config, --out of tools/make_masks.py). If they are the same '
-                             f'images, moved, write "image_folder": {json.dumps(folder)} into {path}')
         return header
+
+    def _other_folder(self, folder: str | None) -> str:
+        path, before = self.root / HEADER, self.header.get('image_folder', 'no known place')
+        if folder is None or before is None or normal(folder) == normal(before):
+            return ''
+        return (f'{path}: this bank was made for images in {before}, but the images are in {folder}. A bank belongs to '
+                'one data set, and other images may have the same names: use another folder (mask_bank of the config, '
+                '--out of tools/make_masks.py). If they are the same images, moved, write "image_folder": '
+                f'{json.dumps(folder)} into {path}')
 
     def _create_header(self, path: Path, fingerprint: str | None, dataset: str | None, folder: str | None) -> None:
         if any(self.root.glob('shard-*.masks')):
@@ -349,7 +366,7 @@ class MaskBank:
 
     def _learn(self, image_id: str, place: tuple[str, int, int]) -> None:
         """Records of the highest generation count; of those each may serve where another is damaged."""
-        places = self._places.setdefault(image_id, [])
+        places = self._places.setdefault(normal(image_id), [])
         if places and (older := _generation(places[0][0]) - _generation(place[0])):
             if older > 0:
                 return
@@ -366,6 +383,7 @@ class MaskBank:
         if photo is None or not isinstance(image_id, str) or not isinstance(generation, int) or \
                 not isinstance(size, list) or len(size) != 2:
             return
+        image_id = normal(image_id)
         before = self._noted.get((image_id, generation), MadeOf(tuple(size)))
         self._noted[image_id, generation] = MadeOf(before.size, (*before.photos, photo), (*before.max_sides, max_side))
 
@@ -378,7 +396,7 @@ class MaskBank:
             record = json.loads(head[:head.index(b',"level":')] + b'}')
             height, width = record['size']
             photo = FileIdentity.parse((record.get('photo') or [None])[:3])
-            if record['id'] != image_id or not isinstance(height, int) or not isinstance(width, int):
+            if normal(record['id']) != image_id or not isinstance(height, int) or not isinstance(width, int):
                 return None
             return MadeOf((height, width), *(((photo,), (record['photo'][3],)) if photo is not None else ()))
         except (ValueError, KeyError, TypeError, IndexError):
@@ -450,11 +468,7 @@ def _is_imported(header: dict[str, Any]) -> bool:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: the header of the mask bank is damaged ({error}); restore it or empty the folder') \
-            from error
+    header = read_json(path, fix='the header of the mask bank is damaged: restore it or empty the folder')
     if not isinstance(header, dict) or header.get('format') != FORMAT or not {'dataset', 'generator'} <= set(header):
         raise ValueError(f'{path}: not the header of a mask bank')
     if header.get('version') not in (VERSION, WITH_GENERATIONS):
@@ -505,7 +519,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 def _from_record(line: bytes, image_id: str) -> MaskSet:
     record = _parse(line)
-    if record['id'] != image_id:
+    if normal(record['id']) != image_id:
         raise ValueError(f'it belongs to {record["id"]!r}')
     try:
         height, width = (int(n) for n in record['size'])

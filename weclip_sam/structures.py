@@ -24,7 +24,9 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-Movable = TypeVar('Movable', Tensor, 'MaskSet')
+Movable = TypeVar('Movable', Tensor, 'MaskSet', 'Tensor | MaskSet')
+# None that a type checker does not see: what a step reads of this is checked before the step runs (its ``needs``).
+_NOT_YET: Any = None
 IGNORE_LABEL = 255
 BACKGROUND_LABEL = 0
 
@@ -200,6 +202,7 @@ class SeedState:
         seg_logits: B C+1 h w, what the decoder predicts itself (detached), or None.
         decoder_heard: whether steps may listen to the decoder already (the curriculum).
         rgb: B 3 H W float in 0..255, for steps that look at colours as people see them (CRF), or None.
+        padding: B H W bool, where ``rgb`` is padding, or None where nothing is.
     Made on the way:
         maps: current :class:`ClassMaps`.
         history: the maps after each named step, for pictures and tables.
@@ -214,18 +217,19 @@ class SeedState:
     images: Tensor
     image_labels: Tensor
     features: Mapping[str, Any] = field(default_factory=dict)
-    encoders: Mapping[str, Any] = field(default_factory=dict)
-    text_features: Tensor | None = None
-    masks: MaskSet | None = None
+    encoders: Any = field(default_factory=dict)
+    text_features: Tensor = _NOT_YET
+    masks: MaskSet = _NOT_YET
     seg_affinity: Tensor | None = None
     seg_logits: Tensor | None = None
     decoder_heard: bool = False
-    rgb: Tensor | None = None
-    maps: ClassMaps | None = None
+    rgb: Tensor = _NOT_YET
+    padding: Tensor | None = None
+    maps: ClassMaps = _NOT_YET
     background: Tensor | None = None
     history: dict[str, Any] = field(default_factory=dict)
     affinity: Tensor | None = None
-    pixel_labels: Tensor | None = None
+    pixel_labels: Tensor = _NOT_YET
     confidence: Tensor | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
 

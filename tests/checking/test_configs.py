@@ -1,5 +1,6 @@
 """The command that checks data and checkpoints: what it prints, writes and returns."""
 import json
+import os
 import pickle
 import runpy
 from pathlib import Path
@@ -309,3 +310,12 @@ def test_findings_are_printed_where_the_file_cannot_be_written(config_file, tmp_
     told = capsys.readouterr()
     assert '1.png: not a readable image' in told.out and f'error: {tmp_path}/folder: is a folder' in told.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ['config.py', 'folder', 'photos']
+
+
+@pytest.mark.parametrize('check', [quick_check, full_check])
+def test_a_folder_whose_name_is_no_utf8_is_refused(check, tmp_path):
+    folder = os.fsdecode(bytes(tmp_path) + b'/caf\xe9')
+    report = check(dict(data_root=folder))
+    finding, = report.errors
+    assert finding.where == 'data_root' and 'caf\\udce9: a name that is no UTF-8' in finding.message
+    assert report.text().encode()

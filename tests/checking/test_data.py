@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from weclip_sam.checking.data import check_datasets, find_datasets
 from weclip_sam.checking.findings import Report
@@ -18,7 +19,7 @@ def photos(tmp_path, write_image):
     root = tmp_path / 'photos'
     for number in range(6):
         write_image(root / 'images' / f'{number}.png', size=(40, 50), seed=number)
-        write_labels(root / 'masks' / f'{number}.png', np.full((40, 50), number % 3))
+        write_labels(root / 'masks' / f'{number}.png', np.ones((40, 50), int))
     (root / 'labels.csv').write_text('image,classes\n' + ''.join(f'{i}.png,{"cat" if i % 2 else "cat;dog"}\n'
                                                                  for i in range(6)))
     (root / 'train.txt').write_text('0.png\n1.png\n2.png\n3.png\n')
@@ -375,3 +376,100 @@ def test_report_shows_some_and_keeps_all():
     assert len(report.as_dict()['findings']) == 30 and report.as_dict()['ok'] is False
     with pytest.raises(ValueError, match='fatal'):
         report.add('fatal', 'image', 'train', 'x')
+
+
+def test_a_class_longer_than_clip_reads_is_told(photos):
+    long = 'a cup of very fine porcelain ' * 20
+    (photos / 'labels.csv').write_text(f'image,classes\n0.png,{long.strip()};cat\n1.png,cat\n2.png,\n3.png,\n4.png,\n'
+                                       '5.png,\n')
+    model = dict(type='WeClip', clip=dict(type='FrozenClip', arch='tiny', checkpoint='tiny'))
+    report = _check({**_config(photos), 'model': model}, full=False)
+    (check, where, message), = _found(report)
+    assert (check, where) == ('class names', 'model') and message.startswith("class 'a cup of very fine")
+    assert 'tokens, but CLIP reads 24: shorten the name, or give the class a short text in prompts.json' in message
+    (photos / 'prompts.json').write_text(json.dumps({long.strip(): 'cup'}))
+    assert _check({**_config(photos), 'model': model}, full=False).ok
+    (photos / 'background.txt').write_text(f'sky\nnot {long}\n')
+    assert 'background noun' in _found(_check({**_config(photos), 'model': model}, full=False))[0][2]
+    assert _check({**_config(photos), 'model': {**model, 'prompts': 'learnt.safetensors'}}, full=False).ok
+
+
+@pytest.mark.parametrize(('model', 'fits'), [
+    (dict(type='WeClip'), True), (dict(type='WeClip', templates=['a ' * 80 + '{}.']), False),
+    (dict(type='PromptTuner', n_ctx=4), True), (dict(type='PromptTuner', n_ctx=75), False),
+    (dict(type='Segmentor'), True)])
+def test_prompts_are_counted_as_the_model_makes_them(photos, model, fits):
+    config = {**_config(photos), 'model': dict(model, clip=dict(type='FrozenClip', arch='ViT-B-16-quickgelu'))}
+    assert _check(config, full=False).ok == fits
+
+
+def test_nouns_left_out_are_said(photos):
+    (photos / 'labels.csv').write_text((photos / 'labels.csv').read_text().replace('dog', 'Tree'))
+    assert ('class names', 'train_dataloader', 'background nouns that name a class are left out: tree') in \
+        _found(_check(_config(photos), full=False), 'note')
+
+
+def test_one_finding_is_told_once(photos):
+    (photos / 'labels.csv').write_text('image;classes\n0.png;cat|dog,bird\n')
+    report = _check(_config(photos))
+    assert len(report.errors) == 3  # training, validation, hook
+    text = report.text()
+    assert text.count('is not clear') == 1 and text.endswith('NOT OK: 1 error, 0 warnings, 0 notes')
+    assert 'ERROR data set, train_dataloader and val_dataloader and custom_hooks.0: 1' in text
+    assert [finding['where'] for finding in report.as_dict()['findings']] == \
+        ['train_dataloader and val_dataloader and custom_hooks.0']
+
+
+def test_a_separator_of_another_tool_is_told(photos):
+    (photos / 'labels.csv').write_text((photos / 'labels.csv').read_text().replace('cat;dog', 'cat|dog'))
+    assert any("class 'cat|dog' has a | in its name" in message for *_, message in
+               _found(_check(_config(photos), full=False), 'warning'))
+
+
+def test_files_whose_names_are_no_utf8(photos):
+    name = os.fsdecode(b'caf\xe9.png')
+    try:
+        (photos / 'images' / name).write_bytes((photos / 'images' / '0.png').read_bytes())
+    except OSError:
+        pytest.skip('this file system has no such names')
+    report = _check(_config(photos))
+    assert report.ok and 'caf\\udce9.png; rename them' in report.text()
+    report.text().encode()
+    assert report.as_dict()['findings'] and json.dumps(report.as_dict()).encode()
+
+
+def test_ground_truth_with_other_classes_than_the_names(photos):
+    write_labels(photos / 'masks' / '5.png', np.full((40, 50), 2))  # named cat alone
+    report = _check(_config(photos))
+    (check, where, message), = _found(report, 'warning')
+    assert report.ok and (check, where) == ('truth', 'val_dataloader')
+    assert message.startswith('1 of 2 ground-truth masks disagree') and '5 (named cat; its mask has dog' in message
+    assert 'very probably wrong' in message
+    assert not _found(_check(_config(photos), full=False), 'warning')
+
+
+def test_ground_truth_painted_in_memory_is_compared_too(memory_reader):
+    reader = memory_reader(6)  # image i is named for class i % 3 and has label i % 3 + 1, but 0 is named for nothing
+    check = dict(val_dataloader=dict(type='ImageLabelDataset', reader=reader, with_masks=True))
+    assert _found(_check(check), 'warning') == []  # of drawn images only the first is looked at, and it has no name
+    reader.records[0] = type(reader.records[0])('image000', (1,))
+    (_, _, message), = _found(_check(check), 'warning')
+    assert 'image000 (named class1; its mask has class0 on 100 %)' in message
+
+
+def test_what_is_passed_over_is_one_note(photos):
+    for name in ('._0.png', 'a.heic', 'b.heic'):
+        (photos / 'images' / name).write_bytes(b'')
+    assert _found(_check(_config(photos)), 'note') == [
+        ('passed over', 'train_dataloader', 'not looked at in the folders of the images: other kinds of files 2 '
+         '(2 .heic), hidden or of the system 1')]
+
+
+@pytest.mark.parametrize('full', [True, False])
+def test_values_of_fewer_bits_than_the_file_has_are_one_warning(photos, full):
+    values = np.linspace(0, 4095, 2000).astype(np.uint16).reshape(40, 50)
+    for number in range(2):
+        Image.fromarray(values + number).save(photos / 'images' / f'{number}.png')
+    (check, where, message), = _found(_check(_config(photos), full=full), 'warning')[:1]
+    assert (check, where) == ('depth', 'train_dataloader') and message.startswith('2 of the images looked at')
+    assert f'{photos / "images" / "0.png"} (12)' in message

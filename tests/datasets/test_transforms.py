@@ -279,3 +279,12 @@ def test_labels_name_the_first_class_that_differs(tmp_path):
 def test_ground_truth_is_not_trained_on_by_accident():
     with pytest.raises(ValueError, match='with_masks=True'):
         ImageLabelDataset(_CodedReader(), [dict(type='UseGroundTruth')])[0]
+
+
+@pytest.mark.parametrize('on_disk', ['\u00e9', 'e\u0301'])
+def test_labels_are_found_in_either_unicode_form(tmp_path, on_disk):
+    write_labels(tmp_path / f'{on_disk}.png', np.array([[1]]))
+    (tmp_path / 'seeds.json').write_text(json.dumps(dict(classes=['pe\u0301'])))
+    load = LoadPixelLabels(str(tmp_path), ('p\u00e9',))
+    assert load.missing(['\u00e9', 'a']) == ['a']
+    assert load(dict(image_id='\u00e9', image_labels=[True], ori_shape=(1, 1)))['pixel_labels'].tolist() == [[1]]

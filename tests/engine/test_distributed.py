@@ -1,12 +1,10 @@
 """Two processes on CPUs: the same data, each image scored once, equal parameters, the loss of a doubled batch."""
 import importlib.util
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
+import child_processes
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
@@ -17,12 +15,7 @@ ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).parent / 'toy'
 STEPS = 4
 SEED_HOOK = dict(type='SeedEvalHook', dataset=dict(type='ToyPictures', length=4, with_masks=True))
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
+pytestmark = pytest.mark.slow
 
 
 def arguments(out, batch, launcher):
@@ -32,14 +25,6 @@ def arguments(out, batch, launcher):
             'model.dropout=0.0', f'train_dataloader.batch_size={batch}', 'train_dataloader.dataset.noise=False',
             f'train_cfg.max_iters={STEPS}', f'train_cfg.val_interval={STEPS}',
             f"custom_hooks=[{dict(type='ToySeenHook', out_dir=str(out))}, {SEED_HOOK}]"]
-
-
-def start(out, batch, rank, port):
-    """One of two processes, as torchrun would start it."""
-    env = dict(os.environ, PYTHONPATH=f'{ROOT}{os.pathsep}{TOY}', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='',
-               RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), *arguments(out, batch, 'pytorch')]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=out)
 
 
 def train_here(out, batch):
@@ -59,37 +44,25 @@ def train_here(out, batch):
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
     """A training on two processes with batch 2 each, and one on a single process with batch 4."""
-    folder, port = tmp_path_factory.mktemp('distributed'), free_port()
-    processes = []
-    for rank in range(2):
-        processes.append(start(folder / 'two', 2, rank, port))
+    folder = tmp_path_factory.mktemp('distributed')
+    two = child_processes.start(child_processes.torchrun(ROOT / 'tools' / 'train.py',
+                                                         *arguments(folder / 'two', 2, 'pytorch')),
+                                child_processes.environment(TOY), folder / 'two')
     try:
         train_here(folder / 'one', 4)
-        for process in processes:
-            output, _ = process.communicate(timeout=300)
-            assert process.returncode == 0, output
+        child_processes.finish(two)
     finally:
-        for process in processes:
-            process.kill()
+        child_processes.kill(two)
     return folder
 
 
-@pytest.mark.parametrize('failing, said', [('none', "['fine', 'fine']"), ('b', 'for example b: torn')])
-def test_no_process_waits_for_one_whose_masks_are_there_or_have_failed(failing, said, tmp_path):
-    port, processes = free_port(), []
-    for rank in range(2):
-        env = dict(os.environ, PYTHONPATH=f'{ROOT}{os.pathsep}{TOY}', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='',
-                   RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-        processes.append(subprocess.Popen([sys.executable, str(TOY / 'late_process.py'), str(tmp_path / 'bank'),
-                                           failing], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                          text=True, cwd=tmp_path))
-    try:
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0 and output.count(said) == (1 if failing == 'none' else 2), output
+def test_no_process_waits_for_one_whose_masks_are_there_or_have_failed(tmp_path):
+    child_processes.run(child_processes.torchrun(TOY / 'late_process.py', tmp_path), child_processes.environment(TOY),
+                        tmp_path, timeout=120)
+    failed = 'SAM masks of 1 images could not be made, for example b: torn'
+    for failing, said in (('none', 'fine'), ('b', failed)):
+        for rank in range(2):
+            assert json.loads((tmp_path / f'{failing}{rank}.json').read_text()) == [said, said]
 
 
 def load(path):

@@ -25,6 +25,7 @@ def may_mount(folder):
         [*PRIVATE, MOUNT.format(size='1m'), str(folder), 'true'], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['tmpfs', 'limit'])
 def test_a_full_disk_is_one_clear_line_and_loses_nothing(tmp_path, kind):
     if kind == 'tmpfs' and not may_mount(tmp_path):

@@ -19,7 +19,7 @@ def refined(monkeypatch):
     def watched(*args, **settings):
         calls.append((settings['iterations'], settings['gaussian_sxy']))
         return dense_crf(*args, **settings)
-    monkeypatch.setattr('weclip_sam.models.predict.dense_crf', watched)
+    monkeypatch.setattr('weclip_sam.seeds.crf.dense_crf', watched)
     return calls
 
 
@@ -29,7 +29,7 @@ def finished(tmp_path, toy_config):  # the toy's fixture clears mmengine's globa
         'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'param_scheduler.0.warmup_iters': 1,
         'param_scheduler.0.end': 2, 'train_dataloader.batch_size': 2, 'train_dataloader.dataset.reader.num_images': 4,
         'val_dataloader.dataset.reader.num_images': 3, 'default_hooks.sheets.images': 2,
-        'mask_bank': str(tmp_path / 'masks'), 'seed_dataset.reader.num_images': 2})
+        'model.rfm_start': 1, 'mask_bank': str(tmp_path / 'masks'), 'seed_dataset.reader.num_images': 2})
     config.visualizer.vis_backends = [dict(type='LocalVisBackend')]
     config.work_dir = str(tmp_path / 'run')
     build_runner(config).train()

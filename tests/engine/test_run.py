@@ -28,7 +28,7 @@ def test_a_run_ends_with_its_summary_and_writes_its_files(run_toy, tmp_path, cap
     assert summary['peak_memory_gb']['process'] > 0.05 and summary['wall_seconds'] > 0
     sheets = sorted(p.name for p in (tmp_path / 'run' / 'sheets').iterdir())
     assert sheets == ['iter_000004.png', 'iter_000008.png', 'iter_000012.png']
-    assert Image.open(tmp_path / 'run' / 'sheets' / 'iter_000004.png').size[0] > 5 * 200
+    assert Image.open(tmp_path / 'run' / 'sheets' / 'iter_000004.png').size[0] > 5 * 32
     assert not list((tmp_path / 'run').rglob('*.tmp'))
 
 
@@ -62,7 +62,7 @@ def test_a_test_with_a_foreign_checkpoint_is_refused(toy_config, tmp_path):
     torch.save(dict(state_dict=dict(other=torch.zeros(1))), tmp_path / 'other.pth')
     config = toy_config(work_dir='test')
     config.load_from, config.experiment_name = str(tmp_path / 'other.pth'), 'foreign'
-    with pytest.raises(ValueError, match=r'other.pth: does not fit.*4 of 4 trained parameters are missing'):
+    with pytest.raises(ValueError, match=r'other.pth: does not fit.*5 of 5 trained parameters and buffers are missing'):
         build_runner(config).test()
 
 
@@ -124,3 +124,22 @@ def test_small_helpers():
     assert [format_seconds(s) for s in (0, 75.3, 3675)] == ['0:00', '1:15', '1:01:15']
     assert format_seconds(float('inf')) == format_seconds(float('nan')) == '?'
     assert spread(10, 4) == [0, 2, 5, 7] and spread(3, None) == spread(3, 9) == [0, 1, 2]
+
+
+def test_ground_truth_that_disagrees_with_the_names_is_told(run_toy, tmp_path, capsys, monkeypatch):
+    import toy_parts
+    draw = toy_parts.ToyPictures.__getitem__
+
+    def moved(self, index):
+        item = draw(self, index)
+        if item['data_samples'].get('ground_truth') is not None:
+            item['data_samples'].ground_truth = (item['data_samples'].ground_truth + 1) % 3
+        return item
+    monkeypatch.setattr(toy_parts.ToyPictures, '__getitem__', moved)
+    run_toy()
+    out = capsys.readouterr().out
+    told = [line for line in out.splitlines() if '5 of 5 ground-truth masks disagree' in line]
+    # Once in the log, however often it is validated, and once in the summary.
+    assert len(told) == 2 and all('very probably wrong' in line for line in told)
+    check = json.loads((tmp_path / 'run' / 'summary.json').read_text())['val']['ground_truth_check']
+    assert check['images'] == check['disagreeing'] == 5 and check['very_probably_wrong']

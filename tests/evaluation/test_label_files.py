@@ -12,6 +12,7 @@ from PIL import Image
 
 from weclip_sam.evaluation import label_files
 from weclip_sam.evaluation.label_files import LabelStore, score_label_files
+from weclip_sam.io.images import write_labels
 from weclip_sam.io.parallel import WorkerError
 
 
@@ -91,3 +92,79 @@ def test_a_dead_process_is_explained_with_the_tool_s_own_option(tmp_path, monkey
     monkeypatch.setattr(label_files, '_count', _die)
     with pytest.raises(WorkerError, match='scoring: a worker process died after 0 of 3 files .*fewer --jobs .--jobs 1'):
         score_label_files(store, store, 1, workers=2)
+
+
+def test_ids_are_found_in_either_unicode_form(tmp_path):
+    for root, name in (('gt', 'e\u0301'), ('pred', '\u00e9')):
+        write_labels(tmp_path / root / f'{name}.png', np.array([[0, 1]]))
+    predictions, truths = LabelStore(tmp_path / 'pred'), LabelStore(tmp_path / 'gt')
+    assert truths.ids() == predictions.ids() == ['\u00e9'] and 'e\u0301' in predictions
+    assert score_label_files(predictions, truths, 2).diagonal().tolist() == [1, 1]
+    assert truths.read('e\u0301').tolist() == [[0, 1]]
+
+
+def _set_method(path, method, flags=0):
+    """Say of the only member that it is packed in another way."""
+    data = bytearray(path.read_bytes())
+    directory = data.find(b'PK\x01\x02')
+    for flag_place, method_place in ((6, 8), (directory + 8, directory + 10)):
+        data[flag_place] |= flags
+        data[method_place] = method
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize('method, flags, text', [(9, 0, 'packed with Deflate64'), (93, 0, 'packed with Zstandard'),
+                                                 (42, 0, 'packed with method 42'), (8, 1, 'encrypted'),
+                                                 (99, 1, 'packed with AES encryption'), (8, 0x41, 'encrypted')])
+def test_members_that_cannot_be_unpacked_here_are_told_before_the_work(tmp_path, method, flags, text):
+    path = _set_method(archive(tmp_path / 'a.zip', {'a.png': png([[1]])}), method, flags)
+    with pytest.raises(ValueError, match=rf'a\.zip/a\.png: cannot be unpacked \({text}\); make the archive anew'):
+        LabelStore(path)
+
+
+@pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_anywhere_gives_labels_or_one_error(tmp_path, compression):
+    labels = np.random.default_rng(0).integers(0, 9, (8, 8))
+    whole = archive(tmp_path / 'a.zip', {'x/a.png': png(labels)}, compression).read_bytes()
+    assert np.array_equal(LabelStore(tmp_path / 'a.zip').read('a'), labels)
+    for place in range(len(whole)):
+        data = bytearray(whole)
+        data[place] ^= 0xFF
+        (tmp_path / 'b.zip').write_bytes(data)
+        try:
+            store = LabelStore(tmp_path / 'b.zip')
+            assert np.array_equal(store.read(store.ids()[0]), labels)
+        except ValueError as error:
+            assert 'b.zip' in str(error) and '\n' not in str(error)
+
+
+@pytest.mark.parametrize('name', ['labels\\train\\a.png', '..\\a.png', '../../a.png', '/root/a.png', 'C:\\x\\a.PNG'])
+def test_whatever_way_to_a_member_only_its_file_name_counts(tmp_path, name):
+    store = LabelStore(archive(tmp_path / 'a.zip', {name: png([[3]]), '__MACOSX\\._a.png': b'',
+                                                    '.ipynb_checkpoints\\a-checkpoint.png': b''}))
+    assert store.ids() == ['a'] and store.read('a').tolist() == [[3]]
+    assert [path.name for path in tmp_path.iterdir()] == ['a.zip']
+
+
+def test_a_folder_is_searched_through_links_and_past_copies(tmp_path):
+    for place in ('gt/sub/._a.png', 'gt/sub/a.png', 'gt/.ipynb_checkpoints/a-checkpoint.png', 'disk/b.PNG'):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(png([[1]]))
+    os.symlink('../disk', tmp_path / 'gt' / 'more')
+    os.symlink('..', tmp_path / 'gt' / 'sub' / 'loop')
+    assert LabelStore(tmp_path / 'gt').ids() == ['a', 'b'] and LabelStore(tmp_path / 'gt').read('b').tolist() == [[1]]
+
+
+def test_a_sub_folder_that_cannot_be_opened_is_no_empty_one(tmp_path, monkeypatch):
+    (tmp_path / 'locked').mkdir()
+    (tmp_path / 'a.png').write_bytes(png([[1]]))
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == 'locked':
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(ValueError, match=r'locked: cannot be opened \(Permission denied\)'):
+        LabelStore(tmp_path)

@@ -178,3 +178,9 @@ def test_bad_settings(sam, change, words):
 def test_bad_images(sam, bad, words):
     with pytest.raises(ValueError, match=words):
         MaskGenerator(sam, **LOOSE).generate(bad)
+
+
+def test_it_tells_how_far_it_is(sam, image):
+    generator, shares = MaskGenerator(sam, **LOOSE, crop_n_layers=1, points_per_chunk=3), []
+    generator.generate_batch([image, image], shares.append)
+    assert shares[0] == 0 and shares == sorted(shares) and 0.9 < shares[-1] < 1 and len(set(shares)) > 10

@@ -118,6 +118,7 @@ def test_half_precision_safetensors_and_json_card(tmp_path, sam):
         assert value.dtype == torch.float and torch.equal(value, sam.sam.state_dict()[name].half().float())
 
 
+@pytest.mark.slow
 def test_vit_b_at_full_and_reduced_size(vit_b_file):
     state = torch.load(vit_b_file, weights_only=True)
     full = FrozenSam('vit_b', str(vit_b_file))

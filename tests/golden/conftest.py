@@ -111,6 +111,29 @@ def whole_encoder(clip_es: Arrays) -> None:
         pytest.skip(f'{clip_es.path} holds the last block of the encoder alone')
 
 
+PUBLISHED_SCALES = (1.0, 0.75)  # of WeCLIP's test_msc_flip_voc.py
+
+
+def scales_of(arrays: Arrays, key: str) -> tuple[float, ...]:
+    """The scales that an array was fused over: what its own group says (``fusion/scales`` is of ``fusion/...`` alone),
+    else its line in the .md file beside the arrays, else the published ones."""
+    groups = key.split('/')[:-1]
+    for start in (0, 1):  # the inputs of fp32/test/... lie in test/...
+        for end in range(len(groups), start, -1):
+            name = '/'.join([*groups[start:end], 'scales'])
+            if name in arrays.file:
+                return tuple(arrays[name].tolist())
+    description = arrays.path.with_suffix('.md')
+    lines = description.read_text(encoding='utf-8').splitlines() if description.is_file() else []
+    said = next((re.search(r'scales \[([\d., ]+)\]', line) for line in lines if line.startswith(f'| `{key}` |')), None)
+    return tuple(map(float, said[1].split(','))) if said else PUBLISHED_SCALES
+
+
+@pytest.fixture(scope='session')
+def find_scales():
+    return scales_of
+
+
 def token_embedding(seed: int, width: int) -> torch.Tensor:
     """The recipe beside the arrays; every value is exact in float16."""
     values = np.random.RandomState(seed).randint(-2048, 2048, size=(49408, width)).astype(np.float32)

@@ -124,8 +124,13 @@ def test_tokens_and_attentions_of_every_block(rounded_case, close):
 
 def test_positions_are_not_rounded_to_half_precision(case, rounded_case):
     """Deliberate difference: the authors' resized position embedding goes through float16."""
-    exact, rounded = (each.clip.position_embedding(each.features.grid) for each in (case, rounded_case))
-    assert 0 < (exact - rounded).abs().max() < 1e-3 * exact.abs().max()
+    grid = case.features.grid
+    exact, rounded = (each.clip.position_embedding(grid) for each in (case, rounded_case))
+    difference = (exact - rounded).abs().max()
+    if grid == tuple(case.clip.model.visual.grid_size):  # nothing is resized, and the weights are exact in float16
+        assert difference == 0
+    else:
+        assert 0 < difference < 1e-3 * exact.abs().max()
 
 
 # ---- GradCAM --------------------------------------------------------------------------------------------------
@@ -161,7 +166,8 @@ def test_gradcam(case, rounded_case, close):
     close(maps.scores, case['nohalf_gcam'][case.order], 1e-3)
     close(maps.scores, case['gcam'][case.order], 1e-3)
     assert maps.class_index.tolist() == sorted(case.keys.tolist())
-    assert (maps.scores.flatten(1).amax(1) * 255).to(torch.uint8).tolist() == [254] * len(maps.scores)
+    largest = maps.scores.flatten(1).amax(1)
+    assert (largest * 255).to(torch.uint8).tolist() == [254 if value else 0 for value in largest.tolist()]
 
 
 # ---- boxes and affinity ---------------------------------------------------------------------------------------

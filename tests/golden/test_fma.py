@@ -175,7 +175,8 @@ def test_sam_vote_step_and_batch(fma):
         masks = MaskSet.stack([masks, MaskSet.empty(*masks.size), masks])
         state = SeedState(torch.zeros(3, 3, *masks.size), torch.zeros(3, 1, dtype=torch.bool),
                           maps=batch, masks=masks)
-        labels = SEED_STEPS.build(dict(type='SamVote', **settings[match[2]]))(state).pixel_labels.numpy()
+        step = SEED_STEPS.build(dict(type='SamVote', extent='masks', **settings[match[2]]))
+        labels = step(state).pixel_labels.numpy()
         assert np.array_equal(labels[0], fma[key]) and np.array_equal(labels[2], fma[key]) and not labels[1].any()
 
 

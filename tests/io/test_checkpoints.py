@@ -179,7 +179,7 @@ def test_check_covers_counts_what_does_not_fit():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
     model[1].requires_grad_(False)
     check_covers(model, {k: v for k, v in model.state_dict().items() if k.startswith('0')})
-    with pytest.raises(ValueError, match=r'1 of 2 trained parameters are missing \(first: 0.bias\)'):
+    with pytest.raises(ValueError, match=r'1 of 2 trained parameters and buffers are missing \(first: 0.bias\)'):
         check_covers(model, {'module.0.weight': torch.zeros(3, 2)}, 'x.pth')
     with pytest.raises(ValueError, match=r'x.pth.*0.weight \(3, 5\) instead of \(3, 2\)'):
         check_covers(model, {'0.weight': torch.zeros(3, 5), '0.bias': torch.zeros(3)}, 'x.pth')
@@ -304,3 +304,13 @@ def test_a_short_training_saves_four_times_by_default(run_toy, given, expected):
     runner = run_toy(default_hooks__checkpoint__interval=given)
     hook = next(hook for hook in runner.hooks if isinstance(hook, checkpoint_hook.AtomicCheckpointHook))
     assert runner.max_iters == 12 and hook.interval == expected
+
+
+def test_saved_buffers_count():
+    model = torch.nn.BatchNorm1d(3)
+    state = model.state_dict()
+    check_covers(model, {key: value for key, value in state.items() if key != 'num_batches_tracked'})
+    with pytest.raises(ValueError, match='1 of 4 trained parameters and buffers are missing .first: running_var'):
+        check_covers(model, {key: value for key, value in state.items() if key != 'running_var'})
+    with pytest.raises(ValueError, match='running_mean'):
+        check_covers(model, {**state, 'running_mean': torch.zeros(4)})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from weclip_sam.io.files import atomic_open, inside, remove_stale_temporaries, write_json
+from weclip_sam.io.files import atomic_open, inside, is_of_one_file, remove_stale_temporaries, write_json
 
 
 def test_content_appears_only_when_complete(tmp_path):
@@ -87,3 +87,22 @@ def test_names_that_no_file_can_have_are_refused_with_their_source(tmp_path, nam
         inside(tmp_path, name, 'labels.csv')
     assert str(caught.value).startswith('labels.csv: ') and len(str(caught.value)) < 2 * len(name) + 300
     assert inside(tmp_path, 'ü' * 127 + '.', 'labels.csv').parent == tmp_path
+
+
+@pytest.mark.parametrize('name', ['a' * 251 + '.png', 'ü' * 125 + '.json', '写' * 84 + 'x', 'x' * 243 + '.jpg',
+                                  'short.png'])
+def test_whatever_can_be_named_can_be_written(tmp_path, name):
+    seen = []
+    with atomic_open(tmp_path / name) as file:
+        file.write(b'x')
+        seen += [path.name for path in tmp_path.iterdir()]
+    assert (tmp_path / name).read_bytes() == b'x' and len(seen) == 1
+    assert len(os.fsencode(seen[0])) <= max(len(os.fsencode(name)), 40)
+    (tmp_path / seen[0]).write_bytes(b'')  # as a kill leaves it
+    assert remove_stale_temporaries(tmp_path, f'*{name[-4:]}') == 1 and (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize('number, one', [(errno.ENAMETOOLONG, True), (errno.EISDIR, True), (errno.EACCES, True),
+                                         (errno.ENOSPC, False), (errno.EIO, False), (None, False)])
+def test_faults_of_one_file_and_of_the_disk(number, one):
+    assert is_of_one_file(OSError(number, 'x')) is one and not is_of_one_file(ValueError())

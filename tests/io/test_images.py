@@ -90,7 +90,7 @@ def _in_doubles(values, scale):
 
 @pytest.mark.parametrize('block', [1, 7, 300, 1 << 20])
 def test_blocks_of_rows_give_the_values_of_the_whole(tmp_path, monkeypatch, block):
-    monkeypatch.setattr('weclip_sam.io.images.BLOCK', block)
+    monkeypatch.setattr('weclip_sam.io.depth.BLOCK', block)
     every = np.arange(65536, dtype=np.uint16).reshape(64, 1024)
     wide = np.random.default_rng(0).integers(-2 ** 31, 2 ** 31, (9, 50), dtype=np.int64).astype(np.int32)
     cases = [(every, 'png', 255 / 65535), (every.astype('>u2'), 'tif', 255 / 65535), (wide, 'tif', 255 / 65535),
@@ -105,6 +105,7 @@ def test_blocks_of_rows_give_the_values_of_the_whole(tmp_path, monkeypatch, bloc
         assert np.array_equal(found, np.repeat(_in_doubles(values, scale)[..., None], 3, 2)), (values.dtype, scale)
 
 
+@pytest.mark.slow
 def test_the_largest_sixteen_bit_image_needs_little_more_memory_than_one_of_eight(tmp_path):
     for kind in (np.uint8, np.uint16):
         Image.fromarray(np.zeros((4000, 5000), kind)).save(tmp_path / f'{kind.__name__}.png', compress_level=1)

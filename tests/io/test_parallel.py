@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from weclip_sam.checking import data as preflight
-from weclip_sam.datasets import prepare
+from weclip_sam.datasets import prepare_coco as prepare
 from weclip_sam.engine import explain
 from weclip_sam.io.parallel import WorkerError, parallel_map
 
@@ -60,6 +60,8 @@ def test_preparation_is_one_line_when_a_worker_dies_and_goes_on(tmp_path, write_
         patch.setattr(prepare, '_paint', _die_painting)
         error = _error_of('prepare_coco', arguments, capsys)
     assert 'error: masks of train2014: a worker process died' in error and '--workers' in error
+    # The pool ends the other worker, too, perhaps while it writes.
+    (tmp_path / 'semantic_masks' / 'train2014' / '.31.png.abc.tmp').write_bytes(b'half')
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / 'tools' / 'prepare_coco.py'))['main'](arguments)
     assert ended.value.code in (0, None)

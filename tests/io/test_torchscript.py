@@ -223,6 +223,7 @@ UNBOUNDED = {
     'module': MODULE + WITHIN_ITSELF}
 
 
+@pytest.mark.slow
 def test_a_small_file_takes_neither_forever_nor_all_memory(tmp_path):
     """In a process of its own with 20 s of time for each and 300 MB beyond what it has."""
     for kind, pickled in UNBOUNDED.items():

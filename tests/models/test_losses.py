@@ -2,7 +2,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from weclip_sam.models.losses import affinity_labels, affinity_loss, radius_mask, segmentation_loss
+from weclip_sam.models.losses import (
+    affinity_labels,
+    affinity_loss,
+    pixel_cross_entropy,
+    radius_mask,
+    segmentation_loss,
+)
 
 
 def logits_and_labels():
@@ -64,3 +70,11 @@ def test_errors():
         segmentation_loss(torch.zeros(2, 4, 3, 5), torch.zeros(1, 3, 5, dtype=torch.long))
     with pytest.raises(ValueError, match='labels'):
         affinity_loss(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
+
+
+def test_half_precision_logits_are_enlarged_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(1, 5, 4, 4, generator=generator)).bfloat16()
+    labels = torch.randint(0, 5, (1, 32, 32), generator=generator)
+    for loss in (segmentation_loss, pixel_cross_entropy):
+        assert loss(logits, labels) == loss(logits.float(), labels)

@@ -118,3 +118,22 @@ def test_wrong_refinement_is_named_when_the_model_is_built():
         predict_samples(lambda images: torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 8, 8),
                         [SegSample(metainfo=dict(ori_shape=(8, 8), content_box=(0, 0, 8, 8)))],
                         dict(refine=[dict(type='SamVote')]))
+
+
+def test_border_says_what_happens_to_the_last_patch():
+    seen = []
+
+    def forward(images):
+        seen.append(tuple(images.shape[-2:]))
+        return torch.zeros(len(images), 2, images.shape[-2] // 16, images.shape[-1] // 16)
+
+    inputs = torch.zeros(1, 3, 48, 64)
+    sample = SegSample(metainfo=dict(ori_shape=(90, 120), content_box=(0, 0, 45, 60)))
+    for border, size in (('pad', (48, 64)), ('cut', (32, 48))):
+        predict_samples(forward, inputs, [sample], dict(border=border), 16)
+        assert seen.pop() == size and sample.prediction.shape == (90, 120)
+    with pytest.raises(ValueError, match="Did you mean 'cut'"):
+        prediction_settings(dict(border='cutt'))
+    other = SegSample(metainfo=dict(ori_shape=(90, 120), content_box=(0, 0, 48, 64)))
+    with pytest.raises(ValueError, match='batch_size=1'):
+        predict_samples(forward, torch.cat([inputs, inputs]), [sample, other], dict(border='cut'), 16)

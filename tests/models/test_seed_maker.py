@@ -135,3 +135,11 @@ def test_the_thinning_step_is_the_published_filter():
         SeedPipeline([dict(type='RockSandWater')])(state)
     with pytest.raises(ValueError, match='share of the area'):
         SEED_STEPS.build(dict(type='RockSandWater', threshold=2))
+
+
+def test_stretching_is_pillows_bicubic():
+    rgb = np.random.default_rng(0).integers(90, 166, (50, 70, 3), dtype=np.uint8)  # far from what a byte cuts off
+    ours = stretch_to_multiple(torch.from_numpy(rgb).permute(2, 0, 1)[None].float(), 16)[0].permute(1, 2, 0)
+    pillow = np.asarray(Image.fromarray(rgb).resize((80, 64), Image.Resampling.BICUBIC))
+    difference = np.abs(ours.numpy() - pillow)
+    assert difference.max() <= 1  # Pillow rounds between its two passes

@@ -16,7 +16,7 @@ SEEDS = {'par': [*RFM, dict(type='Par', iterations=2), dict(type='PixelLabels')]
 def build(seeds='par', **kwargs):
     torch.manual_seed(0)
     config = dict(type='WeClip', clip=dict(type='FrozenClip', arch='tiny', checkpoint='random'),
-                  decoder=dict(type='WeClipDecoder', dim=32, depth=1, heads=4), seeds=SEEDS[seeds],
+                  decoder=dict(type='WeClipDecoder', dim=32, depth=1, heads=4), seeds=SEEDS.get(seeds),
                   vocabulary=VOCABULARY, rfm_start=3)
     return MODELS.build(config | kwargs)
 
@@ -168,3 +168,40 @@ def test_loading_tells_the_model_whether_the_decoder_is_heard():
     trained.set_progress(1)
     fresh.load_state_dict(trained.state_dict())
     assert not fresh.decoder_heard
+
+
+def test_images_of_two_sizes_train_in_one_batch():
+    data, small = batch(), batch(size=40)
+    data['inputs'][1], data['data_samples'][1] = small['inputs'][1], small['data_samples'][1]
+    assert all(torch.isfinite(value) for value in losses(build(), data).values())
+
+
+def test_explained_labels_are_those_that_are_taught(monkeypatch):
+    model, seen = build().eval(), []
+    run = model.make_seeds
+    monkeypatch.setattr(model, 'make_seeds', lambda *args: seen.append(args[-1]) or run(*args))
+    data = batch(labels=((0,),))
+    data['data_samples'][0].set_metainfo(dict(ori_shape=(SIZE, SIZE), content_box=(0, 0, SIZE, SIZE)))
+    for iteration in (2, 3):
+        model.set_progress(iteration)
+        model.explain(data)
+    assert seen == [False, True]
+
+
+def test_a_model_taught_offline_says_that_it_makes_no_labels():
+    model, data = build(None, labels='offline'), batch()
+    with pytest.raises(ValueError, match="labels='offline' has no steps"):
+        model.make_seeds(data['inputs'], data['data_samples'], {}, None, False)
+
+
+def test_padded_borders_teach_nothing_unless_asked_for():
+    data = batch()
+    for sample in data['data_samples']:
+        sample.padding_mask[:, SIZE // 2:] = True
+    ignored, taught = losses(build(), data), losses(build(padding='teach'), data)
+    assert ignored['loss_seg'] != taught['loss_seg']
+    for sample in data['data_samples']:
+        sample.padding_mask[:] = False
+    assert losses(build(), data)['loss_seg'] == taught['loss_seg']
+    with pytest.raises(ValueError, match="padding: expected one of"):
+        build(padding='taught')

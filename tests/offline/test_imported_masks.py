@@ -110,6 +110,7 @@ def test_imported_masks_of_other_images_are_refused(photos, tmp_path, key, value
     fill(photos, tmp_path)
     path = tmp_path / 'bank' / HEADER
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / 'photos' / 'images' / 'p1.png')
     finding, = [each for each in quick_check(photos).errors if each.where == 'custom_hooks.0']
     assert message in finding.message
     runner = build_runner(photos)

@@ -1,9 +1,12 @@
 """The loop over images: shares, batches, failures, seconds, and what must not move."""
+import errno
+
 import numpy as np
 import pytest
 import torch
 from mmengine.dist import get_rank
 
+from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.offline import work
 from weclip_sam.offline.work import StageClock, WorkReport, work_through
 
@@ -44,12 +47,13 @@ def test_what_is_loaded_is_the_result_where_nothing_is_made_of_it():
 
 
 @pytest.mark.parametrize('sizes, broken, groups', [
-    ((1,) * 5, '', [[0, 1, 2], [3, 4]]), ((1, 1, 2, 2, 2), '', [[0], [1], [2], [3, 4]]),
+    ((1,) * 5, '', [[0, 1, 2], [3, 4]]), ((1, 2, 1, 2, 2), '', [[0, 2], [1], [3, 4]]),
     ((1,) * 5, 'b', [[0, 2], [3, 4]]), ((1,) * 5, 'abc', [[3, 4]])])
 def test_arrays_of_one_shape_are_made_together(sizes, broken, groups):
     ticks = []
     report, made, written = run(broken=broken, sizes=sizes, batch_size=3, tick=lambda: ticks.append(1))
-    assert made == groups and list(written) == [each for each in IDS if each not in broken] and len(ticks) == 2
+    assert made == groups and len(ticks) == 2
+    assert list(written) == [IDS[index] for group in groups for index in group] == report.made
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -117,3 +121,45 @@ def test_a_clock_counts_a_stage_that_fails_too():
     clock.add('b', 2.0)
     clock.add('b', 3.0)
     assert list(clock.seconds) == ['a', 'b'] and clock.seconds['b'] == 5 and clock.seconds['a'] > 0
+
+
+def test_a_name_that_cannot_be_written_is_that_image_s_failure():
+    def write(name, result):
+        if name == 'c':
+            raise OSError(errno.ENAMETOOLONG, 'File name too long', 'out/c.png')
+
+    def is_done(index):
+        if IDS[index] == 'a':
+            raise OSError(errno.ENAMETOOLONG, 'File name too long', 'out/a.png')
+        return IDS[index] == 'b'
+    report = work_through('work', IDS, is_done=is_done, load=int, write=write)
+    assert report.made == ['d', 'e'] and report.found == ['b']
+    assert report.failed == {name: f'out/{name}.png: cannot be written (File name too long)' for name in 'ac'}
+
+
+def test_a_full_disk_ends_the_work():
+    def write(name, result):
+        raise OSError(errno.ENOSPC, 'No space left on device', f'out/{name}.png')
+    with pytest.raises(OSError, match='No space left'):
+        work_through('work', IDS, is_done=lambda index: False, load=int, write=write)
+
+
+def test_it_says_something_at_once_and_how_far_a_long_batch_is(monkeypatch, capsys):
+    monkeypatch.setattr('weclip_sam.offline.work.ProgressReporter', lambda: ProgressReporter(line_interval=0))
+    ticks = []
+
+    def make(items, clock):
+        clock.pulse(0.25)
+        return items
+    work_through('SAM masks', ['a', 'b', 'c'], is_done=lambda index: index == 1, load=int, make=make,
+                 write=lambda name, item: None, tick=lambda: ticks.append(1))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == 'SAM masks: 2 to make, 1 found' and len(ticks) == 4
+    assert lines[1].startswith('SAM masks 0/2 (0%)') and lines[1].endswith('25% of the next')
+    assert lines[2].startswith('SAM masks 1/2') and lines[4].startswith('SAM masks 2/2')
+
+
+@pytest.mark.parametrize('batch_size', [0, -2])
+def test_batches_have_at_least_one_image(batch_size):
+    with pytest.raises(ValueError, match='--batch-size: expected at least 1'):
+        run(batch_size=batch_size)

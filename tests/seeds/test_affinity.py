@@ -11,7 +11,7 @@ from weclip_sam.seeds.affinity import (
     sinkhorn,
     transition_matrix,
 )
-from weclip_sam.seeds.boxes import box_masks
+from weclip_sam.seeds.boxes import above_threshold, box_masks
 from weclip_sam.seeds.gradcam import stretch
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState
@@ -133,3 +133,24 @@ def test_steps_reject_what_they_cannot_use(state):
     state.maps = None
     with pytest.raises(ValueError, match='GradCam'):
         SeedPipeline([RfmAffinity()])(state)
+
+
+def test_sinkhorn_keeps_empty_rows_and_columns_empty():
+    attention = rand(5, 5, seed=1)
+    attention[:, 2] = attention[2] = 0
+    balanced = sinkhorn(attention)
+    assert torch.isfinite(balanced).all() and not balanced[2].any() and not balanced[:, 2].any()
+    keep = [0, 1, 3, 4]
+    torch.testing.assert_close(balanced[keep][:, keep], sinkhorn(attention[keep][:, keep]))
+
+
+@pytest.mark.parametrize('grid', [(1, 6), (6, 1)])
+def test_a_grid_one_patch_high_or_wide_spreads_somewhere(grid):
+    maps = torch.zeros(1, *grid)
+    maps.flatten()[1:4] = 1
+    assert box_masks(maps).flatten().tolist() == [False, True, True, True, False, False]
+
+
+def test_scores_outside_their_range_are_cut_before_they_become_bytes():
+    maps = torch.tensor([[[-0.5, 0.2, 1.0], [1.3, 0.9, -2.0], [0.0, 0.0, 0.0]]])
+    assert torch.equal(above_threshold(maps, 0.4), maps > 0.4)

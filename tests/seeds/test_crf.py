@@ -180,3 +180,22 @@ def test_step_says_what_is_missing():
         SeedPipeline([crf.Crf()])(state)
     with pytest.raises(ValueError, match='min_confidence'):
         crf.Crf(min_confidence=95)
+
+
+def test_a_backend_that_is_pinned_is_what_labels_depend_on(monkeypatch):
+    assert crf.Crf(crf=dict(backend='lattice')).settled() == 'lattice'
+    monkeypatch.setattr(crf.importlib.util, 'find_spec', lambda name: object())
+    assert crf.Crf().settled() == 'pydensecrf' and crf.Crf(crf=dict(backend='lattice')).settled() == 'lattice'
+
+
+def test_wrapped_colours_are_bytes_of_what_is_left_after_the_mean():
+    rgb = torch.tensor([[[122.0, 117.0, 104.0], [255.0, 255.0, 255.0], [0.0, 0.0, 0.0]]])
+    as_bytes = (rgb.numpy() - np.array([122.675, 116.669, 104.008])).astype(np.int64).astype(np.uint8)
+    assert torch.equal(crf.wrapped_colours(rgb), torch.from_numpy(as_bytes).float())
+    probabilities = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0))
+    picture = torch.linspace(100, 140, 72).round().view(8, 9, 1).expand(8, 9, 3)  # around the mean
+    wrapped = crf.dense_crf(picture, probabilities, colours='wrapped', backend='exact')
+    assert torch.equal(wrapped, crf.dense_crf(crf.wrapped_colours(picture), probabilities, backend='exact'))
+    assert not torch.allclose(wrapped, crf.dense_crf(picture, probabilities, backend='exact'))
+    with pytest.raises(ValueError, match="Did you mean 'wrapped'"):
+        crf.dense_crf(picture, probabilities, colours='wraped')

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from weclip_sam.seeds.labels import PixelLabels
 from weclip_sam.seeds.par import Par, neighbour_weights, pixel_adaptive_refinement, position_weights
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import ClassMaps, SeedState
@@ -93,6 +94,7 @@ def test_step_refines_maps_and_background_together(state):
     background = torch.stack([(1 - scores[0]) ** 2, torch.ones(16, 16), (1 - scores[1]) ** 2])
     refined = pixel_adaptive_refinement(state.images, torch.cat([background, scores]), torch.tensor([0, 1, 2, 0, 2]),
                                         2, (1, 2))
+    refined = refined / 1.01 ** 2  # back in [0, 1]
     torch.testing.assert_close(after.background, refined[:3])
     torch.testing.assert_close(after.maps.scores, refined[3:])
     assert after.history['par'] is after.maps
@@ -109,3 +111,12 @@ def test_step_at_half_size_returns_full_size(state):
     assert after.maps.scores.shape == (2, 16, 16) and after.background.shape == (3, 16, 16)
     with pytest.raises(ValueError, match='GradCam'):
         SeedPipeline([Par()])(SeedState(state.images, state.image_labels))
+
+
+def test_refined_scores_stay_in_their_range():
+    maps = ClassMaps(torch.ones(1, 4, 4), torch.zeros(1).long(), torch.zeros(1).long())
+    state = SeedState(torch.zeros(1, 3, 16, 16), torch.ones(1, 1, dtype=torch.bool), maps=maps)
+    after = Par()(state)
+    torch.testing.assert_close(after.maps.scores, torch.ones(1, 16, 16))
+    assert PixelLabels(min_confidence=0.99)(after).pixel_labels.eq(1).all()
+    assert float(PixelLabels()(after).confidence.max()) <= 1.0001

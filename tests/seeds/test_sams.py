@@ -179,7 +179,7 @@ def test_rock_sand_water_of_a_batch_and_of_nothing():
 
 def test_step_writes_labels_at_the_size_of_the_masks():
     maps, sets = random_batch()
-    step = SEED_STEPS.build(dict(type='SamVote', background_value=0.7))
+    step = SEED_STEPS.build(dict(type='SamVote', background_value=0.7, extent='masks'))
     before = state(maps, MaskSet.stack(sets), 4)
     after = step(before)
     assert after.pixel_labels.shape == (4, 9, 11) and after.pixel_labels.dtype == torch.long
@@ -200,6 +200,7 @@ def test_step_uncovered_pixels():
     assert (ignored.pixel_labels[~covered] == 255).all() and (ignored.confidence[~covered] == 0).all()
     assert (kept.pixel_labels[~covered] == 4).all() and (kept.confidence[~covered] == 0.25).all()
     assert torch.equal(kept.pixel_labels[covered], ignored.pixel_labels[covered])
+    assert (ignored.pixel_labels[1] == 255).all(), 'an image without masks is ignored where that was asked for'
     with pytest.raises(ValueError, match='PixelLabels'):
         SeedPipeline([sams.SamVote(uncovered='keep')])(state(maps, masks, 4))
 
@@ -227,3 +228,68 @@ def test_step_does_not_follow_autocast():
     with torch.autocast('cpu', dtype=torch.bfloat16):
         mixed = sams.SamVote()(state(maps, MaskSet.stack(sets), 4))
     assert torch.equal(plain.pixel_labels, mixed.pixel_labels) and torch.equal(plain.confidence, mixed.confidence)
+
+
+def square(*boxes, size=(12, 12)):
+    """Masks of rectangles (top, left, bottom, right)."""
+    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+    for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
+        mask[top:bottom, left:right] = True
+    return masks
+
+
+def object_maps(size=(12, 12)):
+    """One class whose map is high on the upper left quarter and low elsewhere."""
+    scores = torch.full((1, *size), 0.1)
+    scores[0, :6, :6] = 0.9
+    return ClassMaps(scores, torch.zeros(1).long(), torch.tensor([2]))
+
+
+@pytest.mark.parametrize('boxes', [
+    [(0, 0, 6, 6)],                                  # one perfect mask
+    [(0, 0, 6, 6), (0, 0, 3, 6)],                    # an object and its part, no mask of the background
+    []])                                             # no mask at all
+def test_a_name_is_not_lost_where_masks_are_few(boxes):
+    masks = mask_set(square(*boxes), level=[2, 1][:len(boxes)])
+    expected = torch.zeros(12, 12).long()
+    expected[:6, :6] = 3
+    after = sams.SamVote(background_value=1.0)(state(object_maps(), masks))
+    assert torch.equal(after.pixel_labels[0], expected)
+    published = sams.SamVote(background_value=1.0, extent='masks')(state(object_maps(), masks)).pixel_labels[0]
+    assert (published != 3).all()  # the lowest mask gets zero, and nothing else is higher for sure
+
+
+def test_an_object_that_fills_the_crop_is_not_background():
+    scores = torch.full((1, 12, 12), 0.8)
+    scores[0, 11, 11] = 0.0
+    maps = ClassMaps(scores, torch.zeros(1).long(), torch.tensor([0]))
+    masks = mask_set(square((0, 0, 12, 12), (0, 0, 6, 6)), level=[2, 1])
+    assert (sams.SamVote()(state(maps, masks)).pixel_labels == 1).all()
+    assert (sams.SamVote(extent='masks')(state(maps, masks)).pixel_labels == 0).any()
+
+
+def test_padding_says_nothing_about_what_no_mask_covers():
+    maps, masks = object_maps(), mask_set(square((0, 0, 6, 6), (6, 0, 12, 6)))
+    maps.scores[0, 6:, :6] = 0.3
+    padding = torch.zeros(1, 12, 12, dtype=torch.bool)
+    padding[..., 6:] = True
+    covered = sams.cover(masks.masks, masks.sample_index, 1)
+    # All that is no padding is covered: the lowest value of the picture takes the place of the rest.
+    assert sams.rest_scores(maps.scores, maps.sample_index, covered, padding).tolist() == [pytest.approx(0.3)]
+    assert sams.rest_scores(maps.scores, maps.sample_index, covered).tolist() == [pytest.approx(0.1)]
+
+
+def test_blocks_of_masks_and_pixels_change_nothing(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    masks = mask_set(torch.rand(40, 17, 23, generator=generator) > 0.6,
+                     level=torch.randint(0, 3, (40,), generator=generator), sample_index=torch.arange(40) // 20)
+    maps = torch.rand(5, 17, 23, generator=generator)
+    order = torch.randperm(40, generator=generator)
+    whole = (*sams.mask_means(maps, masks.masks), sams.paint(masks.masks, masks.sample_index, order, 2),
+             sams.thin_masks(masks))
+    monkeypatch.setattr(sams, 'PIXEL_BLOCK', 50)
+    monkeypatch.setattr(sams, 'BLOCK_ENTRIES', 350)
+    blocks = (*sams.mask_means(maps, masks.masks), sams.paint(masks.masks, masks.sample_index, order, 2),
+              sams.thin_masks(masks))
+    assert torch.allclose(whole[0], blocks[0], atol=1e-6, rtol=0)
+    assert all(torch.equal(a, b) for a, b in zip(whole[1:], blocks[1:], strict=True))

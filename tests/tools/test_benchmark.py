@@ -2,10 +2,9 @@
 import ast
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import child_processes
 import pytest
 import torch
 from benchmarks.measure import Case, Way, measure, table
@@ -48,8 +47,8 @@ print([row.memory_mb for row in measure(Case('memory', ways), torch.device('cpu'
 
 def test_memory_is_that_of_the_work():
     # In a process of its own: one that has freed much keeps some of it, and takes from there.
-    done = subprocess.run([sys.executable, '-c', MEMORY], capture_output=True, text=True, check=True, cwd=ROOT)
-    little, much = ast.literal_eval(done.stdout.splitlines()[-1])
+    said = child_processes.run(['-c', MEMORY], child_processes.environment(ROOT / 'tools'))
+    little, much = ast.literal_eval(said.splitlines()[-1])
     if much is None:
         pytest.skip('this system does not tell the peak memory of a piece of work')
     assert 80 < much - little < 400  # 120 MB, and what the process had to spare
@@ -67,6 +66,7 @@ def test_the_ways_agree(bench, part, most):
     assert all(row.seconds > row.per_image > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_tool_prints_and_writes(tmp_path, capsys):
     spec = importlib.util.spec_from_file_location('benchmark_tool', ROOT / 'tools' / 'benchmark.py')
     tool = importlib.util.module_from_spec(spec)

@@ -24,6 +24,7 @@ from weclip_sam.datasets.shapes.scenes import CLASSES
 from weclip_sam.engine import load_config
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.images import write_labels
+from weclip_sam.io.locks import FolderLock
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py')
@@ -201,6 +202,21 @@ def test_a_killed_training_is_not_resumed_with_other_settings(experiment_file, t
     with pytest.raises(ValueError, match=r'have changed since.*Remove the folder'):
         run_experiment(experiment, tools)
     assert not calls(tools)
+
+
+def test_what_another_command_left_unfinished_is_begun_anew(experiment_file, tools):
+    for stage in load_experiment(experiment_file).only(['Ours']).runs[0].stages[:2]:
+        stage.folder.mkdir(parents=True)
+        stage.record.write_text(json.dumps(dict(arguments=['of', 'before'], finished=False, seconds=5.0)))
+        assert not why_stale(stage) and not run_stage(stage, tools) and calls(tools)[-1][-1] == '--overwrite'
+
+
+def test_two_comparisons_do_not_run_in_one_root(experiment_file, tools, tmp_path, capsys):
+    (tmp_path / 'runs').mkdir()
+    with FolderLock(tmp_path / 'runs', 'comparison'), pytest.raises(SystemExit) as stop:
+        load_tool().main([str(experiment_file), '--run'])
+    assert stop.value.code == 2 and 'another comparison is writing there' in capsys.readouterr().err
+    assert not list((tmp_path / 'runs').glob('*'))
 
 
 def test_a_finished_run_of_ones_own_is_never_begun_again(experiment_file, tools):
@@ -406,6 +422,7 @@ def test_slips_in_an_experiment_file_are_named(experiment_file, change, message)
     assert message in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, seeds, methods', [('shapes', 3, 11), ('shapes_deeplab', 1, 3), ('shapes_joins', 1, 6)])
 def test_the_shipped_comparisons_are_ready_to_run(name, seeds, methods, monkeypatch, tmp_path):
     """Every stage's config exists and takes its options, nothing points at another stage's folder by accident."""

@@ -140,9 +140,73 @@ def test_lists_and_class_files(tool, tmp_path, capsys):
     assert "Did you mean 'coco'" in run_and_fail(tool, capsys, *sets, '--classes', 'cocoo')
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not VOC_TRAIN.exists(), reason='the VOC labels are not beside the checkout')
 def test_transcam_pseudo_labels_score_what_is_published(tool, tmp_path, capsys):
     tool.main(['--pred', str(VOC_TRAIN / 'transcam_pseudo_labels.zip'), '--gt', str(VOC_TRAIN / 'ground_truth.zip'),
                '--list', str(VOC_TRAIN / 'train.txt'), '--json', str(tmp_path / 'voc.json')])
     result = json.loads((tmp_path / 'voc.json').read_text())
     assert result['images'] == 1464 and round(result['mIoU'], 2) == 70.14
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_byte_order_mark_makes_no_difference(tool, tmp_path, capsys, encoding):
+    pred, gt = folder(tmp_path / 'pred', PRED), folder(tmp_path / 'gt', GT)
+    (tmp_path / 'names.txt').write_text('background\ncup\nball\n', encoding=encoding)
+    (tmp_path / 'names.json').write_text('["background", "cup", "ball"]', encoding=encoding)
+    (tmp_path / 'ids.txt').write_text('a\r\nsub\\b.png\r\n', encoding=encoding)
+    tables = []
+    for names in ('names.txt', 'names.json'):
+        tool.main(['--pred', str(pred), '--gt', str(gt), '--classes', str(tmp_path / names), '--jobs', '1',
+                   '--list', str(tmp_path / 'ids.txt')])
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1] and tables[0].count('background') == 1 and '\nball ' in tables[0]
+
+
+def test_text_in_another_encoding_names_file_and_line(tool, tmp_path, capsys):
+    pred, gt = folder(tmp_path / 'pred', PRED), folder(tmp_path / 'gt', GT)
+    (tmp_path / 'names.txt').write_bytes('cup\nkäse\n'.encode('cp1252'))
+    message = run_and_fail(tool, capsys, '--pred', pred, '--gt', gt, '--classes', tmp_path / 'names.txt')
+    assert f'{tmp_path}/names.txt, line 2: not UTF-8 text' in message and 'save it as UTF-8' in message
+
+
+@pytest.mark.parametrize('first', ['_background_', '__background__', 'Background', 'BACKGROUND', 'void',
+                                   '__ignore__\n_background_'])
+@pytest.mark.parametrize('kind', ['txt', 'json'])
+def test_a_name_for_label_0_may_come_first(tool, tmp_path, capsys, first, kind):
+    gt, pred = folder(tmp_path / 'gt', GT), folder(tmp_path / 'pred', PRED)
+    names = [*first.split('\n'), 'cat', 'dog']
+    path = tmp_path / f'names.{kind}'
+    path.write_text(json.dumps(names) if kind == 'json' else '\n'.join(names))
+    tool.main(['--pred', str(pred), '--gt', str(gt), '--classes', str(path), '--jobs', '1',
+               '--json', str(tmp_path / 'o.json')])
+    result = json.loads((tmp_path / 'o.json').read_text())
+    assert [round(c['IoU']) for c in result['classes'].values()] == [60, 50, 50]
+    assert list(result['classes']) == ['background', 'cat', 'dog']
+
+
+@pytest.mark.parametrize('names, bad', [('cat\nbackground\ndog', 'background'), ('cat\ndog\nvoid', 'void'),
+                                        ('__ignore__\ncat\ndog', '__ignore__'),
+                                        ('void\nbackground\ncat', 'background')])
+def test_a_name_for_the_background_among_the_classes_is_refused(tool, tmp_path, capsys, names, bad):
+    gt, pred = folder(tmp_path / 'gt', GT), folder(tmp_path / 'pred', PRED)
+    (tmp_path / 'names.txt').write_text(names)
+    told = run_and_fail(tool, capsys, '--pred', pred, '--gt', gt, '--classes', tmp_path / 'names.txt')
+    assert f"names.txt: '{bad}' would be label" in told and 'leave it out' in told
+
+
+def test_ground_truth_is_compared_with_a_table_of_names(tool, tmp_path, capsys):
+    gt, pred = folder(tmp_path / 'gt', GT), folder(tmp_path / 'pred', PRED)
+    (tmp_path / 'names.txt').write_text('cat\ndog\n')
+    args = ['--pred', str(pred), '--gt', str(gt), '--classes', str(tmp_path / 'names.txt'), '--jobs', '1',
+            '--json', str(tmp_path / 'o.json'), '--labels', str(tmp_path / 'labels.csv')]
+    for line, wrong in (('in/a.jpg,cat\nb.jpg,dog\n', 0), ('in/a.jpg,dog\nb.jpg,dog\nunknown.jpg,cat\n', 1)):
+        (tmp_path / 'labels.csv').write_text(f'image,classes\n{line}')
+        tool.main(args)
+        out = capsys.readouterr().out
+        assert ('WARNING' in out) == bool(wrong) and json.loads((tmp_path / 'o.json').read_text())[
+            'ground_truth_check'] | {'worst': []} == dict(images=2, disagreeing=wrong, unnamed=wrong, worst=[],
+                                                          none_of_the_named=wrong, very_probably_wrong=bool(wrong))
+    (tmp_path / 'labels.csv').write_text('image,classes\na.jpg,catt\n')
+    assert "labels.csv: 'catt' is none of the classes. Did you mean 'cat'" in run_and_fail(tool, capsys, *args[:-4],
+                                                                                         *args[-2:])

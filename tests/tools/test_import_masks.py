@@ -190,7 +190,7 @@ def swapped(masks):
 
 
 BROKEN = {
-    'half': ('p0', lambda masks: (masks / 'p0.json').write_text('[{"segm'), 'p0.json: not JSON'),
+    'half': ('p0', lambda masks: (masks / 'p0.json').write_text('[{"segm'), 'p0.json, line 1: not valid JSON'),
     'number': ('p0', lambda masks: (masks / 'p0.json').write_text('7'), 'p0.json: expected a list of masks'),
     'other size': ('p0', lambda masks: write_json(masks, 'p0', amg_masks(0, size=(12, 16))),
                    'p0.json: mask 0 is 12 x 16 (height x width), but the image, as the config reads it, is 12 x 17'),

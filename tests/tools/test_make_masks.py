@@ -1,8 +1,13 @@
 """Mask banks for whole splits: complete, of their own images, and timed."""
 import json
+import os
+import signal
 
 import numpy as np
+import pytest
+from PIL import Image
 
+from weclip_sam.foundation.sam import FrozenSam
 from weclip_sam.io.images import write_labels
 from weclip_sam.mask_bank import MaskBank
 
@@ -72,3 +77,38 @@ def test_masks_that_nobody_timed_have_no_time(photos, tmp_path, run_tool, summar
     (tmp_path / 'summary.json').unlink()
     assert run_tool('make_masks', config, '--out', tmp_path) == 0
     assert 'wall_seconds_of_all_runs' not in summary_of(tmp_path) and summary_of(tmp_path)['found'] == 8
+
+
+@pytest.mark.parametrize('given, seen', [([], [1] * 8), (['--batch-size', 4], [4, 4]),
+                                         (['--cfg-options', 'mask_generator.encode_batch=8'], [8])])
+def test_the_encoder_sees_as_many_images_at_once_as_are_asked_for(photos, run_tool, tmp_path, monkeypatch, given, seen):
+    root, config = photos
+    for path in (root / 'images').iterdir():  # of one size
+        Image.open(path).resize((32, 32)).save(path)
+    batches, embed = [], FrozenSam.embed
+
+    def watch(self, images):
+        batches.append(len(images))
+        return embed(self, images)
+    monkeypatch.setattr(FrozenSam, 'embed', watch)
+    assert run_tool('make_masks', config, '--out', tmp_path / 'bank', *given) == 0
+    assert batches == seen
+
+
+def test_a_signal_within_an_image_ends_the_run_and_the_masks_so_far_stay(photos, run_tool, monkeypatch, summary_of,
+                                                                        capsys):
+    root, config = photos
+    decode, calls = FrozenSam.decode, []
+
+    def stop(self, *args):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return decode(self, *args)
+    monkeypatch.setattr(FrozenSam, 'decode', stop)
+    options = ['--cfg-options', 'mask_generator.points_per_chunk=3']  # three times an image
+    assert run_tool('make_masks', config, *options) == 143 and len(calls) == 5
+    assert capsys.readouterr().err.endswith('stopped. The same command goes on.\n')
+    monkeypatch.undo()
+    assert run_tool('make_masks', config, *options) == 0
+    assert (summary_of(root / 'bank_train')['found'], summary_of(root / 'bank_train')['made']) == (1, 7)

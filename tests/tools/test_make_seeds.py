@@ -1,18 +1,19 @@
 """Pseudo labels for whole splits: complete, resumable, shared out, honest about failures."""
 import json
-import multiprocessing
-import os
 import shutil
-import signal
-import socket
 import time
+from pathlib import Path
 
+import child_processes
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from weclip_sam.io.images import read_labels, write_labels
+from weclip_sam.io.locks import FolderLock
+
+ROOT = Path(__file__).parents[2]
 
 
 def files_of(folder):
@@ -84,55 +85,32 @@ def test_what_killed_writers_left_is_removed_wherever_they_wrote(photos, tmp_pat
     assert not [*out.rglob('*.tmp'), *bank.rglob('*.tmp')]
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_started_again(photos, tmp_path, load_tool, run_tool, summary_of):
     root, config = photos
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     run_tool('make_seeds', config, '--out', whole)
 
-    def work():
-        torch.set_num_threads(1)  # a forked child has none of its parent's threads
-        load_tool('make_seeds').main([str(config), '--out', str(killed)])
-
     for enough in (1, 4):
-        child = multiprocessing.get_context('fork').Process(target=work)
-        child.start()
+        child = child_processes.start([ROOT / 'tools' / 'make_seeds.py', config, '--out', killed])
         deadline = time.monotonic() + 60
-        while len(list(killed.glob('*.png'))) < enough and child.is_alive() and time.monotonic() < deadline:
+        while len(list(killed.glob('*.png'))) < enough and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
+        child_processes.kill(child)
         for path in killed.glob('*.png'):
             assert path.read_bytes() == (whole / path.name).read_bytes()  # never a torn file under its final name
     assert run_tool('make_seeds', config, '--out', killed) == 0
     assert files_of(killed) == files_of(whole) and summary_of(killed)['found'] >= 4
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_images(photos, tmp_path, load_tool, run_tool, summary_of):
     root, config = photos
     whole, shared, bank = tmp_path / 'whole', tmp_path / 'shared', tmp_path / 'bank'
     run_tool('make_seeds', config, '--out', whole)
-    with socket.socket() as probe, socket.socket() as other:
-        probe.bind(('127.0.0.1', 0))
-        other.bind(('127.0.0.1', 0))
-        port, next_port = probe.getsockname()[1], other.getsockname()[1]
-
-    def work(rank):
-        torch.set_num_threads(1)
-        os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1',
-                          MASTER_PORT=str(port))
-        try:
-            load_tool('make_seeds').main([str(config), '--out', str(shared), '--launcher', 'pytorch', '--evaluate'])
-        except SystemExit as stop:
-            assert stop.code == 0
-        os.environ['MASTER_PORT'] = str(next_port)  # a process may meet the first group's store while that is going
-        load_tool('make_masks').main([str(config), '--out', str(bank), '--launcher', 'pytorch'])
-
-    children = [multiprocessing.get_context('fork').Process(target=work, args=(rank,)) for rank in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(120)
-    assert [child.exitcode for child in children] == [0, 0]
+    for tool, out, *options in (('make_seeds.py', shared, '--evaluate'), ('make_masks.py', bank)):
+        child_processes.run(child_processes.torchrun(ROOT / 'tools' / tool, config, '--out', out, '--launcher',
+                                                     'pytorch', *options), timeout=120)
     assert files_of(shared) == files_of(whole)
     summary = summary_of(shared)
     assert summary['processes'] == 2 and summary['made'] == 8 and summary['evaluation']['images'] == 8
@@ -153,6 +131,23 @@ def test_bad_images_are_recorded_and_the_rest_goes_on(photos, tmp_path, capsys, 
     (root / 'images' / 'p2.png').write_bytes(data)
     assert run_tool('make_seeds', config, '--out', out) == 0
     assert (summary_of(out)['made'], summary_of(out)['found'], summary_of(out)['failed']) == (1, 7, {})
+
+
+def test_a_name_that_leaves_no_room_for_a_label_is_one_failure(photos, tmp_path, run_tool, summary_of):
+    root, config = photos
+    fits, longest = 'x' * 251, 'y' * 255
+    table = (root / 'labels.csv').read_text()
+    for old, new in (('p1.png', f'{fits}.png'), ('p2.png', longest)):
+        (root / 'images' / old).rename(root / 'images' / new)
+        (root / 'masks' / old).unlink(missing_ok=True)
+        table = table.replace(old, new)
+    (root / 'labels.csv').write_text(table)
+    for options, made in (([], 7), ([], 0), (['--overwrite', '--scores'], 7)):
+        assert run_tool('make_seeds', config, '--out', tmp_path / 'out', *options) == 1
+        summary = summary_of(tmp_path / 'out')
+        assert (summary['made'], list(summary['failed'])) == (made, [longest])
+        assert 'cannot be written (File name too long)' in summary['failed'][longest]
+    assert (tmp_path / 'out' / f'{fits}.png').is_file()
 
 
 def test_a_fault_of_the_config_is_not_blamed_on_every_image(photos, tmp_path, capsys, monkeypatch, run_tool):
@@ -187,6 +182,28 @@ def test_labels_of_two_settings_are_never_mixed(photos, tmp_path, capsys, run_to
     assert 'nobody knows what made them' in capsys.readouterr().err
     (out / 'seeds.json').write_text('[]')
     assert run_tool('make_seeds', config, '--out', out, *other) == 2
+
+
+def test_a_seed_folder_in_use_is_refused_and_overwriting_mixes_nothing(photos, tmp_path, capsys, run_tool):
+    root, config = photos
+    out = tmp_path / 'out'
+    assert run_tool('make_seeds', config, '--out', out) == 0
+    before = files_of(out)
+    with FolderLock(out, 'seed making'):
+        for arguments in ([], ['--overwrite']):
+            assert run_tool('make_seeds', config, '--out', out, *arguments) == 2
+            assert 'another seed making is writing there' in capsys.readouterr().err
+    # Labels that would stay behind beside the new ones; those of images that left the list are the folder's own.
+    write_labels(out / 'strange.png', np.zeros((4, 4), int))
+    assert run_tool('make_seeds', config, '--out', out, '--overwrite') == 2
+    assert 'strange.png' in capsys.readouterr().err
+    (out / 'strange.png').unlink()
+    assert files_of(out) == before
+    table = root / 'labels.csv'
+    table.write_text(table.read_text().replace('p7.png,bus;cat\n', ''))
+    (root / 'images' / 'p7.png').unlink()
+    assert run_tool('make_seeds', config, '--out', out, '--overwrite') == 0
+    assert sorted(path.stem for path in out.glob('*.png')) == [f'p{i}' for i in range(7)]
 
 
 def test_seeds_of_other_images_with_the_same_names_are_not_reused(photos, twins, tmp_path,

@@ -1,6 +1,7 @@
 """tools/predict.py: files for every image, a record of failures, and an exit code that tells."""
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,21 +85,23 @@ def test_outputs_stay_apart_from_images(tool, tmp_path, monkeypatch, capsys, ima
     with pytest.raises(SystemExit) as stop:
         tool.main(['none.pth', images, '--out', out])
     assert stop.value.code == 2 and text in capsys.readouterr().err and sorted(tmp_path.rglob('*')) == before
-    tool.check_apart(['photos', 'photos/a.png'], 'photos_out')
-    tool.check_apart(['photos/a.png'], 'photos')  # a file by name is found no second time
+    found = tool.search(['photos'])
+    tool.check_apart(['photos', 'photos/a.png'], 'photos_out', found)
+    tool.check_apart(['photos/a.png'], 'photos', {})  # a file by name is found no second time
 
 
 def test_outputs_never_share_a_name(tool, tmp_path):
     for name in ('f/a.jpg', 'f/a.png', 'f/b.png', 'g/b.png'):
         picture(tmp_path / name)
-    named = tool.list_images([str(tmp_path / 'f'), str(tmp_path / 'g'), str(tmp_path / 'f' / 'b.png')])
+    arguments = [str(tmp_path / 'f'), str(tmp_path / 'g'), str(tmp_path / 'f' / 'b.png')]
+    named = tool.list_images(arguments, tool.search(arguments))
     assert [name for _, name in named] == ['a.jpg', 'a.png', 'b.png', 'b.png_2']
 
 
 @pytest.mark.parametrize('files, names', [
     (('a.jpg', 'A.png'), ['A.png', 'a.jpg']),  # sorted: capitals first
     (('A.jpg', 'a.jpg'), ['A.jpg', 'a.jpg_2']),
-    (('cafe\u0301.jpg', 'caf\u00e9.png'), ['cafe\u0301.jpg', 'caf\u00e9.png']),
+    (('cafe\u0301.jpg', 'caf\u00e9.png'), ['caf\u00e9.jpg', 'caf\u00e9.png']),
     (('a.jpg', 'a.jpg.tif', 'a.png'), ['a.jpg', 'a.jpg_2', 'a.png']),
     (('b.png', 'b.tif', 'b.png_2.jpg', 'b.png.png'), ['b.png', 'b.png_2', 'b.png_2_2', 'b.tif']),
     (('a.jpg', 'a.png/b.jpg'), ['a_2', 'a.png/b']),
@@ -107,7 +110,8 @@ def test_outputs_never_meet_on_any_file_system(tool, tmp_path, files, names):
     for name in files:
         (tmp_path / 'f' / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / 'f' / name).touch()
-    found = tool.list_images([str(tmp_path / 'f')])
+    arguments = [str(tmp_path / 'f')]
+    found = tool.list_images(arguments, tool.search(arguments))
     assert [name for _, name in found] == names and len(found) == len(files)
 
 
@@ -122,17 +126,83 @@ def test_outputs_of_other_images_are_not_mixed_in(tool, trained_run, tmp_path, c
         return capsys.readouterr().err
     run(first)
     before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
-    error = run(second, code=2)
-    assert f'holds outputs of 1 other images of an earlier run, for example labels/a.png of {first} and' in error
-    assert f'overwritten by that of {second}' in error and '--overwrite' in error
-    assert 'for example labels/a.png of' in run(picture(tmp_path / 'f' / 'b.png'), code=2)
-    assert {path: path.read_bytes() for path in out.rglob('*') if path.is_file()} == before
-    run(first, tmp_path / 'f' / 'b.png')  # more of the same
+    error = run(second, picture(tmp_path / 'f' / 'b.png'), code=2)
+    assert f'labels/a.png of an earlier run is of {first} and would be overwritten by that of {second}, 1 such' in error
+    assert '--overwrite' in error
+    after = {path: path.read_bytes() for path in out.rglob('*') if path.is_file() and path.suffix != '.lock'}
+    assert after == {path: content for path, content in before.items() if path.suffix != '.lock'}
+    run(tmp_path / 'f' / 'b.png')  # another name
+    run(first, tmp_path / 'f' / 'b.png')  # the same
+    assert sorted(path.name for path in (out / 'labels').iterdir()) == ['a.png', 'b.png']
     run(second, options=['--overwrite'])
     assert sorted(path.name for path in (out / 'labels').iterdir()) == ['a.png']
     assert sorted(path.name for path in (out / 'overlays').iterdir()) == ['a.png']
     record = json.loads((out / 'predictions.json').read_text())
     record['images'], record['inputs'] = [], {'labels/a.png': str(first)}  # as a run leaves it that was killed
     (out / 'predictions.json').write_text(json.dumps(record))
-    assert f'labels/a.png of {first}' in run(second, code=2)
+    assert f'is of {first}' in run(second, code=2)
     run(first)
+
+
+def test_names_that_are_no_utf8_or_decomposed(tool, trained_run, tmp_path):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    try:
+        picture(photos / os.fsdecode(b'caf\xe9.png'))
+    except OSError:
+        pytest.skip('this file system has no such names')
+    picture(photos / 'e\u0301.png')
+    (photos / os.fsdecode(b'broken\xe9.png')).write_bytes(b'nothing')
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(trained_run / 'iter_2.pth'), str(photos), '--out', str(out), '--device', 'cpu', '--no-overlay'])
+    assert stop.value.code == 1
+    record = json.loads((out / 'predictions.json').read_text())
+    assert [(out / entry['labels']).is_file() for entry in record['images']] == [True, True]
+    assert (out / 'labels' / '\u00e9.png').is_file() and len(record['failed']) == 1
+
+
+def test_every_kind_of_folder_and_name(tool, trained_run, tmp_path, capsys):
+    photos, out, name = tmp_path / 'photos', tmp_path / 'out', 'x' * 251
+    for path in (photos / 'a.jpg', photos / f'{name}.png', tmp_path / 'disk' / 'there.jpg', photos / 'same.jpg'):
+        picture(path)
+    (photos / 'a.jpg').rename(photos / 'a.JFIF')
+    os.symlink('../disk', photos / 'day2')
+    for place in ('._a.jpg', '__MACOSX/._a.jpg', '.ipynb_checkpoints/a-checkpoint.jpg', 'b.heic'):
+        (photos / place).parent.mkdir(exist_ok=True)
+        (photos / place).write_bytes(b'')
+    values = np.linspace(0, 1023, 400).astype(np.uint16).reshape(20, 20)
+    Image.fromarray(values).save(photos / 'deep.png')
+    with pytest.raises(SystemExit):  # the folder is this model's from now on
+        tool.main([str(trained_run / 'iter_2.pth'), str(photos / 'a.JFIF'), '--out', str(out), '--device', 'cpu'])
+    (out / 'labels' / 'same.png').mkdir(parents=True)
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(trained_run / 'iter_2.pth'), str(photos), '--out', str(out), '--device', 'cpu'])
+    said = capsys.readouterr().out
+    assert stop.value.code == 1 and '4 of 5 images segmented' in said
+    assert 'passed over: other kinds of files 1 (1 .heic), hidden or of the system 3' in said
+    assert f'files of 16 bits whose values seem to have fewer: 1 images, for example {photos / "deep.png"} (10)' in said
+    record = json.loads((out / 'predictions.json').read_text())
+    assert record['suspected_bits'] == {str(photos / 'deep.png'): 10}
+    assert list(record['failed']) == [str(photos / 'same.jpg')] and 'same.png' in record['failed'][
+        str(photos / 'same.jpg')]
+    assert sorted(p.relative_to(out / 'labels').as_posix() for p in (out / 'labels').rglob('*.png') if p.is_file()) == [
+        'a.png', 'day2/there.png', 'deep.png', f'{name}.png']
+
+
+def test_outputs_stay_out_of_linked_folders(tool, tmp_path, monkeypatch, capsys):
+    picture(tmp_path / 'disk' / 'a.png')
+    (tmp_path / 'photos').mkdir()
+    os.symlink('../disk', tmp_path / 'photos' / 'day2')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        tool.main(['none.pth', 'photos', '--out', 'disk/out'])
+    assert 'lies in the image folder photos' in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_it_ends_soon(tool, trained_run, tmp_path, capsys):
+    for number in range(12):
+        picture(tmp_path / 'photos' / f'{number}.png')
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'labels').write_text('')
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(trained_run / 'iter_2.pth'), str(tmp_path / 'photos'), '--out', str(tmp_path / 'out')])
+    assert stop.value.code == 2 and 'labels' in capsys.readouterr().err

@@ -94,3 +94,18 @@ def test_writing_again_changes_nothing(tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob('*.*')}
     run(tmp_path, '--train', 1, '--val', 1, '--tune', 1, '--size', 48)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob('*.*')} and len(before) == 12
+
+
+def test_text_files_of_others_are_not_written_over(tmp_path, capsys):
+    few = ('--train', 1, '--val', 1, '--tune', 1, '--size', 48)
+    run(tmp_path, *few)
+    path = tmp_path / 'image_labels.csv'
+    path.write_text(path.read_text() + 'mine.jpg,bird\n')
+    text, pictures = path.read_text(), {p: p.read_bytes() for p in tmp_path.rglob('*.jpg')}
+    for options in ((), ('--seed', 5)):
+        with pytest.raises(SystemExit) as end:
+            run(tmp_path, *few, *options)
+        told = capsys.readouterr().err
+        assert end.value.code == 2 and 'is not what would be written' in told and '--overwrite' in told
+    assert path.read_text() == text and {p: p.read_bytes() for p in tmp_path.rglob('*.jpg')} == pictures
+    assert run(tmp_path, *few, '--overwrite') == 0 and 'mine' not in path.read_text()

@@ -155,7 +155,7 @@ def test_a_photo_replaced_while_its_masks_are_made_shows_next_time(photos, tmp_p
     dataset = DATASETS.build(split_images(Config.fromfile(config), 'train'))
 
     class Slow:
-        def generate_batch(self, images):
+        def generate_batch(self, images, pulse=None):
             if not (tmp_path / 'bank').joinpath('done').exists():
                 replace(root)
             (tmp_path / 'bank' / 'done').touch()
@@ -297,3 +297,36 @@ def test_images_made_in_memory_have_no_photos(tmp_path):
         for name in dataset.image_ids:
             bank.put(name, one_mask(112, 112))
         assert take_photos(bank, dataset) == [] and not list(tmp_path.glob('photos-*'))
+
+
+def test_a_bank_serves_a_copy_of_the_folder_it_was_filled_from(photos, merging, tmp_path, capsys, run_tool, summary_of):
+    root, config = photos
+    copy, bank, options = tmp_path / 'copy', tmp_path / 'bank', ['--cfg-options']
+    assert run_tool('make_masks', config, '--out', bank) == 0
+    shutil.copytree(root, copy, copy_function=shutil.copyfile)  # with new times
+    options += [f'{loader}_dataloader.dataset.reader.data_root={copy}' for loader in ('train', 'val')]
+    training = with_training(config, root, bank, mask_bank=True)
+    training.train_dataloader.dataset.reader.data_root = str(copy)
+    training.val_dataloader.dataset.reader.data_root = str(copy)
+
+    def seeds(out):
+        return run_tool('make_seeds', merging[0], '--out', tmp_path / out, '--labels', merging[1], *options,
+                        f'mask_bank={bank}')
+    before = stored(bank)
+    for check in (quick_check, lambda config: full_check(config, workers=0)):
+        assert not [each for each in check(training).findings if each.check in ('photos', 'mask bank')]
+    assert len(DATASETS.build(training.train_dataloader.dataset.to_dict() | {'mask_bank': str(bank)})[0]) > 0
+    assert seeds('seeds') == 0 and stored(bank) == before  # who reads it does not write
+    assert run_tool('make_masks', config, '--out', bank, *options) == 0 and summary_of(bank)['found'] == 8
+    assert run_tool('make_masks', config, '--out', bank) == 0 and summary_of(bank)['found'] == 8  # and its own folder
+    capsys.readouterr()
+    path = copy / 'images' / 'p1.png'
+    Image.fromarray(255 - np.array(Image.open(path))).save(path)  # one other photo, and it may be any folder
+    refused = f'this bank was made for images in {root}/images, but the images are in {copy}/images'
+    assert run_tool('make_masks', config, '--out', bank, *options) == 2 and refused in capsys.readouterr().err
+    assert seeds('others') == 2 and refused in capsys.readouterr().err
+    assert refused in str([each.message for each in quick_check(training).errors if each.check == 'mask bank'])
+    dataset = DATASETS.build(training.train_dataloader.dataset.to_dict() | {'mask_bank': str(bank)})
+    assert dataset[0]
+    with pytest.raises(ValueError, match='this bank was made for images in'):
+        dataset[1]

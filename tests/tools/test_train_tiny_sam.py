@@ -22,7 +22,8 @@ def tool():
     spec = importlib.util.spec_from_file_location('train_tiny_sam', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    yield module
+    torch.set_flush_denormal(False)  # the training's own wish is no other test's
 
 
 def block(y0, y1, x0, x1, size=16):

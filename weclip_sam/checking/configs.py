@@ -24,6 +24,7 @@ from weclip_sam.foundation.clip_weights import find_weights
 from weclip_sam.foundation.sam_weights import how_to_get
 from weclip_sam.foundation.timm_weights import find_timm_weights
 from weclip_sam.io.checkpoints import safe_load
+from weclip_sam.io.names import is_utf8
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.mask_bank import HEADER, MaskBank, holds_imported
 from weclip_sam.offline.masks import check_imported
@@ -44,6 +45,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
     report = Report()
     config = _as_run(config, report)
     _check_names(config, report)
+    _check_texts(config, report)
     for place, node in find_foundation(config):
         try:
             _find_checkpoint(node)
@@ -57,7 +59,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
 
 def _as_run(config: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     """A copy of a config as a run would have it: each part with what the config says once."""
-    filled = copy.deepcopy(config)
+    filled: Any = copy.deepcopy(config)
     try:
         fill_shared_settings(filled)
     except ValueError as error:
@@ -78,6 +80,15 @@ def _check_names(config: Mapping[str, Any], report: Report) -> None:
     else:
         optimizer = (config.get('optim_wrapper') or {}).get('optimizer') or {}
         _check_node('optim_wrapper.optimizer', OPTIMIZERS, optimizer, report)
+
+
+def _check_texts(config: Mapping[str, Any], report: Report) -> None:
+    """Whether paths and names can be written into logs and checkpoints at all."""
+    for place, node in walk_config(config):
+        for key, value in node.items():
+            if isinstance(value, str) and not is_utf8(value):
+                report.add('error', 'config', f'{place}.{key}'.lstrip('.'), f'{value}: a name that is no UTF-8, which '
+                           'no log and no checkpoint can hold; rename that file or folder')
 
 
 def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report: Report) -> None:
@@ -170,7 +181,7 @@ def require_sound(config: Mapping[str, Any]) -> Report:
 
 def log_warnings(report: Report, logger: Logger, limit: int = 10) -> None:
     """Log the first ``limit`` warnings of a report, and how many more there are; its notes change no result."""
-    warnings = [finding for finding in report.findings if finding.level == 'warning']
+    warnings = [finding for finding in report.told_once() if finding.level == 'warning']
     for finding in warnings[:limit]:
         logger.warning(f'{finding.check}, {finding.where}: {finding.message}')
     if len(warnings) > limit:
@@ -188,6 +199,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
     report = Report()
     config = _as_run(config, report)
     _check_names(config, report)
+    _check_texts(config, report)
     nodes = list(find_foundation(config))
     wrong = {finding.where for finding in report.errors}
     for number, (place, node) in enumerate(nodes):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,16 +15,21 @@ import numpy as np
 from mmengine.config import Config
 
 from weclip_sam.checking.findings import Report
-from weclip_sam.checking.photos import check_photos
+from weclip_sam.checking.photos import check_photos, photo_reader
+from weclip_sam.checking.prompts import check_prompt_lengths
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
 from weclip_sam.datasets.readers.folder import FolderReader
 from weclip_sam.datasets.readers.names import CLASS_FILE
-from weclip_sam.io.images import fit_within, image_size, read_image, read_labels
+from weclip_sam.evaluation.truth import TruthRecord, compare_truth
+from weclip_sam.io.images import fit_within, image_header, read_image, read_labels
+from weclip_sam.io.names import is_utf8
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.mask_bank import MaskBank
+from weclip_sam.offline.photos import require_own_photos
 from weclip_sam.registry import DATASETS
+from weclip_sam.structures import IGNORE_LABEL
 
 MAX_MISSING = 1000  # image files that are named one by one
 QUICK_SAMPLES = 16  # images of a data set that the quick check looks at
@@ -60,7 +66,8 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
     Found are: lists, labels and paths that a reader refuses; image files that are missing, or that no row of a table
     names; unreadable, truncated, oversized and tiny images; masks and offline labels (``input_labels``, too) that are
     missing, unreadable, of another size or with values that name no class, and offline labels of other classes or
-    images; images without a label, classes with no image or one, names of classes that look like slips; the same
+    images; ground truth that holds other classes than its image is named
+    for; images without a label, classes with no image or one, names of classes that look like slips; the same
     picture in training and evaluation, or twice in one set; data sets with different classes; SAM masks still to be
     made, masks and offline labels of photos that were replaced since; links that lead out of the data folder.
 
@@ -86,21 +93,32 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
             datasets[name] = dataset
             _check_labels(name, dataset, report)
             _check_class_names(name, node, dataset, report)
-            _check_bank(name, dataset, report)
+            _check_bank(name, dataset, report, full)
             _check_label_folders(name, dataset, report)
             _check_links(name, node, dataset, report)
+            for note in dataset.reader.notes:
+                report.add('note', 'passed over', name, note)
             _check_unlisted(name, dataset, report)
     _tell_missing(missing, report)
     _check_same_classes(datasets, report)
     renewed = {str(node.get('bank')) for _, node in walk_config(config) if node.get('type') == 'MaskBankHook'}
     check_photos(datasets, renewed, report, full)
+    if datasets and isinstance(config.get('model'), Mapping):
+        names = config['model'].get('vocabulary') or next(iter(datasets.values())).metainfo
+        check_prompt_lengths(config['model'], names, report)
     jobs = _jobs(datasets, full)
+    truths: dict[str, dict[str, dict[int, int]]] = defaultdict(dict)  # pixels by label of data set and image
     results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
     for job, result in zip(jobs, results, strict=True):
         _take(job, result, report)
-        job.size, job.digest = result.size, result.digest
+        if result.truth is not None and job.truth is not None:
+            truths[job.labels[job.truth][0]][job.images[job.labels[job.truth][0]]] = result.truth
+        job.size, job.digest, job.suspected_bits = result.size, result.digest, result.suspected_bits
+    for name in datasets:
+        _check_depth(name, [job for job in jobs if name in job.images and job.suspected_bits], report)
     for name, dataset in datasets.items():
-        _check_memory(name, dataset, full, report, explain)
+        _check_memory(name, dataset, full, report, explain, truths[name])
+        _check_truth(name, dataset, truths[name], report)
         _summarise(name, dataset, [job for job in jobs if name in job.images], report)
     if full:
         _check_duplicates(jobs, report)
@@ -164,10 +182,16 @@ def _tell_missing(missing: Mapping[Path, list[str]], report: Report) -> None:
 def _check_unlisted(name: str, dataset: ImageLabelDataset, report: Report) -> None:
     if not name.startswith('train_dataloader') or not isinstance(dataset.reader, FolderReader):
         return
-    files = dataset.reader.unlisted()
+    found = dataset.reader.search()
+    files = found.files
+    if found.told():
+        report.add('note', 'passed over', name, f'not looked at in the folders of the images: {found.told()}')
     if files:
         report.add('warning', 'unlisted', name, f'{len(files)} image files are in no line of the label file, so '
                    f'nothing is learnt from them, for example {", ".join(map(str, files[:5]))}')
+        if odd := [file for file in files if not is_utf8(str(file))]:
+            report.add('warning', 'unlisted', name, f'{len(odd)} image files have names that are no UTF-8, which no '
+                       f'table can hold, for example {odd[0]}; rename them')
 
 
 def _message(error: BaseException) -> str:
@@ -198,6 +222,12 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
     if not name.startswith('train_dataloader'):
         return
     counts = dict(zip(dataset.metainfo['classes'], dataset.image_labels.sum(0).tolist(), strict=True))
+    if left_out := dataset.reader.vocabulary.left_out:
+        report.add('note', 'class names', name, f'background nouns that name a class are left out: '
+                   f'{", ".join(left_out[:20])}')
+    for each in (c for c in counts if '|' in c):
+        report.add('warning', 'class names', name, f"class {each!r} has a | in its name; if these are several classes, "
+                   "separate them by ';' in the label file")
     for each in (c for c in counts if ',' in c):
         report.add('warning', 'class names', name, f'class {each!r} has a comma in its name, which CLIP reads as '
                    "synonyms; if these are several classes, separate them by ';' in the label file")
@@ -213,11 +243,13 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
                        f'file; if not, list all classes in {Path(reader["data_root"]) / CLASS_FILE}, one a line')
 
 
-def _check_bank(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+def _check_bank(name: str, dataset: ImageLabelDataset, report: Report, full: bool) -> None:
     for step in dataset.pipeline:
         if isinstance(step, LoadMasks) and isinstance(step.bank, (str, Path)):
             try:
-                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder)
+                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder,
+                                moved=True)
+                require_own_photos(bank, dataset, photo_reader(full))
                 missing = sum(image_id not in bank for image_id in dataset.image_ids)
             except FileNotFoundError:
                 missing = len(dataset)
@@ -277,8 +309,10 @@ class _Job:
     images: dict[str, str] = field(default_factory=dict)  # data set -> image id
     # label file -> (data set, number of classes, long side the image was shrunk to before they were made, or None)
     labels: dict[Path, tuple[str, int, int | None]] = field(default_factory=dict)
+    truth: Path | None = None  # the one of them that is ground truth
     size: tuple[int, int] | None = None
     digest: str = ''
+    suspected_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -287,6 +321,8 @@ class _Result:
     digest: str
     error: str
     label_errors: dict[Path, str]
+    truth: dict[int, int] | None = None  # pixels by label of the ground truth, if it was read
+    suspected_bits: int | None = None
 
 
 def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
@@ -301,9 +337,14 @@ def _jobs(datasets: Mapping[str, ImageLabelDataset], full: bool) -> list[_Job]:
                 job.images[name] = record.image_id
                 for path in _label_files(dataset, record):
                     job.labels[path] = name, num_classes, max_side
-                if full and dataset.with_masks and record.mask_path is not None and record.mask_path.is_file():
+                if full and dataset.with_masks and record.mask_path is not None and _is_there(record.mask_path):
                     job.labels[record.mask_path] = name, num_classes, None
+                    job.truth = record.mask_path
     return sorted(jobs.values(), key=lambda job: job.path)
+
+
+def _is_there(path: Path | None) -> bool:
+    return path is not None and os.path.isfile(path)  # False where no file can have that name
 
 
 def _looked_at(count: int, full: bool) -> list[int]:
@@ -313,25 +354,33 @@ def _looked_at(count: int, full: bool) -> list[int]:
 
 def _label_files(dataset: ImageLabelDataset, record: Record) -> list[Path]:
     """Labels made offline that are there; those that are not are counted once."""
-    return [path for path in (step.path(record.image_id) for step in _label_steps(dataset)) if path.is_file()]
+    return [path for path in (step.path(record.image_id) for step in _label_steps(dataset)) if _is_there(path)]
 
 
 def _inspect(job: _Job) -> _Result:
     try:
         if not job.full:
-            size, digest = image_size(job.path, job.max_pixels), ''
+            (size, deep), digest = image_header(job.path, job.max_pixels), ''
+            bits = read_image(job.path, job.max_pixels).info.get('suspected_bits') if deep else None
         else:
-            size = read_image(job.path, job.max_pixels).size[::-1]
+            image = read_image(job.path, job.max_pixels)
+            size, bits = image.size[::-1], image.info.get('suspected_bits')
             digest = hashlib.blake2b(job.path.read_bytes(), digest_size=16).hexdigest()
     except (ValueError, OSError) as error:
         return _Result(None, '', str(error), {})
-    wrong = {}
+    wrong, truth = {}, None
     for path, (_, num_classes, max_side) in job.labels.items():
         try:
-            read_labels(path, num_classes, fit_within(size, max_side), job.max_pixels)
+            labels = read_labels(path, num_classes, fit_within(size, max_side), job.max_pixels)
+            truth = _pixels(labels) if path == job.truth else truth
         except (ValueError, OSError) as error:
             wrong[path] = str(error)
-    return _Result(size, digest, '', wrong)
+    return _Result(size, digest, '', wrong, truth, bits)
+
+
+def _pixels(labels: np.ndarray) -> dict[int, int]:
+    counts = np.bincount(labels.reshape(-1), minlength=256)[:IGNORE_LABEL]
+    return {label: int(counts[label]) for label in np.flatnonzero(counts).tolist()}
 
 
 def _take(job: _Job, result: _Result, report: Report) -> None:
@@ -345,15 +394,36 @@ def _take(job: _Job, result: _Result, report: Report) -> None:
         report.add('error', 'mask', job.labels[path][0], error)
 
 
-def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report, explain: Explain) -> None:
+def _check_depth(name: str, shallow: list[_Job], report: Report) -> None:
+    if shallow:
+        report.add('warning', 'depth', name, f'{len(shallow)} of the images looked at are files of 16 bits whose '
+                   f'values seem to have fewer, for example {shallow[0].path} ({shallow[0].suspected_bits}): they are '
+                   'seen as nearly black. Scale the values to 16 bits, or state their depth (PNG sBIT, TIFF '
+                   'SMaxSampleValue)')
+
+
+def _check_truth(name: str, dataset: ImageLabelDataset, truths: Mapping[str, dict[int, int]], report: Report) -> None:
+    """Whether masks hold what their images are named for: classes that are shifted, however it came, show here."""
+    labels = dict(zip(dataset.image_ids, dataset.image_labels, strict=True))
+    found = compare_truth((TruthRecord(image_id, frozenset((labels[image_id].nonzero().flatten() + 1).tolist()), pixels)
+                           for image_id, pixels in truths.items()), dataset.metainfo['classes'])
+    if found.disagreeing:
+        report.add('warning', 'truth', name, found.message())
+
+
+def _check_memory(name: str, dataset: ImageLabelDataset, full: bool, report: Report, explain: Explain,
+                  truths: dict[str, dict[int, int]]) -> None:
     """Images that are no files, their labels made offline, and (``full``) ground truth that is painted when asked for.
     """
     records = dataset.records
     painted = [i for i, record in enumerate(records) if record.image_path is None or (
-        full and dataset.with_masks and not (record.mask_path is not None and record.mask_path.is_file()))]
+        full and dataset.with_masks and not _is_there(record.mask_path))]
     for index in painted if full and records[0].image_path is not None else painted[:1]:
         try:
-            dataset.load(index) if full else dataset.load_image(index)
+            if not full:
+                dataset.load_image(index)
+            elif (truth := dataset.load(index)['ground_truth']) is not None:
+                truths[records[index].image_id] = _pixels(truth)
         except DATA_ERRORS as error:
             check = 'mask' if records[index].image_path else 'image'
             report.add('error', check, name, explain(error) or _message(error))

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from weclip_sam.io.names import printable
+
 LEVELS = ('error', 'warning', 'note')
 MAX_NAMES = 40  # classes that the text lists
 
@@ -43,7 +45,7 @@ class Report:
         """
         if level not in LEVELS:
             raise ValueError(f'level must be one of {LEVELS}, got {level!r}')
-        self.findings.append(Finding(level, check, where, message))
+        self.findings.append(Finding(level, check, where, printable(message)))
 
     @property
     def errors(self) -> list[Finding]:
@@ -55,6 +57,15 @@ class Report:
         """Whether there is no such finding."""
         return not self.errors
 
+    def told_once(self) -> list[Finding]:
+        """The findings, where several places have the same one, as one with all of them."""
+        places: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for finding in self.findings:
+            found = places[finding.level, finding.check, finding.message]
+            found += [finding.where] if finding.where not in found else []
+        return [Finding(level, check, ' and '.join(where), message)
+                for (level, check, message), where in places.items()]
+
     def text(self, limit: int = 10) -> str:
         """A readable report; of each kind of finding the first ``limit`` are shown."""
         return '\n'.join(self._lines(limit))
@@ -65,9 +76,10 @@ class Report:
                                           if key != 'images_of_class')
             if 'images_of_class' in summary:
                 yield _class_line(summary['images_of_class'])
+        findings = self.told_once()
         for level in LEVELS:
             groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-            for finding in self.findings:
+            for finding in findings:
                 if finding.level == level:
                     groups[finding.where, finding.check].append(finding.message)
             for (where, check), messages in groups.items():
@@ -75,13 +87,13 @@ class Report:
                 yield from (f'  {message}' for message in messages[:limit])
                 if len(messages) > limit:
                     yield f'  ... and {len(messages) - limit} more (--json has them all)'
-        counts = {level: sum(finding.level == level for finding in self.findings) for level in LEVELS}
+        counts = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
         yield ('OK: ' if self.ok else 'NOT OK: ') + ', '.join(f'{n} {level}{"" if n == 1 else "s"}'
                                                               for level, n in counts.items())
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return dict(ok=self.ok, datasets=self.datasets, findings=[asdict(finding) for finding in self.findings])
+        return dict(ok=self.ok, datasets=self.datasets, findings=[asdict(finding) for finding in self.told_once()])
 
 
 def _class_line(counts: Mapping[str, int]) -> str:

@@ -10,7 +10,7 @@ from weclip_sam.checking.findings import Report
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.mask_bank import MaskBank
-from weclip_sam.offline.photos import PhotoReader, changed_photos, look_at_bank, some
+from weclip_sam.offline.photos import PhotoReader, changed_photos, look_at_bank, require_own_photos, some
 from weclip_sam.offline.seed_folder import photos_of
 
 QUICK_BYTES = 200_000_000  # of photos that the quick check reads: a second or two
@@ -52,7 +52,9 @@ def check_photos(datasets: Mapping[str, ImageLabelDataset], renewed: set[str], r
         for step in dataset.pipeline:
             if isinstance(step, LoadMasks) and isinstance(step.bank, (str, Path)):
                 with suppress(ValueError, OSError):  # told where banks are looked for
-                    bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder)
+                    bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder,
+                                    moved=True)
+                    require_own_photos(bank, dataset, reader)
                     found = look_at_bank(bank, dataset, range(len(dataset)), reader, show=False)
                     banks.setdefault(str(step.bank), _Folder(imported=bank.imported)).take(name, dataset, found.changed)
             elif isinstance(step, LoadPixelLabels):

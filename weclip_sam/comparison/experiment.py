@@ -25,9 +25,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.config import read_config
 
 TESTS = {'single': (), 'multi': ('--tta',), 'crf': ('--tta', '--crf')}
 TOOLS = ('train', 'test', 'make_seeds', 'make_masks')
@@ -140,10 +139,7 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
     if not path.is_file():
         known = [p.name for p in path.parent.glob('*.py')] if path.parent.is_dir() else []
         raise FileNotFoundError(f'{path}: no such experiment file.{suggest_name(path.name, known)}')
-    try:
-        given = Config.fromfile(str(path)).to_dict()
-    except (SyntaxError, NameError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'{path}: {type(error).__name__}: {error}') from None
+    given = read_config(path).to_dict()
     if 'methods' not in given and ('model' in given or not _EXPERIMENT_KEYS & given.keys()):
         raise ValueError(f'{path}: this is no experiment file (it has no methods); expected one of '
                          'configs/compare/*.py, or a file of your own like them')

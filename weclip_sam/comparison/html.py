@@ -30,7 +30,7 @@ def _chart(comparison: Comparison) -> tuple[str, str]:
     for kind, title in TESTS.items():
         points = [(m.name, tables.Spread.of([r.seconds for r in m.runs]),
                    tables.Spread.of([r.val.get(kind) for r in m.runs])) for m in comparison.methods]
-        points = [point for point in points if None not in point]
-        if len(points) > 1:
-            return title, scatter(points)
+        known = [(name, seconds, score) for name, seconds, score in points if seconds is not None and score is not None]
+        if len(known) > 1:
+            return title, scatter(known)
     return '', ''

@@ -59,7 +59,7 @@ def _source(experiment: Experiment) -> _Source:
         raise ValueError("pictures: name a config whose test_dataloader has the images to show: dict(config='...')")
     config = load_config(settings['config'], settings.get('options'))
     dataset = dict(config.test_dataloader.dataset)
-    folders = {}
+    folders: dict[str, Path] = {}
     for run in experiment.runs:
         tests = [stage for stage in run.stages if stage.tool == 'test' and (stage.folder / 'predictions').is_dir()]
         tests.sort(key=lambda stage: stage.measure != 'single')

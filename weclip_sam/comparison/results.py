@@ -45,7 +45,7 @@ def collect(experiment: Experiment, command: str = '', pictures: bool = True) ->
 
 def _machine(experiment: Experiment) -> str:
     """Where the runs were made, as their summaries say; this machine, where none does."""
-    found = {}
+    found: dict[str, None] = {}
     for run in experiment.runs:
         for stage in run.stages:
             summary = read_json(stage.summary) or {}
@@ -59,7 +59,8 @@ def read_run(run: Run) -> RunResult:
     steps: dict[str, float] = {}
     val: dict[str, float] = {}
     classes: dict[str, dict[str, float | None]] = {}
-    costs, missing, parameters, scored = [], [], 0, True
+    parameters: int | None = 0
+    costs, missing, scored = [], [], True
     for stage in run.stages:
         summary, record, stale = read_json(stage.summary), read_json(stage.record), why_stale(stage)
         if summary is None or stale or (record is not None and not record.get('finished')):

@@ -19,6 +19,7 @@ from weclip_sam.engine.progress import format_seconds
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.files import write_json
+from weclip_sam.io.text import read_json as read_json_file
 
 TOOLS_FOLDER = Path(__file__).resolve().parents[2] / 'tools'
 _WEIGHTS = Path(__file__).resolve().parents[1] / 'foundation' / 'weights'
@@ -114,8 +115,8 @@ def _finished_at(folder: Path) -> str | None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object from a file, or None where there is none that can be read."""
     try:
-        value = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError):
+        value = read_json_file(path)
+    except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -179,8 +180,11 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER) -> str:
                      for place, argument in enumerate(stage.arguments)]
     except FileNotFoundError as error:
         return str(error)
-    if stage.tool == 'train' and before:
-        arguments.append('--resume')
+    if stage.tool == 'train' and (before or earlier):
+        # A training of another command that did not end has nothing to go on with, see why_stale.
+        arguments.append('--resume' if before else '--overwrite')
+    elif stage.tool == 'test' and earlier:
+        arguments.append('--overwrite')  # predictions of an attempt that did not end
     attempts = 1 + int(earlier.get('attempts') or 1) if before else 1
     record = dict(name=stage.name, tool=stage.tool, arguments=stage.arguments, finished=False, seconds=before,
                   attempts=attempts, started=time.strftime('%Y-%m-%d %H:%M:%S'), began=time.time(),

@@ -102,7 +102,7 @@ def main_columns(comparison: Comparison) -> list[Column]:
         return Column(title, {m.name: Spread.of([read(run) for run in m.runs]) for m in comparison.methods}, *how)
     rivals = _rivals(comparison)
     columns = [column('pseudo labels on train, mIoU', lambda run: run.seeds_miou, 2, 1, '', rivals)]
-    columns += [column(f'val mIoU, {title}', lambda run, kind=kind: run.val.get(kind), 2, 1, '', rivals)
+    columns += [column(f'val mIoU, {title}', _val(kind), 2, 1, '', rivals)
                 for kind, title in TESTS.items()]
     columns += [column('trained parameters', lambda run: run.parameters, 0, 0, 'count'),
                 Column('stages', {m.name: Spread(len(m.stage_names), None, 1) for m in comparison.methods}, 0),
@@ -110,6 +110,10 @@ def main_columns(comparison: Comparison) -> list[Column]:
     cpu = column('CPU time', lambda run: run.cpu_seconds, 0, -1, 'time', rivals)
     return [*columns, *([cpu] if any(cpu.values.values()) else []),
             column('peak memory, GB', lambda run: run.memory_gb, 2, -1, '', rivals)]
+
+
+def _val(kind: str) -> Callable[[RunResult], float | None]:
+    return lambda run: run.val.get(kind)
 
 
 def _rivals(comparison: Comparison) -> frozenset[str]:

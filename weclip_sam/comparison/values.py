@@ -1,11 +1,12 @@
 """What a comparison measured, as values: stages, runs, methods; and what others published, which is kept apart."""
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from weclip_sam.io.text import read_json
 
 TESTS = {'single': 'single scale', 'multi': 'multi-scale + flip', 'crf': 'multi-scale + flip + CRF'}
 
@@ -120,7 +121,7 @@ def published_figures() -> list[dict[str, Any]]:
     as printed, or a range), ``seeds`` (mIoU of the pseudo labels, with their split), ``note`` and ``paper``; None: not
     stated.
     """
-    data = json.loads(Path(__file__).with_name('published.json').read_text(encoding='utf-8'))
+    data = read_json(Path(__file__).with_name('published.json'))
     return [dict(zip(data['columns'], row, strict=True)) for row in data['figures']]
 
 

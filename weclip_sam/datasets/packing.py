@@ -13,7 +13,10 @@ import torch
 
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.io.files import inside
+from weclip_sam.io.identity import recognise
 from weclip_sam.io.images import ImageReadError, read_labels
+from weclip_sam.io.names import RealNames, normal, real_path
+from weclip_sam.io.text import read_json
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import TRANSFORMS
 from weclip_sam.structures import IGNORE_LABEL, SegSample
@@ -34,7 +37,8 @@ class LoadMasks:
         missing: for an image the bank does not have (or where there is no bank yet), ``'error'``, or ``'none'`` to
             leave ``masks`` None.
         image_folder: where the images lie that the masks must be of (:class:`ImageLabelDataset` fills it in); None
-            takes whatever the bank holds.
+            takes whatever the bank holds. Of a bank made for another folder the masks of photos with the same content
+            are taken: the folder was copied or renamed.
 
     Raises:
         ValueError: naming bank and image, when masks are missing or have another size than the image; naming the bank,
@@ -47,6 +51,7 @@ class LoadMasks:
             raise ValueError(f"LoadMasks.missing: expected 'error' or 'none', got {missing!r}")
         self.bank, self.fingerprint, self.missing, self.image_folder = bank, fingerprint, missing, image_folder
         self._opened: tuple[int, Any] | None = None
+        self._recognised: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_opened': None}
@@ -58,7 +63,7 @@ class LoadMasks:
         if self._opened is None or self._opened[0] != os.getpid():
             try:
                 self._opened = os.getpid(), MaskBank(self.bank, fingerprint=self.fingerprint, mode='r',
-                                                     image_folder=self.image_folder)
+                                                     image_folder=self.image_folder, moved=True)
             except FileNotFoundError:
                 if self.missing == 'error':
                     raise
@@ -66,7 +71,10 @@ class LoadMasks:
         return self._opened[1]
 
     def __call__(self, results: Results) -> Results:
+        """Reads ``image_id``, ``image_path`` and ``ori_shape``; writes ``masks``, a :class:`MaskSet` or None."""
         bank = self.open()
+        if isinstance(bank, MaskBank) and bank.elsewhere:
+            self._require_own(bank, results['image_id'], results.get('image_path'))
         masks = None if bank is None else bank.get(results['image_id'])
         if masks is None and self.missing == 'error':
             raise ValueError(f'mask bank {self.bank}: no masks for image {results["image_id"]!r}; run '
@@ -76,6 +84,14 @@ class LoadMasks:
                              f'is {tuple(results["ori_shape"])} (height, width); the bank belongs to other images')
         results['masks'] = masks
         return results
+
+    def _require_own(self, bank: MaskBank, image_id: str, path: str | None) -> None:
+        if image_id in self._recognised:
+            return
+        known = bank.made_of(image_id)
+        if path is None or known is None or recognise(path, known.photos) is None:
+            raise ValueError(bank.elsewhere)
+        self._recognised.add(image_id)
 
 
 @TRANSFORMS.register_module()
@@ -102,21 +118,17 @@ class LoadPixelLabels:
 
     def path(self, image_id: str) -> Path:
         """The label file of an image."""
-        return inside(self.folder, f'{image_id}.png', 'image ids')
+        inside(self.folder, f'{image_id}.png', 'image ids')
+        return real_path(self.folder, f'{image_id}.png')
 
     def missing(self, image_ids: Iterable[str]) -> list[str]:
         """The images that have no label, found by one look at each folder instead of one at each file."""
-        there: dict[Path, set[str]] = {}
-        without = []
-        for image_id in image_ids:
-            path = self.path(image_id)
-            if path.parent not in there:
-                there[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
-            if path.name not in there[path.parent]:
-                without.append(image_id)
-        return without
+        names = RealNames()
+        return [image_id for image_id in image_ids
+                if names.find(inside(self.folder, f'{image_id}.png', 'image ids')) is None]
 
     def __call__(self, results: Results) -> Results:
+        """Reads ``image_id`` and ``ori_shape``; writes ``pixel_labels`` (H0 W0, 0..C and 255)."""
         path = self.path(results['image_id'])
         if not path.is_file():
             raise ImageReadError(f'{path}: no such label file; every image needs one. Run tools/make_seeds.py again '
@@ -132,10 +144,11 @@ def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str |
     if not path.is_file():
         return
     try:
-        header = json.loads(path.read_text(encoding='utf-8'))
+        header = read_json(path)
         made_for, made_of = header.get('classes'), header.get('image_folder')
-        if not isinstance(made_for, (list, type(None))):
+        if not isinstance(made_for, (list, type(None))) or not isinstance(made_of, (str, type(None))):
             raise TypeError
+        made_for = None if made_for is None else [normal(name) for name in made_for]
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError(f'{path}: not the header of a seed folder; make the labels anew with tools/make_seeds.py '
                          '--overwrite, or remove this file if you know what the labels mean') from None
@@ -147,7 +160,7 @@ def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str |
                          f'data set has {len(classes)} ({_shown(classes)}): label {first + 1} was {was} and would '
                          f'teach {is_}. Make them anew with tools/make_seeds.py --overwrite, or keep the old '
                          'order of the classes, new ones last (a classes.txt beside the images does)')
-    if made_of is not None and image_folder is not None and made_of != image_folder:
+    if made_of is not None and image_folder is not None and normal(made_of) != normal(image_folder):
         raise ValueError(f'{path}: these labels were made of images in {made_of}, but the images are in {image_folder};'
                          ' other images may have the same names: make labels of these with tools/make_seeds.py. If '
                          f'they are the same images, moved, write "image_folder": {json.dumps(image_folder)} into '
@@ -166,6 +179,7 @@ class UseGroundTruth:
     """
 
     def __call__(self, results: Results) -> Results:
+        """Reads ``ground_truth``; writes it as ``pixel_labels`` (H0 W0 uint8). ValueError where there is none."""
         if results.get('ground_truth') is None:
             raise ValueError('UseGroundTruth: this data set was made without masks; only a fully supervised config may '
                              'pass with_masks=True to its training data set')

@@ -78,6 +78,7 @@ class ResizeLong:
         self.filter = _check_filter(interpolation)
 
     def __call__(self, results: Results) -> Results:
+        """Writes ``image`` and ``frame``; draws from ``rng`` only where ``size`` is a range."""
         length = self.low
         if self.high > self.low:
             length = int(results['rng'].integers(self.low, self.high + 1))
@@ -97,6 +98,7 @@ class ResizeToMultiple:
         self.filter = _check_filter(interpolation)
 
     def __call__(self, results: Results) -> Results:
+        """Writes ``image`` and ``frame``; draws nothing."""
         height, width = (-(-side // self.divisor) * self.divisor for side in results['frame'].size)
         return resize(results, height, width, self.filter)
 
@@ -110,6 +112,7 @@ class RandomScale:
         self.filter = _check_filter(interpolation)
 
     def __call__(self, results: Results) -> Results:
+        """Writes ``image`` and ``frame``; one draw from ``rng``."""
         factor = results['rng'].uniform(*self.ratio)
         height, width = (max(1, int(side * factor)) for side in results['frame'].size)
         return resize(results, height, width, self.filter)
@@ -132,6 +135,7 @@ class RandomCrop:
         self.fill = tuple(fill)
 
     def __call__(self, results: Results) -> Results:
+        """Writes ``image`` and ``frame``; draws the places from ``rng``."""
         rng = results['rng']
         before, after, starts = [], [], []
         for side, wanted in zip(results['frame'].size, self.size, strict=True):
@@ -156,6 +160,7 @@ class RandomFlip:
         self.prob = prob
 
     def __call__(self, results: Results) -> Results:
+        """Writes ``image``, ``frame`` and ``flip``; one draw from ``rng``."""
         if results['rng'].random() < self.prob:
             results['image'] = results['image'][:, ::-1]
             results['frame'] = results['frame'].flip()
@@ -184,6 +189,7 @@ class ColorJitter:
         self.hue, self.prob = hue, prob
 
     def __call__(self, results: Results) -> Results:
+        """Writes ``image`` alone; five draws from ``rng``, whatever happens."""
         draws = results['rng'].uniform(-1, 1, 4)
         if results['rng'].random() >= self.prob:
             return results

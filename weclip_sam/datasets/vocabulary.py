@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.io.images import voc_palette
+from weclip_sam.io.names import normal
 
 MAX_CLASSES = 254  # labels are uint8: 0 is background and 255 means ignore
 
@@ -46,6 +47,56 @@ COCO_PROMPT_NAMES = {
     'hair drier': 'hairdrier,blowdrier'}
 COCO_BACKGROUND_NOUNS = tuple(noun for noun in VOC_BACKGROUND_NOUNS if noun not in ('keyboard', 'sign'))
 
+# How tools of annotation call what is no class: in what way background is written, and pixels that do not count.
+_BACKGROUND, _IGNORED = {'background'}, {'ignore', 'ignored', 'void', 'unlabeled', 'unlabelled'}
+
+
+def _plain(name: Any) -> str:
+    return name.strip().strip('_<>[](){}').casefold() if isinstance(name, str) else ''
+
+
+def is_background(name: Any) -> bool:
+    """Whether a name means what is no object: ``background``, ``_background_``, ``__background__``, ``Background``."""
+    return _plain(name) in _BACKGROUND
+
+
+def is_ignored(name: Any) -> bool:
+    """Whether a name means pixels that do not count: ``__ignore__``, ``void``, ``unlabeled``..."""
+    return _plain(name) in _IGNORED
+
+
+def check_class_names(names: Iterable[str], source: str, advice: str = 'leave it out') -> None:
+    """Refuse names of the background, and of pixels that do not count, among the names of classes.
+
+    Raises:
+        ValueError: naming ``source`` and the name.
+    """
+    for name in names:
+        if is_background(name) or is_ignored(name):
+            why = 'every image has background' if is_background(name) else 'pixels that do not count have the label 255'
+            raise ValueError(f'{source}: {name!r} is no class of its own, {why}; {advice}')
+
+
+def foreground_names(names: Sequence[str], source: str) -> list[str]:
+    """The classes of a list that may begin with a name for label 0.
+
+    Tools of annotation write such lists: ``_background_`` first, or, as labelme does, ``__ignore__`` (which stands for
+    -1, 255 in its masks) and then ``_background_`` (0). ``void`` or ``unlabeled`` first is a name for label 0, too.
+
+    Raises:
+        ValueError: naming ``source``, when such a name stands where it would take the number of a class.
+    """
+    names = list(names)
+    plain = [_plain(name) for name in names[:2]]
+    if len(plain) == 2 and plain[0] == 'ignore' and is_background(names[1]):
+        names = names[2:]
+    elif plain and plain[0] in _BACKGROUND | {'void', 'unlabeled', 'unlabelled'}:
+        names = names[1:]
+    for place, name in enumerate(names):
+        if is_background(name) or is_ignored(name):
+            raise ValueError(f'{source}: {name!r} would be label {place + 1}, but background is 0 and what does not '
+                             'count is 255: leave it out, and give the masks these labels')
+    return names
 
 
 @dataclass(frozen=True)
@@ -56,11 +107,13 @@ class Vocabulary:
         classes: the C foreground classes; label = position + 1.
         prompt_names: C texts that stand for the classes in a prompt; synonyms are written one after another.
         background_nouns: G things that are in pictures but are no class.
+        left_out: nouns that were given, but name a class.
     """
 
     classes: tuple[str, ...]
     prompt_names: tuple[str, ...]
     background_nouns: tuple[str, ...]
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def build(cls, classes: Iterable[str], prompt_names: Mapping[str, str | Sequence[str]] | None = None,
@@ -71,25 +124,28 @@ class Vocabulary:
             classes: the class names, in label order.
             prompt_names: for some classes, another text for prompts: a string, or several synonyms, which are joined
                 by commas (CLIP-ES writes synonyms into one sentence instead of averaging their embeddings).
-            background_nouns: nouns that are no class; those that name a class or a synonym of one are left out.
+            background_nouns: nouns that are no class; those that name a class or a synonym of one, capitals aside,
+                are left out.
 
         Raises:
             ValueError: on no, repeated, empty or too many classes, or prompt names of a class that does not exist.
         """
-        classes = tuple(classes)
+        classes = tuple(normal(name) if isinstance(name, str) else name for name in classes)
         repeated = sorted({name for name in classes if classes.count(name) > 1})
         if not classes or repeated or len(classes) > MAX_CLASSES:
             raise ValueError(f'classes: expected 1 to {MAX_CLASSES} different names, got {len(classes)}'
                              + (f' with repeated {repeated}' if repeated else ''))
         if any(not isinstance(name, str) or name != name.strip() or not name for name in classes):
             raise ValueError(f'classes: every name must be a non-empty string without outer blanks, got {classes}')
-        given = dict(prompt_names or {})
+        given = {normal(str(name)): text for name, text in (prompt_names or {}).items()}
         for name in given:
             if name not in classes:
                 raise ValueError(f'prompt_names: {name!r} is no class of this data set.{suggest_name(name, classes)}')
         texts = tuple(_prompt_text(name, given.get(name, name)) for name in classes)
-        taken = {word.strip() for text in (*classes, *texts) for word in text.split(',')}
-        return cls(classes, texts, tuple(noun for noun in background_nouns if noun not in taken))
+        taken = {word.strip().casefold() for text in (*classes, *texts) for word in text.split(',')}
+        nouns = [normal(noun) for noun in background_nouns]
+        return cls(classes, texts, tuple(noun for noun in nouns if noun.casefold() not in taken),
+                   tuple(noun for noun in nouns if noun.casefold() in taken))
 
     @property
     def num_classes(self) -> int:
@@ -100,13 +156,16 @@ class Vocabulary:
         """The position of a class.
 
         Raises:
-            ValueError: naming ``source`` and the nearest class, when there is none of that name.
+            ValueError: naming ``source`` and the nearest class, when there is none of that name, or saying that it
+                means the background.
         """
         try:
-            return self.classes.index(name)
+            return self.classes.index(normal(name))
         except ValueError:
+            check_class_names([name], source)
             hint = suggest_name(name, self.classes) or f' The classes are: {", ".join(self.classes[:30])}.'
-            raise ValueError(f'{source}: unknown class {name!r}.{hint}') from None
+            raise ValueError(f'{source}: unknown class {name!r}.{hint} Else add it to classes.txt in the data folder '
+                             "(or to the reader's classes).") from None
 
     def metainfo(self) -> dict[str, Any]:
         """What mmengine calls the meta information of a data set; plain types, so that checkpoints can hold it."""

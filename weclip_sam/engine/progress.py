@@ -36,6 +36,12 @@ def format_seconds(seconds: float) -> str:
     return f'{hours}:{minutes:02}:{rest:02}' if hours else f'{minutes}:{rest:02}'
 
 
+def announce(text: str) -> None:
+    """One line on stderr, from the main process, before work that is silent for a while (loading a SAM, say)."""
+    if is_main_process():
+        print(text, file=sys.stderr, flush=True)
+
+
 class ProgressReporter:
     """One phase at a time, as a bar on a terminal or as a line every few seconds elsewhere.
 

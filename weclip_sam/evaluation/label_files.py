@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -16,53 +15,61 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.evaluation.iou import confusion_matrix
+from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth
+from weclip_sam.io.folders import find_files, in_clutter
 from weclip_sam.io.images import decode_labels
+from weclip_sam.io.names import normal
 from weclip_sam.io.parallel import parallel_map
 
 _LARGEST_MEMBER = 1 << 28  # bytes of one PNG when unpacked; a label map of 10,000 x 10,000 stays below
+_READ_HERE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_PACKERS = {9: 'Deflate64', 93: 'Zstandard', 95: 'XZ', 96: 'JPEG', 97: 'WavPack', 98: 'PPMd', 99: 'AES encryption'}
+_ENCRYPTED = 0x1 | 0x40  # flags of a member
 
 
 class LabelStore:
     """The label PNGs below a folder or in a zip archive, by image id (the file name without its suffix).
 
-    Nothing is unpacked to disk. Ids are unique over all sub-folders.
+    Nothing is unpacked to disk. Ids are unique over all sub-folders, linked ones included; what systems and editors
+    leave (``__MACOSX``, ``.ipynb_checkpoints``, ``._a.png``) is passed over.
 
     Args:
         path: a folder or a ``.zip``.
 
     Raises:
         FileNotFoundError: there is no such path.
-        ValueError: not a zip, no PNG in it, or two PNGs of one name.
+        ValueError: not a zip, or one with members that cannot be unpacked here; no PNG in it, two PNGs of one name, or
+            a sub-folder that cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self._archive: zipfile.ZipFile | None = None
         if self.path.is_dir():
-            names = [p.relative_to(self.path).as_posix() for p in self.path.rglob('*') if p.suffix.lower() == '.png']
+            names = _search(self.path)
         elif not self.path.exists():
             neighbours = [p.name for p in self.path.parent.iterdir()] if self.path.parent.is_dir() else []
             raise FileNotFoundError(f'{path}: no such folder or zip archive.{suggest_name(self.path.name, neighbours)}')
         else:
-            try:
-                self._archive = zipfile.ZipFile(self.path)
-            except zipfile.BadZipFile:
-                raise ValueError(f'{path}: neither a folder nor a readable zip archive') from None
+            self._archive = _open_archive(self.path)
             names = [name for name in self._archive.namelist() if name.lower().endswith('.png')]
         self._members: dict[str, str] = {}
         for name in sorted(names):
-            parts = PurePosixPath(name)
-            if parts.name.startswith('.') or '__MACOSX' in parts.parts:
+            parts = PurePosixPath(name.replace('\\', '/') if self._archive is not None else name)
+            if in_clutter(str(parts)):
                 continue
-            if parts.stem in self._members:
-                raise ValueError(f'{path}: two label maps are called {parts.name} ({self._members[parts.stem]} and '
+            image_id = normal(parts.stem)
+            if image_id in self._members:
+                raise ValueError(f'{path}: two label maps are called {parts.name} ({self._members[image_id]} and '
                                  f'{name}); file names must be unique')
-            self._members[parts.stem] = name
+            self._members[image_id] = name
         if not self._members:
             raise ValueError(f'{path}: holds no .png; expected one label PNG per image')
+        if self._archive is not None:
+            _check_packing(self._archive, list(self._members.values()), str(path))
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._members
+        return normal(image_id) in self._members
 
     def __len__(self) -> int:
         return len(self._members)
@@ -73,7 +80,7 @@ class LabelStore:
 
     def where(self, image_id: str) -> str:
         """How to call an image's file in a message."""
-        return f'{self.path}/{self._members.get(image_id, image_id + ".png")}'
+        return f'{self.path}/{self._members.get(normal(image_id), image_id + ".png")}'
 
     def read(self, image_id: str) -> np.ndarray:
         """H W integers.
@@ -85,12 +92,48 @@ class LabelStore:
             raise ValueError(f'{self.where(image_id)}: missing; every image needs its label PNG.'
                              f'{suggest_name(image_id, self._members)}')
         name = self.where(image_id)
-        packed = None if self._archive is None else _unpack(self._archive, self._members[image_id], name)
+        packed = None if self._archive is None else _unpack(self._archive, self._members[normal(image_id)], name)
         return decode_labels(name, packed, deep=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An open archive cannot be shared: another process opens it for itself, once.
         return _open_store, (self.path,)
+
+
+def _search(folder: Path) -> list[str]:
+    """The PNGs below a folder, relative to it."""
+    found = find_files(folder, lambda name: name.lower().endswith('.png'))
+    for place, reason in found.unreadable.items():
+        raise ValueError(f'{place}: cannot be opened ({reason}), so nobody knows which label maps are in it; make it '
+                         f'readable, or move it out of {folder}')
+    return [path.relative_to(folder).as_posix() for path in found.files]
+
+
+def _open_archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f'{path}: neither a folder nor a readable zip archive ({error})') from None
+    except zipfile.BadZipFile:
+        raise ValueError(f'{path}: neither a folder nor a readable zip archive') from None
+    except Exception as error:  # zipfile raises nearly any type on a broken table of members
+        raise ValueError(f'{path}: neither a folder nor a readable zip archive ({error})') from None
+
+
+def _check_packing(archive: zipfile.ZipFile, members: Sequence[str], name: str) -> None:
+    """Find members that cannot be unpacked here before any work is done on the others."""
+    for member in members:
+        info = archive.getinfo(member)
+        if info.compress_type not in _READ_HERE:
+            how = f'packed with {_PACKERS.get(info.compress_type, f"method {info.compress_type}")}'
+        elif info.flag_bits & _ENCRYPTED:
+            how = 'encrypted'
+        else:
+            continue
+        raise ValueError(f'{name}/{member}: cannot be unpacked ({how}); make the archive anew with the ordinary '
+                         'method, Deflate, and without a password, or unpack it and give the folder')
 
 
 def _unpack(archive: zipfile.ZipFile, member: str, name: str) -> BytesIO:
@@ -99,7 +142,7 @@ def _unpack(archive: zipfile.ZipFile, member: str, name: str) -> BytesIO:
         raise ValueError(f'{name}: refused, it unpacks to {info.file_size / 1e6:.0f} MB')
     try:
         return BytesIO(archive.read(info))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # damaged, or encrypted
+    except Exception as error:  # damaged: zipfile, zlib, bz2 and lzma raise nearly any type
         raise ValueError(f'{name}: cannot be unpacked ({error}); make the archive anew') from None
 
 
@@ -115,7 +158,8 @@ def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_
 
 
 def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str] | None = None,
-                      workers: int = 1, progress: Callable[[int], None] = lambda done: None) -> Tensor:
+                      workers: int = 1, progress: Callable[[int], None] = lambda done: None,
+                      counted: Callable[[str, np.ndarray], None] = lambda image_id, matrix: None) -> Tensor:
     """Sum of the images' confusion matrices.
 
     Args:
@@ -125,6 +169,7 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
         ids: images to score; None for all of ``truths``.
         workers: processes; 1 works in this one.
         progress: called with the number of images done.
+        counted: called with every image's id and matrix.
 
     Returns:
         num_classes x num_classes int64, rows ground truth.
@@ -139,7 +184,41 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
         more = f' ({len(missing)} of {len(ids)} are missing)' if len(missing) > 1 else ''
         raise ValueError(f'{predictions.where(missing[0])}: missing{more}; every ground truth needs its prediction')
     total = np.zeros((num_classes, num_classes), np.int64)
-    for counts in parallel_map(partial(_count, predictions, truths, num_classes), ids, len(ids), workers, 'scoring',
-                               lambda name, done, total: progress(done), option='--jobs'):
+    matrices = parallel_map(partial(_count, predictions, truths, num_classes), ids, len(ids), workers, 'scoring',
+                            lambda name, done, total: progress(done), option='--jobs')
+    for image_id, counts in zip(ids, matrices, strict=True):
+        counted(image_id, counts)
         total += counts
     return torch.from_numpy(total)
+
+
+class NamedTruths:
+    """Ground truth that is compared with a table of names while it is scored: the ``counted`` of the above.
+
+    Args:
+        table: class names by image (:func:`read_label_table`); images are found by their names without suffix.
+        classes: names of all labels, background first.
+        source: of the table, for errors.
+
+    Raises:
+        ValueError: on a name that is no class.
+    """
+
+    def __init__(self, table: Mapping[str, Sequence[str]], classes: Sequence[str], source: str) -> None:
+        self._classes = tuple(classes)
+        labels = {name: label for label, name in enumerate(classes) if label}
+        unknown = sorted({name for names in table.values() for name in names} - set(labels))
+        if unknown:
+            raise ValueError(f'{source}: {unknown[0]!r} is none of the classes.{suggest_name(unknown[0], labels)}')
+        self._named = {PurePosixPath(image).stem: frozenset(labels[name] for name in names)
+                       for image, names in table.items()}
+        self._records: list[TruthRecord] = []
+
+    def __call__(self, image_id: str, matrix: np.ndarray) -> None:
+        if image_id in self._named:
+            pixels = {label: int(count) for label, count in enumerate(matrix.sum(1)) if count}
+            self._records.append(TruthRecord(image_id, self._named[image_id], pixels))
+
+    def check(self) -> TruthCheck:
+        """What the comparison found."""
+        return compare_truth(self._records, self._classes[1:])

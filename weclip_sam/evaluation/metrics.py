@@ -1,7 +1,7 @@
 """mmengine metrics: mIoU of predicted labels and mAP of image-level scores."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from weclip_sam.evaluation.iou import IoUReport, confusion_matrix
+from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth
 from weclip_sam.io.files import write_json
 from weclip_sam.registry import METRICS
 
@@ -68,6 +69,8 @@ class IoUMetric(_PerImageMetric):
         print_table: whether to log the per-class table on every evaluation.
 
     Metrics (percent): ``mIoU``, ``mAcc``, ``aAcc``. The per-class table of the last evaluation is ``last_report``.
+    Where samples say what an image is named for (``image_labels``), the ground truth is compared with that
+    (``last_truth``), and a disagreement is told once, with the first table.
     """
 
     def __init__(self, prediction_key: str = 'prediction', prefix: str | None = None, json_path: str | None = None,
@@ -77,6 +80,8 @@ class IoUMetric(_PerImageMetric):
         self.json_path = json_path
         self.print_table = print_table
         self.last_report: IoUReport | None = None
+        self.last_truth: TruthCheck | None = None
+        self._told = False
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count the pixels of one batch."""
@@ -86,23 +91,39 @@ class IoUMetric(_PerImageMetric):
             matrix = confusion_matrix(self._field(sample, self.prediction_key), self._field(sample, 'ground_truth'),
                                       num_classes, name=f"image '{image_id}'").flatten().cpu()
             cells = matrix.nonzero().squeeze(1)
-            self.results.append((image_id, (cells.numpy(), matrix[cells].numpy())))
+            named = sample.get('image_labels')
+            named = None if named is None else named.cpu().flatten().nonzero().squeeze(1).numpy()
+            self.results.append((image_id, (image_id, cells.numpy(), matrix[cells].numpy(), named)))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Sum the images' counts and score the sum."""
         classes = self._class_names(background=True)
         total = torch.zeros(len(classes) ** 2, dtype=torch.int64)
-        for cells, counts in results:
+        for _, cells, counts, _ in results:
             total[torch.from_numpy(cells)] += torch.from_numpy(counts)
         report = IoUReport.from_confusion(total.view(len(classes), -1), classes, len(results))
         self.last_report = report
+        self.last_truth = compare_truth(_truth_records(results, len(classes)), classes[1:])
         if is_main_process():
             if self.print_table:
                 title = f'{self.prefix or self.prediction_key}: IoU by class, percent'
                 MMLogger.get_current_instance().info('\n' + report.format(title))
+                if self.last_truth.disagreeing and not self._told:
+                    MMLogger.get_current_instance().warning(self.last_truth.message())
+                    self._told = True
             if self.json_path:
-                write_json(self.json_path, report.to_json())
+                truth = dict(ground_truth_check=self.last_truth.to_json()) if self.last_truth.disagreeing else {}
+                write_json(self.json_path, report.to_json() | truth)
         return dict(mIoU=100 * report.miou, mAcc=100 * report.mean_accuracy, aAcc=100 * report.pixel_accuracy)
+
+
+def _truth_records(results: list, num_labels: int) -> Iterator[TruthRecord]:
+    for image_id, cells, counts, named in results:
+        if named is not None:
+            pixels: dict[int, int] = {}
+            for label, count in zip((cells // num_labels).tolist(), counts.tolist(), strict=True):  # rows are the truth
+                pixels[label] = pixels.get(label, 0) + count
+            yield TruthRecord(image_id, frozenset((named + 1).tolist()), pixels)
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> Tensor:

@@ -44,6 +44,9 @@ class FrozenClip(nn.Module):
         mean, std: tuples, of RGB in [0, 1].
     """
 
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(self, arch: str = 'ViT-B-16-quickgelu', checkpoint: str = 'openai',
                  mean: Sequence[float] | None = None, std: Sequence[float] | None = None, seed: int = 0,
                  quick_gelu: bool | None = None) -> None:
@@ -204,11 +207,11 @@ class FrozenClip(nn.Module):
         Raises:
             ValueError: a text does not fit into the context; it would silently lose its last words.
         """
-        tokenizer, length = _tokenizer(), self.context_length
+        length = self.context_length
         for text in texts:
-            if (used := len(tokenizer.encode(text)) + 2) > length:
+            if (used := count_tokens(text)) > length:
                 raise ValueError(f'prompt {text!r} needs {used} tokens, but the text tower reads {length}: shorten it')
-        ids = tokenizer(list(texts), context_length=length)
+        ids = _tokenizer()(list(texts), context_length=length)
         return ids.to(self.model.positional_embedding.device)
 
     def token_embedding(self, token_ids: Tensor) -> Tensor:
@@ -255,7 +258,7 @@ def _stretch_matrix(inside: Tensor, size: int) -> Tensor:
     return weights * inside[..., None]
 
 
-def _run_block(block: nn.Module, tokens: Tensor, normed: Tensor,
+def _run_block(block: Any, tokens: Tensor, normed: Tensor,
                padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One residual block on N T D ``tokens`` with its first norm already applied (``normed``); the head-mean attention
     N T T comes second. Written out so that other activations can be fed in and second-order gradients always exist.
@@ -271,6 +274,11 @@ def _run_block(block: nn.Module, tokens: Tensor, normed: Tensor,
     mixed = attention.out_proj((weights @ v).transpose(1, 2).reshape(n, t, d))
     tokens = tokens + block.ls_1(mixed)
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens))), weights.mean(1)
+
+
+def count_tokens(text: str) -> int:
+    """How many places of CLIP's context a text takes, start and end included."""
+    return len(_tokenizer().encode(text)) + 2
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,6 @@ token, ``ln_pre``, ``ln_post``, ``proj`` and a text tower read at its end token)
 """
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.io.text import read_json
 
 WEIGHTS_DIR = Path(__file__).parent / 'weights'
 TINY_CARD = WEIGHTS_DIR / 'tiny_clip.json'
@@ -96,10 +96,7 @@ def find_card(arch: str) -> dict[str, Any]:
             if arch == 'tiny':
                 hint = ' The package is incomplete: install it again, or run tools/pretrain/train_tiny_clip.py.'
             raise FileNotFoundError(f'CLIP card {path} is not there.{hint}')
-        try:
-            card = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f'CLIP card {path} is not valid JSON: {error}') from None
+        card = read_json(path, 'CLIP card')
         check_card(card, f'CLIP card {path}')
         return card
     card = open_clip.get_model_config(arch)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +81,7 @@ class MaskGenerator:
                  level_iou_bonus: Sequence[float] = (0.0, 0.0, 0.1), level_nms_bonus: Sequence[float] = (0.0, 0.0, 1.0),
                  crop_overlap: float = 512 / 1500, crop_nms_thresh: float = 0.7, nms_type: str = 'box',
                  points_per_chunk: int = 64, encode_batch: int = 1) -> None:
-        self.settings = dict(
+        self.settings: dict[str, Any] = dict(
             points_per_side=int(points_per_side), crop_n_layers=int(crop_n_layers),
             crop_points_downscale=int(crop_points_downscale), pred_iou_thresh=float(pred_iou_thresh),
             stability_thresh=float(stability_thresh), stability_offset=float(stability_offset),
@@ -118,35 +118,46 @@ class MaskGenerator:
         return self.generate_batch([rgb])[0]
 
     @torch.no_grad()
-    def generate_batch(self, images: Sequence[np.ndarray | Tensor]) -> list[MaskSet]:
+    def generate_batch(self, images: Sequence[np.ndarray | Tensor],
+                       pulse: Callable[[float], None] = lambda share: None) -> list[MaskSet]:
         """All masks of several images of any sizes, ``encode_batch`` of them (or of their crops) encoded together.
 
         Args:
             images: each H W 3 uint8, RGB.
+            pulse: told often, with the share in [0, 1] of this call's work that is done: where SAM takes minutes an
+                image, somebody wants to know that it lives.
 
         Returns:
             One :class:`MaskSet` per image, as :meth:`generate` gives it.
         """
         pictures = [_as_chw(image, f'images[{i}]') for i, image in enumerate(images)]
         jobs = [(i, layer, box) for i, picture in enumerate(pictures)
-                for layer, box in crop_boxes(*picture.shape[1:], self.settings['crop_n_layers'],
+                for layer, box in crop_boxes(picture.shape[1], picture.shape[2], self.settings['crop_n_layers'],
                                              self.settings['crop_overlap'])]
         found: list[list[_Candidates]] = [[] for _ in pictures]
         for start in range(0, len(jobs), self.encode_batch):
             group = jobs[start:start + self.encode_batch]
+            pulse(start / len(jobs))
             inputs = [self.sam.preprocess(pictures[i][:, y0:y1, x0:x1]) for i, _, (x0, y0, x1, y1) in group]
-            for embedding, (i, layer, box) in zip(self.sam.embed(torch.stack(inputs)), group, strict=True):
-                found[i].append(self._search_crop(embedding[None], layer, box, tuple(pictures[i].shape[1:])))
+            embeddings = self.sam.embed(torch.stack(inputs))
+            for done, (embedding, (i, layer, box)) in enumerate(zip(embeddings, group, strict=True), start):
+                def within(share: float, done: int = done) -> None:
+                    pulse((done + share) / len(jobs))
+                found[i].append(self._search_crop(embedding[None], layer, box, pictures[i].shape[1:], within))
         return [self._finish(parts) for parts in found]
 
-    def _search_crop(self, embedding: Tensor, layer: int, box: Box, size: tuple[int, int]) -> _Candidates:
+    def _search_crop(self, embedding: Tensor, layer: int, box: Box, size: Sequence[int],
+                     pulse: Callable[[float], None]) -> _Candidates:
         """Distinct masks of one crop (or the image), placed in the image."""
         per_side = max(1, self.settings['points_per_side'] // self.settings['crop_points_downscale'] ** layer)
         x0, y0, x1, y1 = box
         height, width = self.sam.input_shape(y1 - y0, x1 - x0)
         points = torch.from_numpy(build_point_grid(per_side) * [width, height]).float().to(embedding.device)
-        found = _Candidates.cat([self._search_points(embedding, chunk, box, size)
-                                 for chunk in points.split(self.points_per_chunk)])
+        chunks, parts = points.split(self.points_per_chunk), []
+        for done, chunk in enumerate(chunks):
+            pulse(done / len(chunks))
+            parts.append(self._search_points(embedding, chunk, box, size))
+        found = _Candidates.cat(parts)
         bonus = torch.tensor(self.settings['level_nms_bonus'], device=embedding.device)
         found = found.select(self._suppress(found, found.predicted_iou + bonus[found.level],
                                             self.settings['nms_thresh']))
@@ -154,7 +165,7 @@ class MaskGenerator:
         return replace(found, masks=torch.nn.functional.pad(found.masks, pad),
                        boxes=found.boxes + torch.tensor([x0, y0, x0, y0], device=embedding.device))
 
-    def _search_points(self, embedding: Tensor, points: Tensor, box: Box, size: tuple[int, int]) -> _Candidates:
+    def _search_points(self, embedding: Tensor, points: Tensor, box: Box, size: Sequence[int]) -> _Candidates:
         """Masks of a chunk of points that pass the thresholds, in the crop's frame."""
         x0, y0, x1, y1 = box
         index = torch.zeros(len(points), dtype=torch.long, device=points.device)

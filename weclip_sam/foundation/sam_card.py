@@ -1,7 +1,6 @@
 """SAM as a small card: every size that tells one segment_anything model from another, and the builder that reads it."""
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
@@ -12,6 +11,7 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.io.text import read_json
 
 WEIGHTS_DIR = Path(__file__).parent / 'weights'
 
@@ -123,10 +123,7 @@ def load_card(arch: str | Mapping[str, Any] | SamCard) -> SamCard:
     path = WEIGHTS_DIR / 'tiny_sam.json' if arch == 'tiny' else Path(arch)
     if not path.is_file():
         raise FileNotFoundError(f'SAM card {path} does not exist')
-    try:
-        values = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'SAM card {path} is not valid JSON: {error}') from error
+    values = read_json(path, 'SAM card')
     return SamCard.from_dict(values.get('card', values), source=f'SAM card {path}')
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,46 +69,93 @@ def _check_kind(path: Path, content: Any, kind: str) -> None:
 def find_resumable(work_dir: str | os.PathLike) -> Path | None:
     """The newest checkpoint of a run that can be read and resumed, or None if there is none.
 
-    ``last_checkpoint`` is tried first (also when the folder was moved), then ``iter_*.pth`` from the newest down: a
-    file that was damaged by other means than a kill must not end the run while an older one is good.
+    The file of the name that ``last_checkpoint`` gives is tried first, then ``iter_*.pth`` from the newest down: a file
+    that was damaged by other means than a kill, or holds NaN, must not end the run while an older one is good. Only
+    files of this folder are looked at: the pointer of a copied folder names the original's.
     """
     folder = Path(work_dir)
     candidates = []
     pointer = folder / 'last_checkpoint'
     if pointer.is_file():
-        named = Path(pointer.read_text().strip())
-        candidates += [named, folder / named.name]
+        with suppress(OSError, UnicodeDecodeError):
+            if name := Path(pointer.read_text().strip()).name:
+                candidates.append(folder / name)
     numbered = [(int(match.group(1)), p) for p in folder.glob('iter_*.pth')
                 if (match := re.fullmatch(r'iter_(\d+)\.pth', p.name))]
     candidates += [p for _, p in sorted(numbered, reverse=True)]
     for path in dict.fromkeys(candidates):
         try:
-            safe_load(path, kind='training')
+            require_finite(safe_load(path, kind='training')['state_dict'], str(path))
         except (OSError, ValueError):
             continue
         return path
     return None
 
 
-def check_covers(model: torch.nn.Module, state_dict: dict[str, Any], path: str = 'checkpoint') -> None:
-    """Make sure a checkpoint fits: every trained parameter is in it, nothing is of another shape.
+class NotFiniteError(ValueError):
+    """Losses or weights are NaN or infinite.
 
-    Frozen parameters may be missing (they are not saved). mmengine itself loads what happens to match and warns, which
-    silently evaluates random weights.
+    Attributes:
+        iteration: of the training, counted from 1, if one is meant.
+        parts: what is not finite, with its value.
+    """
+
+    def __init__(self, text: str, iteration: int | None = None, parts: dict[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.iteration, self.parts = iteration, parts or {}
+
+
+def not_finite(state: Mapping[str, Any], learnt: bool = False) -> list[str]:
+    """Names of the tensors that hold NaN, or an infinite number where that cannot be meant.
+
+    Args:
+        state: tensors by name; what is none, and whole numbers, are finite.
+        learnt: all are trained, and infinity is never meant; otherwise only in a ``weight`` or ``bias`` (the mask of an
+            attention has it, for example).
+    """
+    tensors = {name: value for name, value in state.items()
+               if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel()}
+    sound = [torch.isfinite(value).all() if learnt or name.rpartition('.')[2] in ('weight', 'bias')
+             else ~torch.isnan(value).any() for name, value in tensors.items()]
+    if not sound:
+        return []
+    flags = torch.stack([flag.to(sound[0].device) for flag in sound]).tolist()  # one wait for all
+    return [name for name, flag in zip(tensors, flags, strict=True) if not flag]
+
+
+def require_finite(state: Mapping[str, Any], path: str) -> None:
+    """Make sure that the weights of a checkpoint are numbers.
+
+    Raises:
+        NotFiniteError: naming the first ones that are not.
+    """
+    if wrong := not_finite(state):
+        raise NotFiniteError(f'{path}: {len(wrong)} of its {len(state)} tensors hold NaN or infinite numbers (first: '
+                             f'{wrong[0]}): the training that wrote it went wrong. Use an earlier checkpoint, or train '
+                             'anew with a smaller learning rate', parts=dict.fromkeys(wrong, 'not finite'))
+
+
+def check_covers(model: torch.nn.Module, state_dict: dict[str, Any], path: str = 'checkpoint') -> None:
+    """Make sure a checkpoint fits: every trained parameter and saved buffer is in it, nothing is of another shape.
+
+    Frozen parameters may be missing (they are not saved), and so may batch norms' counts of batches (old files).
+    mmengine itself loads what happens to match and warns, which silently evaluates random weights.
 
     Raises:
         ValueError: with the counts and the first names that do not fit.
     """
-    own = {name: p for name, p in model.named_parameters()}
+    own = dict(model.state_dict(keep_vars=True))
     state = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
-    trained = sorted(name for name, p in own.items() if p.requires_grad)
+    trained = sorted(name for name, p in own.items() if p.requires_grad or not isinstance(p, torch.nn.Parameter))
+    trained = [name for name in trained if not name.endswith('num_batches_tracked')]
     missing = [name for name in trained if name not in state]
     shapes = [f'{name} {tuple(state[name].shape)} instead of {tuple(p.shape)}' for name, p in sorted(own.items())
               if name in state and state[name].shape != p.shape]
     if missing or shapes:
         parts = []
         if missing:
-            parts.append(f'{len(missing)} of {len(trained)} trained parameters are missing (first: {missing[0]})')
+            parts.append(f'{len(missing)} of {len(trained)} trained parameters and buffers are missing '
+                         f'(first: {missing[0]})')
         if shapes:
             parts.append(f'{len(shapes)} have another shape (first: {shapes[0]})')
         raise ValueError(f'{path}: does not fit this model ({type(model).__name__}): {"; ".join(parts)}. Use the '

@@ -1,6 +1,7 @@
 """Files: whole or not at all when writing, inside their root when reading."""
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,6 +12,15 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, as nearly all file systems have it
+_ROOM = 40  # bytes that a temporary name may have, if the final one is shorter
+# What is wrong with one file's name or place: the next file may well be written.
+_ONE_FILE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP,
+             errno.EACCES, errno.EPERM}
+
+
+def is_of_one_file(error: BaseException) -> bool:
+    """Whether a failed write is the fault of the one file, as of its name, and not of the disk: others may go on."""
+    return isinstance(error, OSError) and error.errno in _ONE_FILE
 
 
 @contextmanager
@@ -19,11 +29,12 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
 
     Readers see the old content or the new, never a part of it. If the block raises, the temporary file is removed and
     ``path`` stays as it was. Missing parent folders are made. The temporary name starts with a dot and ends in
-    ``.tmp``, so that what a ``kill -9`` leaves is recognised (see :func:`remove_stale_temporaries`).
+    ``.tmp``, so that what a ``kill -9`` leaves is recognised (see :func:`remove_stale_temporaries`); it is never longer
+    than the final name, short ones aside, so whatever can be named can be written.
 
     Args:
         path: where the file shall be.
-        mode: ``'wb'`` or ``'w'`` (UTF-8).
+        mode: ``'wb'`` or ``'w'`` (UTF-8; what cannot be written so is escaped, as names on disk that are no UTF-8).
 
     Raises:
         OSError: naming ``path`` (or the folder that cannot be made), never the temporary file.
@@ -33,11 +44,12 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=_temporary_prefix(path.name), suffix='.tmp', dir=path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
-        with os.fdopen(handle, mode, encoding='utf-8' if mode == 'w' else None) as file:
+        encoding, errors = ('utf-8', 'backslashreplace') if mode == 'w' else (None, None)
+        with os.fdopen(handle, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             # A full disk may show only now; then the old file must survive.
@@ -51,6 +63,14 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
             # A failing write does not say of which file, and a failing move names the temporary one.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _temporary_prefix(name: str) -> str:
+    """How a temporary name begins: with as much of the final name's end, its suffix at least, as there is room for."""
+    room = max(len(os.fsencode(name)), _ROOM) - len('..12345678.tmp')  # what is put around it
+    while len(os.fsencode(name)) > room:
+        name = name[1:]
+    return f'.{name}.'
 
 
 def _umask() -> int:

@@ -3,21 +3,31 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import IO
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
+from weclip_sam.io.depth import DEEP, Depth, deep_to_colour, deep_to_grey, look_at
 from weclip_sam.io.files import atomic_open
+from weclip_sam.io.metadata import orientation, pixels_only
 from weclip_sam.structures import IGNORE_LABEL
 
-BLOCK = 1 << 20  # pixels of 16 bits or floats that are converted at a time
+Result = TypeVar('Result')
+
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000: larger files are taken for decompression bombs
 # What is decoded at all, whatever a file is called: Pillow also knows EPS, which it hands to Ghostscript, a program.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'PPM', 'JPEG2000')  # MPO is opened as JPEG
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'JPEG2000')  # MPO is opened as JPEG
+# How the names of such files end, in lower case: what is taken for an image where a folder is searched.
+SUFFIXES = tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in (*FORMATS, 'MPO')))
+_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+          8: Image.Transpose.ROTATE_90}
+
+_MADE_OF = 'made_of'  # the key of a label PNG's text
 
 
 class ImageReadError(ValueError):
@@ -40,22 +50,39 @@ def voc_palette(size: int = 256) -> list[tuple[int, int, int]]:
     return colours
 
 
-@contextmanager
-def _opened(path: str | os.PathLike[str], max_pixels: int, formats: Sequence[str] = FORMATS,
-            content: IO[bytes] | None = None) -> Iterator[Image.Image]:
-    """Open an image by its header only; any failure, here or in the block, becomes an ImageReadError.
+def is_image_name(name: str | os.PathLike[str]) -> bool:
+    """Whether a file is called like an image, in capitals or not."""
+    return os.fspath(name).lower().endswith(SUFFIXES)
 
-    Where there is ``content``, it is read instead of the file; ``path`` only tells where it came from.
+
+def strip_suffix(name: str) -> str:
+    """A name without the suffix of an image; what else is behind a dot belongs to the name."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name
+
+
+def _with_image(path: str | os.PathLike[str], max_pixels: int, use: Callable[[Image.Image], Result],
+                formats: Sequence[str] = FORMATS, content: IO[bytes] | None = None) -> Result:
+    """What ``use`` makes of an image that is opened by its header only; any failure becomes an ImageReadError.
+
+    Where there is ``content``, it is read instead of the file; ``path`` only tells where it came from. An image that
+    fails is tried again without its metadata: what is wrong with them never makes a picture unreadable.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # Pillow warns about sizes and broken metadata; the size is checked below
-            with Image.open(path if content is None else content, formats=formats) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise ImageReadError(f'{path}: {width} x {height} pixels are more than max_pixels={max_pixels}; '
-                                         'shrink the image, or raise the limit if you trust the file')
-                yield image
+        try:
+            return _open(path if content is None else content, path, max_pixels, use, formats)
+        except (ImageReadError, Image.DecompressionBombError, MemoryError):
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly any type on broken bytes
+            bare = None if isinstance(error, OSError) and error.errno is not None else _bare(path, content)
+            if bare is None:
+                raise
+            try:
+                return _open(bare, path, max_pixels, use, formats)
+            except ImageReadError:
+                raise
+            except Exception:
+                raise error from None
     except ImageReadError:
         raise
     except FileNotFoundError:
@@ -66,18 +93,37 @@ def _opened(path: str | os.PathLike[str], max_pixels: int, formats: Sequence[str
     except Image.DecompressionBombError:
         raise ImageReadError(f'{path}: far more than max_pixels={max_pixels} pixels; refused as a decompression '
                              'bomb') from None
-    except Exception as error:  # Pillow's decoders raise nearly any type on broken bytes
+    except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # the path's or the disk's fault, not the content's
             raise ImageReadError(f'{path}: cannot be read ({error.strerror})') from error
         raise ImageReadError(f'{path}: not a readable image ({type(error).__name__}: {error}); '
                              'it may be truncated or no image at all: replace it') from error
 
 
+def _open(file: str | os.PathLike[str] | IO[bytes], path: str | os.PathLike[str], max_pixels: int,
+          use: Callable[[Image.Image], Result], formats: Sequence[str]) -> Result:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Pillow warns about sizes and broken metadata; the size is checked below
+        with Image.open(file, formats=tuple(formats)) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageReadError(f'{path}: {width} x {height} pixels are more than max_pixels={max_pixels}; '
+                                     'shrink the image, or raise the limit if you trust the file')
+            return use(image)
+
+
+def _bare(path: str | os.PathLike[str], content: IO[bytes] | None) -> IO[bytes] | None:
+    if content is not None:
+        return pixels_only(content)
+    with open(path, 'rb') as file:
+        return pixels_only(file)
+
+
 def _seen_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) of an open image with its orientation applied, before it is decoded."""
     # Pillow gives some TIFFs' sizes as seen, others' as stored, depending on its version: their tags are as stored.
     width, height = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
-    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+    return (height, width) if orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
 def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -86,8 +132,16 @@ def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tu
     Raises:
         ImageReadError: when the header is unreadable or the image too large.
     """
-    with _opened(path, max_pixels) as image:
-        return _seen_size(image)[::-1]
+    return image_header(path, max_pixels)[0]
+
+
+def image_header(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int], bool]:
+    """:func:`image_size`, and whether values have more than 8 bits."""
+    def use(image: Image.Image) -> tuple[tuple[int, int], bool]:
+        deep = image.mode.startswith(DEEP) or look_at(image).colour
+        return _seen_size(image)[::-1], deep
+
+    return _with_image(path, max_pixels, use)
 
 
 def fit_within(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
@@ -101,6 +155,7 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, max_s
     """Read any image as people see it: RGB, 8 bits, EXIF orientation applied, transparency shown on white.
 
     Grey, palette, CMYK, 16-bit and floating-point images are converted; the first frame of an animation is taken.
+    Values of 10 or 12 bits in 16 are scaled by their real depth where the file says it (``stated_bits``).
 
     Args:
         path: the file.
@@ -108,21 +163,37 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, max_s
         max_side: shrink larger images to this long side, see :func:`fit_within`.
 
     Returns:
-        A PIL image of mode RGB.
+        A PIL image of mode RGB. Where values of 16 bits are so small that the file seems to hold fewer bits, and does
+        not say so, its ``info['suspected_bits']`` is their number.
 
     Raises:
         ImageReadError: naming the file, when it is missing, truncated, too large or not of :data:`FORMATS`.
     """
-    with _opened(path, max_pixels) as image:
-        seen = _seen_size(image)
-        height, width = fit_within(seen[::-1], max_side)
-        if (width, height) != seen:  # a JPEG decodes at a fraction of its size, and much faster
-            image.draft(None, (2 * width, 2 * height) if image.size == seen else (2 * height, 2 * width))
-        ImageOps.exif_transpose(image, in_place=True)
-        upright = _to_rgb(image)
-        if upright.size != (width, height):
-            return upright.resize((width, height), Image.Resampling.BICUBIC)
-        return upright.copy() if upright is image else upright  # not the open file
+    return _with_image(path, max_pixels, lambda image: _read(image, max_side))
+
+
+def _read(image: Image.Image, max_side: int | None) -> Image.Image:
+    """An open file as people see it, see :func:`read_image`."""
+    depth, seen = look_at(image), _seen_size(image)
+    height, width = fit_within(seen[::-1], max_side)
+    if (width, height) != seen:  # a JPEG decodes at a fraction of its size, and much faster
+        image.draft(None, (2 * width, 2 * height) if image.size == seen else (2 * height, 2 * width))
+    upright = _upright(image, depth)
+    return upright if upright.size == (width, height) else upright.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _upright(image: Image.Image, depth: Depth) -> Image.Image:
+    """A new RGB image, turned; of what the old one said about itself only ``info['suspected_bits']`` is left."""
+    image.load()
+    turn = _TURNS.get(orientation(image))  # of a TIFF Pillow may have turned the pixels, and then forgets this
+    decoded, suspected = deep_to_colour(image, depth) if depth.colour else (image, None)
+    turned = decoded if turn is None else decoded.transpose(turn)
+    if turned.mode.startswith(DEEP):
+        turned, suspected = deep_to_grey(turned, depth.stated)
+    result = _to_rgb(turned)
+    result = result.copy() if result is image else result  # not the open file
+    result.info = {} if suspected is None else dict(suspected_bits=suspected)
+    return result
 
 
 def as_rgb(image: Image.Image | np.ndarray, name: str = 'image', max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -148,7 +219,7 @@ def as_rgb(image: Image.Image | np.ndarray, name: str = 'image', max_pixels: int
         raise ImageReadError(f'{name}: {image.width} x {image.height} pixels are more than max_pixels={max_pixels}; '
                              'shrink the image, or raise the limit')
     try:
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _upright(image, look_at(image))
     except Exception as error:  # a lazy PIL image decodes only now
         raise ImageReadError(f'{name}: not a readable image ({type(error).__name__}: {error})') from error
 
@@ -167,32 +238,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array * np.uint8(255) if array.dtype == bool else array))
 
 
-def _deep_to_grey(image: Image.Image) -> Image.Image:
-    """Mode I, I;16 or F as mode L. Rows are converted in blocks: a whole image of doubles would take gigabytes."""
-    step = max(1, BLOCK // image.width)
-    starts = range(0, image.height, step)
-
-    def block(start: int) -> np.ndarray:
-        values = np.asarray(image.crop((0, start, image.width, min(start + step, image.height))))
-        return values if image.mode != 'F' else np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).astype(float)
-
-    # Integers are taken for 16 bits; floats for 0..1, 0..255 or 0..65535, the first that holds them all.
-    top = max(block(start).max() for start in starts) if image.mode == 'F' else 0
-    scale = 255 / 65535 if top > 255 else 255.0 if top <= 1 else 1.0
-    grey = np.empty((image.height, image.width), np.uint8)
-    for start in starts:
-        values = block(start)
-        if image.mode == 'F':
-            rows = np.clip(np.rint(values * scale), 0, 255)
-        else:
-            rows = (np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257
-        grey[start:start + step] = rows
-    return Image.fromarray(grey)
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ('F', 'I') or image.mode.startswith('I;16'):
-        image = _deep_to_grey(image)
     if image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in image.info:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, (255, 255, 255, 255)), image)
@@ -239,12 +285,14 @@ def decode_labels(path: str | os.PathLike[str], content: IO[bytes] | None = None
     Raises:
         ImageReadError: when it is missing, truncated, too large, no PNG, or not a palette or grey image.
     """
-    with _opened(path, max_pixels, ('PNG',), content) as image:
+    def values(image: Image.Image) -> np.ndarray:
         if image.mode not in (('P', 'L', '1', 'I;16', 'I') if deep else ('P', 'L', '1')):
             bits = 'one channel' if deep else '8 bits'
             raise ImageReadError(f'{path}: labels must be a palette or grey image of {bits}, got mode {image.mode!r} '
                                  '(colours cannot be mapped back to classes)')
         return np.array(image)
+
+    return _with_image(path, max_pixels, values, ('PNG',), content)
 
 
 def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, size: tuple[int, int] | None = None,
@@ -271,13 +319,14 @@ def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, si
 
 
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
-                 palette: Iterable[Sequence[int]] | None = None) -> None:
+                 palette: Iterable[Sequence[int]] | None = None, made_of: str | None = None) -> None:
     """Write labels as a palette PNG, atomically.
 
     Args:
         path: the file; its folder is made if missing.
         labels: H W integers in 0..255.
         palette: RGB triples by label; labels beyond it keep the VOC colour.
+        made_of: what they were made of (a digest, say); :func:`labels_made_of` gives it back.
 
     Raises:
         ValueError: when ``labels`` is not H W integer within 0..255.
@@ -293,5 +342,18 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
         colours[label] = (int(colour[0]), int(colour[1]), int(colour[2]))
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette([value for colour in colours for value in colour])
+    options = {}
+    if made_of is not None:
+        options['pnginfo'] = PngInfo()
+        options['pnginfo'].add_text(_MADE_OF, made_of)
     with atomic_open(path) as file:
-        image.save(file, format='PNG')
+        image.save(file, format='PNG', **options)
+
+
+def labels_made_of(path: str | os.PathLike[str]) -> str | None:
+    """What :func:`write_labels` was told about a label PNG, or None; the pixels are not read.
+
+    Raises:
+        ImageReadError: when it is no readable PNG.
+    """
+    return _with_image(path, MAX_PIXELS, lambda image: image.info.get(_MADE_OF), ('PNG',))

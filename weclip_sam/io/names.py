@@ -1,4 +1,10 @@
-"""Names of files to be written that would meet: found before the first of them is."""
+"""Names of images, classes and files: one form to compare them in, and the form that the disk has.
+
+One text may be written in two ways: ``é`` is one character on most keyboards and two (``e`` and an accent) in the names
+that a Mac gives to files. Names are compared, kept and written composed (NFC); files are opened by their own names.
+
+Names of files to be written that would meet are found before the first of them is.
+"""
 from __future__ import annotations
 
 import os
@@ -8,12 +14,99 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 
+def normal(name: str) -> str:
+    """``name`` in the one form in which names are compared: composed (NFC)."""
+    return name if name.isascii() else unicodedata.normalize('NFC', name)
+
+
+def listed_name(name: str) -> str:
+    """A file's name as a list or a table gives it, in normal form, with ``/`` where Windows writes a backslash."""
+    return normal(name).replace('\\', '/')
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written to a file: not one of the disk that is no UTF-8, and without half a character."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """``text`` as every terminal, log and file can take it: what is no UTF-8 in a name becomes ``\\udcff``."""
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+
+def real_path(folder: str | os.PathLike[str], name: str) -> Path:
+    """Where a file lies whose name the disk may have in another form; ``folder / name`` where there is none.
+
+    It looks for the composed and the decomposed form, so a name may not mix them: :class:`RealNames` finds those, too.
+
+    Args:
+        folder: is taken as it is.
+        name: below it, with ``/`` between its parts.
+    """
+    path = Path(folder, name)
+    if name.isascii():
+        return path
+    forms = (path, *(Path(folder, unicodedata.normalize(form, name)) for form in ('NFC', 'NFD')))
+    return next((each for each in forms if os.path.lexists(each)), path)
+
+
+class RealNames:
+    """Finds files by name in normal form, with one look at each folder."""
+
+    def __init__(self) -> None:
+        self._listed: dict[Path, dict[str, list[str]]] = {}
+
+    def listed(self, folder: Path) -> dict[str, list[str]]:
+        """Names on disk by their normal form; nothing of a folder that is not there."""
+        if folder not in self._listed:
+            found: dict[str, list[str]] = {}
+            for name in os.listdir(folder) if folder.is_dir() else ():
+                found.setdefault(normal(name), []).append(name)
+            self._listed[folder] = found
+        return self._listed[folder]
+
+    def find(self, path: Path) -> Path | None:
+        """``path`` as the disk has it; None where there is no such file.
+
+        Raises:
+            ValueError: two files differ in the form of their names alone.
+        """
+        folder = path.parent
+        names = self.listed(folder).get(normal(path.name))
+        if names is None and not str(path).isascii() and folder != path and not folder.is_dir():
+            above = self.find(folder)
+            if above is None:
+                return None
+            folder = above
+            names = self.listed(folder).get(normal(path.name))
+        if names is None:
+            return None
+        if len(names) > 1:
+            raise ValueError(f'{folder}: {len(names)} files are called {normal(path.name)!r}, in different Unicode '
+                             'forms (composed and decomposed accents look alike); rename or remove one')
+        return folder / names[0]
+
+
+def merge_forms(names: Iterable[str]) -> list[str]:
+    """The names in normal form, those that differed in form alone once, at the place of the first."""
+    return list(dict.fromkeys(map(normal, names)))
+
+
+def stem(name: str) -> str:
+    """A listed name without its suffix, folders kept."""
+    return PurePosixPath(name).with_suffix('').as_posix()
+
+
 def folded(name: str) -> str:
     """What file systems that know no capitals, or one form of a letter only, make of a name."""
-    return unicodedata.normalize('NFC', name).casefold()
+    return normal(normal(name).casefold())
 
 
-def folds_names(folder: str | os.PathLike) -> bool:
+def folds_names(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder takes ``a`` and ``A`` for one name; False where nothing can be written anyway."""
     try:
         with tempfile.NamedTemporaryFile(prefix='.a', suffix='.x.tmp', dir=folder) as probe:
@@ -30,7 +123,7 @@ def meeting(files: Iterable[str], fold: bool) -> tuple[str, str] | None:
         files: relative names with ``/`` between their parts.
         fold: whether names that differ in capitals (or in how an accent is written) are one.
     """
-    key = folded if fold else str
+    key = folded if fold else normal
     taken: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in files:
@@ -45,7 +138,7 @@ def meeting(files: Iterable[str], fold: bool) -> tuple[str, str] | None:
     return None
 
 
-def check_apart(out: str | os.PathLike, image_ids: Iterable[str], suffix: str = '.png') -> None:
+def check_apart(out: str | os.PathLike[str], image_ids: Iterable[str], suffix: str = '.png') -> None:
     """Call it before images' files ``out/<image id><suffix>`` are written.
 
     Raises:

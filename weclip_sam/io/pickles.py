@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def _private_dtype(code: Any, *_: Any) -> np.dtype:
 
 
 def _allowed_globals() -> list[Any]:
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray  # numpy 2 / numpy 1
+    multiarray = import_module(f'numpy.{"_core" if hasattr(np, "_core") else "core"}.multiarray')  # numpy 2 / numpy 1
     allowed: list[Any] = [HistoryBuffer, np.ndarray, (_private_dtype, 'numpy.dtype'),
                           (_history_method, 'builtins.getattr')]
     for name in ('_reconstruct', 'scalar'):

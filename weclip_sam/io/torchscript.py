@@ -11,9 +11,9 @@ import io
 import math
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ class _Storage(NamedTuple):
 
     dtype: torch.dtype
     key: str
-    count: int
+    length: int
 
 
 # What a file sets is checked for its type before anything is done with it: numbers times strings and the texts of
@@ -110,10 +110,13 @@ def _is_int64(value: Any) -> bool:
 
 # In Python, not in C: a damaged file makes the C unpickler allocate any amount of memory.
 class _Unpickler(pickle._Unpickler):
+    append: Callable[[Any], None]  # set by load()
+
     def _empty_dict(self) -> None:
         self.append(_Dict())
 
     # TorchScript writes no sets and no bytearrays; the latter are allocated before they are read.
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]]
     dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if bytes([code]) not in (
         pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.BYTEARRAY8)}
     dispatch[pickle.EMPTY_DICT[0]] = _empty_dict
@@ -161,10 +164,10 @@ class _Records:
 
     def _storage(self, wanted: _Storage) -> Tensor:
         if wanted not in self.storages:
-            dtype, key, count = wanted
+            dtype, key, length = wanted
             content = self.read(f'data/{key}')
-            if len(content) != count * dtype.itemsize:
-                raise Refused(f'its record data/{key} has {len(content)} bytes, expected {count} x {dtype.itemsize}: '
+            if len(content) != length * dtype.itemsize:
+                raise Refused(f'its record data/{key} has {len(content)} bytes, expected {length} x {dtype.itemsize}: '
                               'the file is damaged')
             self.storages[wanted] = torch.frombuffer(bytearray(content), dtype=dtype) if content else \
                 torch.empty(0, dtype=dtype)

@@ -1,11 +1,11 @@
 """What mmengine's Runner asks of every trained model, said once."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from weclip_sam.models.predict import predict_samples, prediction_settings
@@ -17,6 +17,8 @@ MODES = ('loss', 'predict', 'tensor')
 
 class TrainedModel(BaseModel):
     """A mmengine model whose modes are methods: ``loss``, ``predict`` and ``tensor``."""
+
+    data_preprocessor: BaseDataPreprocessor
 
     def __init__(self, data_preprocessor: dict | nn.Module | None = None, **kwargs: Any) -> None:
         if isinstance(data_preprocessor, dict):
@@ -45,6 +47,7 @@ class Segments:
     """A model that labels every pixel: :meth:`tensor` gives logits, and ``test_cfg`` says what is made of them."""
 
     test_cfg: dict[str, Any]
+    tensor: Callable[..., Tensor]  # the model's own
 
     def set_test(self, test: Mapping[str, Any] | None, divisor: int) -> None:
         """Call it once, when the model is built.

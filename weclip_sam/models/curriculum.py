@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WithCurriculum(nn.Module):
@@ -17,6 +17,7 @@ class WithCurriculum(nn.Module):
     """
 
     brings_hooks = (dict(type='CurriculumHook'),)
+    progress: Tensor
 
     def start_curriculum(self, rfm_start: int) -> None:
         """Call it once, when the model is built."""

@@ -33,7 +33,7 @@ class Encoders(nn.Module):
         wanted = self if names is None else set(names)
         return {name: network(rgb) for name, network in self.networks.items() if name in wanted}
 
-    def __getitem__(self, name: str) -> nn.Module:
+    def __getitem__(self, name: str) -> Any:
         return self.networks[name]
 
     def __contains__(self, name: str) -> bool:
@@ -45,6 +45,6 @@ class Encoders(nn.Module):
     def __len__(self) -> int:
         return len(self.networks)
 
-    def get(self, name: str) -> nn.Module | None:
+    def get(self, name: str) -> Any:
         """The encoder of that name, or None."""
         return self.networks[name] if name in self.networks else None

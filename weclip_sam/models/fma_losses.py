@@ -98,4 +98,5 @@ def _reduce(lack: Tensor, inside: Tensor, excess: Tensor, outside: Tensor, reduc
     if reduction == 'regions':
         return 0.5 * lack.sum() / (inside.sum() + COUNT_EPS), 0.5 * excess.sum() / (outside.sum() + COUNT_EPS)
     per_map = (0.5 * part.sum(1) / (where.sum(1) + COUNT_EPS) for part, where in ((lack, inside), (excess, outside)))
-    return tuple(part.mean() for part in per_map)
+    inner, outer = (part.mean() for part in per_map)
+    return inner, outer

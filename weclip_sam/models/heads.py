@@ -32,8 +32,9 @@ class DeepLabV2Head(nn.Module):
         self.branches = nn.ModuleList(nn.Conv2d(in_channels, num_classes + 1, 3, padding=rate, dilation=rate)
                                       for rate in _check_rates(rates, 'DeepLabV2Head'))
         for branch in self.branches:
-            nn.init.normal_(branch.weight, std=0.01)
-            nn.init.zeros_(branch.bias)
+            weight, bias = branch.parameters()
+            nn.init.normal_(weight, std=0.01)
+            nn.init.zeros_(bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """B in_channels h w -> B C+1 h w."""

@@ -25,7 +25,7 @@ def segmentation_loss(seg_logits: Tensor, labels: Tensor) -> Tensor:
     """
     check_shape('seg_logits: B N h w; labels: B H W', seg_logits=seg_logits, labels=labels)
     if seg_logits.shape[-2:] != labels.shape[-2:]:
-        seg_logits = F.interpolate(seg_logits, size=labels.shape[-2:], mode='bilinear', align_corners=False)
+        seg_logits = F.interpolate(seg_logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
     each = F.cross_entropy(seg_logits.float(), labels, ignore_index=IGNORE_LABEL, reduction='none')
     background, ignored = labels == BACKGROUND_LABEL, labels == IGNORE_LABEL
     return 0.5 * (_mean(each, background.to(each)) + _mean(each, (~background & ~ignored).to(each)))
@@ -43,7 +43,7 @@ def pixel_cross_entropy(seg_logits: Tensor, labels: Tensor) -> Tensor:
     """
     check_shape('seg_logits: B N h w; labels: B H W', seg_logits=seg_logits, labels=labels)
     if seg_logits.shape[-2:] != labels.shape[-2:]:
-        seg_logits = F.interpolate(seg_logits, size=labels.shape[-2:], mode='bilinear', align_corners=False)
+        seg_logits = F.interpolate(seg_logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
     each = F.cross_entropy(seg_logits.float(), labels, ignore_index=IGNORE_LABEL, reduction='none')
     return _mean(each, (labels != IGNORE_LABEL).to(each))
 

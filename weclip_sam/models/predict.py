@@ -14,16 +14,20 @@ from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import ClassMaps, SeedState, SegSample
 
 _FITS = ('crop', 'resize')
-TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, crf=None, refine=(), probabilities=False)
+BORDERS = ('pad', 'cut')
+TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, border='pad', crf=None, refine=(), probabilities=False)
 
 
 def prediction_settings(test: Mapping[str, Any] | None) -> dict[str, Any]:
     """A model's ``test`` settings with the defaults of :func:`predict_samples`.
 
     Raises:
-        ValueError: a refinement step that does not exist or takes no such arguments.
+        ValueError: an unknown border, or a refinement step that does not exist or takes no such arguments.
     """
     settings = TEST_DEFAULTS | dict(test or {})
+    if settings['border'] not in BORDERS:
+        raise ValueError(f"test.border: expected one of {BORDERS}, got {settings['border']!r}."
+                         f"{suggest_name(str(settings['border']), BORDERS)}")
     refinement(settings)
     return settings
 
@@ -50,17 +54,25 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
         test: ``scales`` and ``flip``; keys of ``multi_scale_logits`` such as ``fit`` are passed on. ``refine`` is a
             list of seed steps that refine the prediction, ``crf`` (None, or arguments of
             :func:`weclip_sam.seeds.crf.dense_crf`) one more at its end. ``probabilities`` also gives every sample
-            ``probabilities`` (C+1 H W in [0, 1], original size).
+            ``probabilities`` (C+1 H W in [0, 1], original size). ``border`` says what happens to images that are no
+            whole number of patches: ``pad`` (the default) completes the last patch, so that every pixel is seen;
+            ``cut``, as published by WeCLIP, leaves the rest of the right and lower edge unseen and stretches what is
+            left over the whole image (5 % of the labels change on 500 x 375).
         multiple: sides must be divisible by it (the patch size).
+
+    Raises:
+        ValueError: ``border='cut'`` for a batch of images of several sizes.
     """
     settings = dict(TEST_DEFAULTS) | dict(test)
     steps = refinement(settings)
     keep = settings.pop('probabilities')
+    cut = settings.pop('border') == 'cut'
     for key in ('crf', 'refine'):
         del settings[key]
-    logits = multi_scale_logits(forward, inputs, multiple=multiple, **settings)
+    seen = _without_padding(inputs, data_samples) if cut else inputs
+    logits = multi_scale_logits(forward, seen, multiple=multiple, **settings)
     for rgb, maps, sample in zip(inputs, logits, data_samples, strict=True):
-        scores = to_original(maps, inputs.shape[-2:], sample)
+        scores = _resized(maps[None], sample.ori_shape)[0] if cut else to_original(maps, inputs.shape[-2:], sample)
         if steps is None:
             sample.prediction = scores.argmax(0)
             if keep:
@@ -71,6 +83,15 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
         if keep:
             sample.probabilities = probabilities
     return data_samples
+
+
+def _without_padding(inputs: Tensor, data_samples: Sequence[SegSample]) -> Tensor:
+    boxes = {tuple(sample.content_box) for sample in data_samples}
+    if len(boxes) != 1:
+        raise ValueError(f"test.border='cut' wants images of one size in a batch, got {len(boxes)} sizes; set the test "
+                         'loader to batch_size=1')
+    (top, left, bottom, right), = boxes
+    return inputs[..., top:bottom, left:right]
 
 
 def refine_prediction(steps: SeedPipeline, probabilities: Tensor, rgb: Tensor,
@@ -194,4 +215,4 @@ def _grid_of_scale_one(images: Tensor, scaled: Tensor, logits: Tensor, scale: fl
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    return F.interpolate(maps, tuple(size), mode='bilinear', align_corners=False)
+    return F.interpolate(maps.float(), tuple(size), mode='bilinear', align_corners=False)

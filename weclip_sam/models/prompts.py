@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from weclip_sam.checks import suggest_name
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.io.files import atomic_open
+from weclip_sam.io.names import normal
 from weclip_sam.registry import MODELS
 
 POSITIONS = ('front', 'middle', 'end')
@@ -44,6 +45,12 @@ class PromptLearner(nn.Module):
         ValueError: unknown position or context, no names, or a prompt that does not fit the text tower.
     """
 
+    tokens: Tensor
+    name_lengths: Tensor
+    embeddings: Tensor
+    sources: Tensor
+    groups: Tensor | None  # None: one set of vectors for all
+
     def __init__(self, clip: FrozenClip, names: Sequence[str], n_ctx: int = 16, position: str = 'end',
                  context: str | Sequence[int] = 'shared', ctx_init: str | None = None, init_std: float = 0.015,
                  generator: torch.Generator | None = None) -> None:
@@ -70,7 +77,7 @@ class PromptLearner(nn.Module):
         groups = _groups(context, len(names))
         self.register_buffer('groups', groups, persistent=False)
         width = self.embeddings.shape[-1]
-        shape = (n_ctx, width) if groups is None else (int(groups.max()) + 1, n_ctx, width)
+        shape: tuple[int, ...] = (n_ctx, width) if groups is None else (int(groups.max()) + 1, n_ctx, width)
         if words is not None:
             start = clip.token_embedding(clip.tokenize([words]))[0, 1:1 + n_ctx].detach().float()
             self.context = nn.Parameter(start.expand(shape).clone())
@@ -199,9 +206,10 @@ def load_prompts(path: str | Path, clip: FrozenClip, names: Sequence[str] | None
         FileNotFoundError, ValueError: see :func:`read_prompts`; also when the classes are others.
     """
     learner = read_prompts(path, clip)
-    if names is not None and learner.names[:len(names)] != tuple(names):
+    learnt = tuple(map(normal, learner.names))
+    if names is not None and learnt[:len(names)] != tuple(map(normal, names)):
         # A list that merely ends early has no differing pair.
-        wrong = next((pair for pair in zip(learner.names, names, strict=False) if pair[0] != pair[1]),
+        wrong = next((pair for pair in zip(learnt, map(normal, names), strict=False) if pair[0] != pair[1]),
                      ('the end', names[-1]))
         raise ValueError(f'{path}: prompts were learnt for other classes ({wrong[0]!r} where {wrong[1]!r} is expected)')
     return learner.text_features(clip)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
-from weclip_sam.seeds.pipeline import Watch
+from weclip_sam.seeds.pipeline import SeedPipeline, Watch
 from weclip_sam.structures import SeedState, SegSample
 
 
@@ -35,6 +35,7 @@ class SeedMaker(WithSeeds):
         ValueError: no vocabulary, or steps that need an encoder which is not there.
     """
 
+    seeds: SeedPipeline
     takes_labels = True
 
     def __init__(self, seeds: Sequence[dict], clip: dict | None = None, vocabulary: dict | None = None,
@@ -115,8 +116,11 @@ class SeedMaker(WithSeeds):
 
 
 def stretch_to_multiple(images: Tensor, divisor: int) -> Tensor:
-    """Resize B 3 H W (0..255) up to the next multiple of ``divisor`` each side, bicubic; unchanged if it fits."""
+    """Resize B 3 H W (0..255) up to the next multiple of ``divisor`` each side; unchanged if it fits.
+
+    Bicubic as Pillow's, which CLIP-ES uses: torch's filter has Pillow's coefficients with ``antialias`` alone.
+    """
     size = tuple(-(-side // divisor) * divisor for side in images.shape[-2:])
     if size == tuple(images.shape[-2:]):
         return images
-    return F.interpolate(images, size, mode='bicubic', align_corners=False).round().clamp(0, 255)
+    return F.interpolate(images, size, mode='bicubic', align_corners=False, antialias=True).round().clamp(0, 255)

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from weclip_sam.foundation.clip import FrozenClip
+from weclip_sam.foundation.mask_generator import MaskGenerator
 from weclip_sam.foundation.text import text_features
 from weclip_sam.models.encoders import Encoders
 from weclip_sam.models.frozen import WithFrozen
@@ -35,6 +37,11 @@ class WithSeeds(WithFrozen):
         ValueError: no vocabulary, or steps that need an encoder or labels that will not be there.
     """
 
+    encoders: Encoders
+    text_features: Tensor  # None without CLIP
+    mask_generator: MaskGenerator | None
+    seeds: SeedPipeline | None
+    seeds_need: frozenset[str]
     takes_labels = False  # whether samples may bring pixel_labels to start from
 
     def __init__(self, clip: dict | None, seeds: Sequence[dict] | None, vocabulary: dict | None,
@@ -42,7 +49,7 @@ class WithSeeds(WithFrozen):
                  mask_generator: dict | None = None, data_preprocessor: dict | None = None,
                  encoders: dict | None = None) -> None:
         held = Encoders({**({} if clip is None else {'clip': clip}), **(encoders or {})})
-        frozen = held.get('clip')
+        frozen: FrozenClip | None = held.get('clip')
         divisor = 1 if frozen is None else frozen.patch_size
         super().__init__(data_preprocessor=data_preprocessor or dict(type='SegDataPreprocessor', divisor=divisor))
         if not vocabulary:
@@ -63,11 +70,12 @@ class WithSeeds(WithFrozen):
         self.seeds = None if seeds is None else SeedPipeline(seeds)
         self.seeds_need = frozenset() if self.seeds is None else self.seeds.needs
         there = {*held, 'masks', 'rgb', *(['pixel_labels'] if self.takes_labels else [])}
+        steps = () if self.seeds is None else self.seeds.steps
         for need in sorted(self.seeds_need - there):
-            raise ValueError(f'{type(self).__name__}: {missing(first_in_need(self.seeds.steps, need), need)}')
+            raise ValueError(f'{type(self).__name__}: {missing(first_in_need(steps, need), need)}')
 
     @property
-    def clip(self) -> nn.Module | None:
+    def clip(self) -> FrozenClip | None:
         """The frozen CLIP, or None."""
         return self.encoders.get('clip')
 
@@ -82,12 +90,21 @@ class WithSeeds(WithFrozen):
             rgb: B 3 H' W', the images at the size that labels shall have and masks come in; ``inputs`` if None.
             more: other fields of :class:`SeedState`.
         """
+        padding = self._padding(inputs, data_samples) if rgb is None else None
         rgb = inputs if rgb is None else rgb
+        masks: Any = self._masks(rgb, data_samples)  # or None: a step that needs them is checked before it runs
         return SeedState(
             images=inputs if self.clip is None else self.clip.normalize(inputs),
             image_labels=torch.stack([s.image_labels for s in data_samples]), features=features,
-            encoders=self.encoders, text_features=self.text_features, masks=self._masks(rgb, data_samples), rgb=rgb,
-            **more)
+            encoders=self.encoders, text_features=self.text_features, masks=masks, rgb=rgb, padding=padding, **more)
+
+    @staticmethod
+    def _padding(inputs: Tensor, data_samples: Sequence[SegSample]) -> Tensor | None:
+        """B H W: where the samples are padded; None where they do not say."""
+        planes = [s.get('padding_mask') for s in data_samples]
+        if any(plane is None for plane in planes):
+            return None
+        return torch.stack([pad_to(plane, inputs.shape[-2:], True) for plane in planes])
 
     def _masks(self, rgb: Tensor, data_samples: Sequence[SegSample]) -> MaskSet | None:
         """The samples' masks, padded to the images; live ones where a sample has none and there is a generator."""

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
-from weclip_sam.models.decoder import DecoderOutput
+from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
 from weclip_sam.models.predict import labels_to_original, to_original
@@ -22,6 +22,7 @@ from weclip_sam.seeds.scores import resize_maps
 from weclip_sam.structures import IGNORE_LABEL, SeedState, SegSample
 
 LABELS = ('online', 'offline')
+PADDINGS = ('ignore', 'teach')
 
 
 @MODELS.register_module()
@@ -40,20 +41,40 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         affinity_weight: weight of the affinity loss. Published: 0.1.
         affinity_radius: pairs of patches farther apart than this teach nothing. Published: 8.
         test: scales, flip and refinement of predictions, see :func:`weclip_sam.models.predict.predict_samples`.
+        padding: what training does with borders that random crops add: ``ignore`` teaches nothing there; ``teach``, as
+            published, labels them like the rest (with black borders: the crop's ``fill=(0, 0, 0)``).
         labels: ``online`` makes the training labels with ``seeds``; ``offline`` reads each sample's ``pixel_labels``
             (the data set's ``pixel_labels=folder``): the same decoder as a second stage, which shows what labels made
             on the fly bring.
 
+    Deliberate differences from the public code, each with the published way by name:
+
+    - Images that are no whole number of patches are padded at test; published: ``test.border='cut'``.
+    - Padded borders teach nothing (a quarter of 320-pixel crops of 500 x 375 has some); published: ``padding='teach'``
+      and ``fill=(0, 0, 0)`` of the crop.
+    - The switch of RFM counts training iterations; the public code also counts validation passes (its VOC switch is at
+      iteration 9,145): set ``rfm_start``.
+    - CLIP's own mean and standard deviation; published: ImageNet's, ``clip.mean`` and ``clip.std``.
+    - Attention's output projection is not rounded to float16, and validation runs without dropout: not to be had.
+    - Image labels are the data set's, never read off the ground truth of the crop; classes that a crop has lost are
+      still named.
+
     Raises:
-        ValueError: no vocabulary, unknown ``labels``, ``seeds`` that do not go with them, or an encoder that is not
-            there.
+        ValueError: no vocabulary, unknown ``labels`` or ``padding``, ``seeds`` that do not go with them, or an encoder
+            that is not there.
     """
+
+    decoder: WeClipDecoder
 
     def __init__(self, clip: dict, decoder: dict, seeds: Sequence[dict] | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
                  rfm_start: int = 15_000, affinity_weight: float = 0.1, affinity_radius: int = 8,
                  mask_generator: dict | None = None, test: dict | None = None, labels: str = 'online',
-                 data_preprocessor: dict | None = None, encoders: dict | None = None) -> None:
+                 data_preprocessor: dict | None = None, encoders: dict | None = None,
+                 padding: str = 'ignore') -> None:
+        if padding not in PADDINGS:
+            raise ValueError(f'WeClip padding: expected one of {PADDINGS}, got {padding!r}.'
+                             f'{suggest_name(padding, PADDINGS)}')
         if labels not in LABELS:
             raise ValueError(f'WeClip labels: expected one of {LABELS}, got {labels!r}.{suggest_name(labels, LABELS)}')
         if (labels == 'online') != (seeds is not None):
@@ -61,10 +82,11 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders)
         self.decoder = self._build_decoder(decoder)
         self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
+        self.teaches_padding = padding == 'teach'
         self.start_curriculum(rfm_start)
-        self.set_test(test, self.clip.patch_size)
+        self.set_test(test, self.encoders['clip'].patch_size)
 
-    def _build_decoder(self, settings: dict) -> nn.Module:
+    def _build_decoder(self, settings: dict) -> WeClipDecoder:
         """Sizes that follow from encoder and vocabulary are filled in."""
         name = settings.get('encoder', 'clip')
         if name not in self.encoders:
@@ -93,8 +115,9 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         else:
             state = self.make_seeds(inputs, data_samples, features, decoded, self.decoder_heard)
             labels, losses = state.pixel_labels, state.losses
-        padding = torch.stack([s.padding_mask for s in data_samples])
-        labels = labels.masked_fill(pad_to(padding, labels.shape[-2:], True), IGNORE_LABEL)
+        padding = torch.stack([pad_to(s.padding_mask, labels.shape[-2:], True) for s in data_samples])
+        if not self.teaches_padding:
+            labels = labels.masked_fill(padding, IGNORE_LABEL)
         pairs = affinity_labels(labels, features[self.decoder.encoder].grid, self.affinity_radius)
         return dict(loss_seg=segmentation_loss(decoded.seg_logits, labels),
                     loss_affinity=self.affinity_weight * affinity_loss(decoded.affinity, pairs),
@@ -110,7 +133,13 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs, data_samples, features: see :meth:`seed_state`.
             decoded: the decoder's affinity and predictions; labels have no gradient towards them.
             decoder_heard: whether the steps may listen to the decoder already.
+
+        Raises:
+            ValueError: a model that learns from offline labels.
         """
+        if self.seeds is None:
+            raise ValueError("WeClip.make_seeds: a model with labels='offline' has no steps that make labels; give it "
+                             "seeds and labels='online'")
         return self.seeds(self.seed_state(
             inputs, data_samples, features, seg_affinity=decoded.affinity.detach(),
             seg_logits=decoded.seg_logits.detach(), decoder_heard=decoder_heard))
@@ -122,7 +151,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         Returns:
             ``cam`` (K H W class maps in [0, 1]) and ``cam_classes`` (K int64, 0-based), ``seed`` and ``prediction``
             (H W int64), and ``stages``: labels H W after every step of the pipeline that changes the maps. A model
-            that learns from offline labels has its ``prediction`` alone.
+            that learns from offline labels has its ``prediction`` alone. Labels are those that are taught at this point
+            of the training: whether the decoder is heard is the model's own state.
         """
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
@@ -132,7 +162,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
         if self.seeds is None:
             return dict(prediction=prediction)
-        state = self.make_seeds(inputs, [sample], features, decoded, True)
+        state = self.make_seeds(inputs, [sample], features, decoded, self.decoder_heard)
         stages = {}
         for name, maps in state.history.items():
             maps = maps.with_scores(resize_maps(maps.scores, size))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
+import io
 import math
 import os
 from collections.abc import Callable
@@ -31,8 +31,11 @@ from torch import Tensor
 from weclip_sam.io.files import inside
 from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.io.images import read_labels
+from weclip_sam.io.names import real_path
 from weclip_sam.io.rle import MAX_PIXELS, decode_masks
+from weclip_sam.io.text import read_json, read_text
 from weclip_sam.mask_bank import HEADER, IMPORTED, MaskBank
+from weclip_sam.offline.photos import require_own_photos
 from weclip_sam.offline.shards import digest_files
 from weclip_sam.offline.work import WorkReport, work_through
 from weclip_sam.structures import MaskSet
@@ -60,7 +63,8 @@ class MaskFolder:
         Raises:
             ValueError: there is neither, or both.
         """
-        places = [inside(self.root, f'{image_id}{end}', 'image ids') for end in ('.json', f'/{METADATA}')]
+        inside(self.root, image_id, 'image ids')
+        places = [real_path(self.root, f'{image_id}{end}') for end in ('.json', f'/{METADATA}')]
         found = [path for path in places if path.is_file()]
         if not found:
             half = ' (the folder is there, but not finished)' if places[1].parent.is_dir() else ''
@@ -119,7 +123,9 @@ class MaskFolder:
         generator = IMPORTED + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         # Masks that were missing may have come since: an old bank is compared image by image.
         fingerprint = None if (Path(out) / HEADER).is_file() else generator
-        bank = MaskBank(out, fingerprint=fingerprint, dataset=name, mode='a', image_folder=dataset.image_folder)
+        bank = MaskBank(out, fingerprint=fingerprint, dataset=name, mode='a', image_folder=dataset.image_folder,
+                        moved=True)
+        require_own_photos(bank, dataset)
         if not bank.imported:
             raise ValueError(f'{bank.root / HEADER}: this bank is filled by a mask generator '
                              f'({bank.header["generator"]!r}); others\' masks are never mixed with its own: choose '
@@ -155,10 +161,7 @@ class MaskFolder:
 
 
 def _read_json(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: not JSON ({error}); it may be half written: make it anew') from None
+    content = read_json(path, fix='it may be half written: make it anew')
     entries = content.get('annotations') if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise ValueError(f'{path}: expected a list of masks, as amg.py --convert-to-rle writes it')
@@ -185,8 +188,7 @@ def _from_code(path: Path, place: int, entry: Any, size: tuple[int, int]) -> Ten
 def _read_table(path: Path) -> list[dict[str, Any]]:
     """The rows of ``metadata.csv``; its PNGs must be those of the folder."""
     try:
-        with open(path, newline='', encoding='utf-8') as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline='')))
         names = [f'{int(row["id"])}.png' for row in rows]
     except (KeyError, TypeError, ValueError, csv.Error):
         raise ValueError(f'{path}: not the table that amg.py writes: its first line must name the column id, and every '

@@ -9,18 +9,19 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from weclip_sam.engine.progress import announce
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.mask_bank import HEADER, MaskBank
 from weclip_sam.offline.mask_import import MaskFolder
 from weclip_sam.offline.masks import fill_bank, refuse_imported, take_photos
-from weclip_sam.offline.photos import some
+from weclip_sam.offline.photos import require_own_photos, some
 from weclip_sam.offline.splits import mask_settings, split_images
 from weclip_sam.offline.summary import SECONDS, SUMMARY, WorkTime, print_summary, write_summary
 from weclip_sam.offline.work import WorkReport
 from weclip_sam.registry import DATASETS, MODELS
 
 
-def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int = 8,
+def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int | None = None,
               source: str | None = None) -> WorkReport:
     """Fill the bank of a split in all processes; the main one writes ``summary.json`` into it and prints.
 
@@ -29,7 +30,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         split: see :func:`weclip_sam.offline.splits.split_images`.
         out: folder of the bank; None takes the config's.
         device: of this process.
-        batch_size: images at a time.
+        batch_size: see :func:`weclip_sam.offline.masks.fill_bank`.
         source: folder of masks to import, see :mod:`weclip_sam.offline.mask_import`; None makes them.
 
     Returns:
@@ -46,11 +47,14 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     if out is None or (source is None and settings['generator'] is None):
         what, key = ('folder for the masks', 'mask_bank') if out is None else ('mask generator', 'mask_generator')
         raise ValueError(f'the config names no {what}: give {key} at its top level (see configs/_base_)')
+    announce(f'masks of the split {split} into {out}: reading the list of images'
+             + (' and loading SAM' if source is None else ''))
     dataset = DATASETS.build(split_images(config, split))
     if source is None:
         generator = MODELS.build(settings['generator']).to(device)
         opened = MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
-                          image_folder=dataset.image_folder)
+                          image_folder=dataset.image_folder, moved=True)
+        require_own_photos(opened, dataset)
     else:
         folder = MaskFolder(source)
         opened = folder.open_bank(out, settings['dataset'], dataset)

@@ -11,7 +11,15 @@ from mmengine.hooks import Hook
 
 from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.mask_bank import MaskBank, holds_imported
-from weclip_sam.offline.photos import PhotoReader, gather_ids, look_at_bank, note_photos, share_of, some
+from weclip_sam.offline.photos import (
+    PhotoReader,
+    gather_ids,
+    look_at_bank,
+    note_photos,
+    require_own_photos,
+    share_of,
+    some,
+)
 from weclip_sam.offline.work import StageClock, WorkReport, work_through
 from weclip_sam.registry import HOOKS, MODELS
 from weclip_sam.structures import MaskSet
@@ -34,15 +42,17 @@ def take_photos(bank: MaskBank, dataset: Any) -> list[str]:
     return gather_ids(found.changed)
 
 
-def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8, device: torch.device | str = 'cpu',
-              tick: Callable[[], None] = lambda: None, changed: Collection[str] = ()) -> WorkReport:
+def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | None = None,
+              device: torch.device | str = 'cpu', tick: Callable[[], None] = lambda: None,
+              changed: Collection[str] = ()) -> WorkReport:
     """Make the masks that ``bank`` lacks for the images of ``dataset``; reads no label and no ground truth.
 
     Args:
         bank: opened with mode ``'a'``.
         generator: a :class:`MaskGenerator`.
         dataset: has ``image_ids`` and ``load_image(index)``.
-        batch_size: images per pass through SAM's encoder; images of different sizes go one by one.
+        batch_size: images per pass through SAM's encoder, if they are of one size; None leaves it to the generator
+            (``encode_batch``, by default 1). It may move the last bits of masks.
         device: of the generator; its seconds are counted apart from loading and writing.
         tick: called now and then.
         changed: ids of images whose masks are made anew, see :func:`take_photos`.
@@ -62,8 +72,11 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int = 8,
 
     def segment(images: list[np.ndarray], clock: StageClock) -> list[MaskSet]:
         with clock('segment'):
-            return generator.generate_batch(images)
+            return generator.generate_batch(images, clock.pulse)
 
+    if batch_size is None:
+        batch_size = getattr(generator, 'encode_batch', 1)
+    generator.encode_batch = batch_size
     bank.refresh()
     return work_through(
         'SAM masks', dataset.image_ids, load=load, make=segment, write=write, batch_size=batch_size, device=device,
@@ -95,7 +108,8 @@ def check_imported(root: str | os.PathLike, name: str | None, dataset: Any, read
     Raises:
         ValueError: the bank is of other images or of photos that were replaced, or lacks the masks of some.
     """
-    bank = MaskBank(root, dataset=name, mode='r', image_folder=dataset.image_folder)
+    bank = MaskBank(root, dataset=name, mode='r', image_folder=dataset.image_folder, moved=True)
+    require_own_photos(bank, dataset, reader)
     if missing := [image_id for image_id in dataset.image_ids if image_id not in bank]:
         raise ValueError(f'mask bank {root}: it holds imported masks, and those of {len(missing)} of the '
                          f'{len(dataset.image_ids)} training images are missing, for example {missing[0]}. Generated '
@@ -130,7 +144,7 @@ class MaskBankHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, bank: str | None = None, generator: dict | None = None, dataset: str | None = None,
-                 batch_size: int = 8) -> None:
+                 batch_size: int | None = None) -> None:
         if bank is None:
             raise ValueError("MaskBankHook: there is no folder for the masks; give the config mask_bank='DIR'")
         self.bank, self.generator, self.dataset, self.batch_size = bank, generator, dataset, batch_size
@@ -151,7 +165,8 @@ class MaskBankHook(Hook):
                              'tools/make_masks.py CONFIG --from DIR')
         generator = MODELS.build(self.generator)
         with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',
-                      image_folder=data.image_folder) as bank:
+                      image_folder=data.image_folder, moved=True) as bank:
+            require_own_photos(bank, data)
             report, changed = WorkReport(), take_photos(bank, data)
             if changed:
                 runner.logger.warning(f'{self.bank}: the photos of {some(changed, len(data))} are others than when '

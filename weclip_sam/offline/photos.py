@@ -92,12 +92,40 @@ def _compare(record: Any, known: MadeOf, dataset: Any, index: int, reader: Photo
     now = reader.recognise(record.image_path, known.photos) if known.photos else None
     if known.photos and now is None:
         found.changed.append(record.image_id)
-    elif (now, max_side) in zip(known.photos, known.max_sides, strict=True):
+    elif any((now, max_side) == each for each in zip(known.photos, known.max_sides, strict=True)):
         pass
     elif max_side not in known.max_sides and dataset.image_size(index) != tuple(known.size):
         found.changed.append(record.image_id)
     elif reader.limit is None:
         found.to_note[record.image_id] = now or identify(record.image_path), max_side
+
+
+def require_own_photos(bank: MaskBank, dataset: Any, reader: PhotoReader | None = None) -> None:
+    """A bank whose header names another folder is taken if it has masks of all these very photos: the folder was
+    copied or renamed. The processes share the work; every process calls it.
+
+    Args:
+        bank: opened with ``moved=True``, up to date.
+        dataset: an ``ImageLabelDataset``.
+        reader: how much is read; None: whatever must be.
+
+    Raises:
+        ValueError: the bank was made for images in another folder, and these are not all known to be the same.
+    """
+    if not bank.elsewhere:
+        return
+    reader, strange, records = reader or PhotoReader(), [], dataset.records
+    for index in share_of(len(dataset)):
+        record, found = records[index], None
+        known = bank.made_of(record.image_id)
+        if record.image_path is not None and known is not None and known.photos:
+            with suppress(*_UNUSABLE):
+                found = reader.recognise(record.image_path, known.photos)
+        if found is None:
+            strange.append(record.image_id)
+            break
+    if gather_ids(strange):
+        raise ValueError(bank.elsewhere)
 
 
 def note_photos(bank: MaskBank, photos: BankPhotos) -> None:

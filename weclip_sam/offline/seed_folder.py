@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from weclip_sam.evaluation import IoUReport, confusion_matrix
 from weclip_sam.io.files import atomic_open, write_json
 from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.images import read_labels
+from weclip_sam.io.names import normal, real_path
+from weclip_sam.io.text import read_json
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, SeedState, foreground_label
 
 FORMAT = 'weclip_sam seeds 1'
@@ -50,17 +53,17 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
     now = {key: dict(given) for key, given in zip(_KEPT, (names, inputs, files), strict=True) if given is not None}
     if path.is_file():
         try:
-            there = json.loads(path.read_text(encoding='utf-8'))
+            there = read_json(path)
             found = there['fingerprint'] if there['format'] == FORMAT else None
-            known = {key: dict(there[key]) for key in _KEPT if there.get(key) is not None}
-        except (ValueError, KeyError, TypeError, RecursionError):
+            known = {key: _normal(there[key]) for key in _KEPT if there.get(key) is not None}
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f'{path}: not the header of a seed folder; choose another --out') from None
         if found != card['fingerprint']:
             made = f'config {there.get("config")!r}, split {there.get("split")!r}'
             raise ValueError(f'{path}: these labels were made by other settings ({made}); labels of two settings are '
                              'never mixed: choose another --out, or add --overwrite to make them all anew')
         folder = card.get('image_folder')
-        if there.get('image_folder') != folder:
+        if normal(there.get('image_folder') or '') != normal(folder or ''):
             raise ValueError(f'{path}: these labels were made of images in '
                              f'{there.get("image_folder") or "no known place"}, but the images are in {folder}; other '
                              'images may have the same names: choose another --out, or add --overwrite to make them '
@@ -77,11 +80,15 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
 def photos_of(out: str | os.PathLike) -> dict[str, FileIdentity]:
     """By image id, the photo that a label of a folder was made of; empty where the folder does not say."""
     try:
-        kept = json.loads((Path(out) / SEEDS_HEADER).read_text(encoding='utf-8'))['photos']
-        found = {image_id: FileIdentity.parse(photo) for image_id, photo in kept.items()}
+        kept = read_json(Path(out) / SEEDS_HEADER)['photos']
+        found = {normal(image_id): FileIdentity.parse(photo) for image_id, photo in kept.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return {image_id: photo for image_id, photo in found.items() if photo is not None}
+
+
+def _normal(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {normal(key): normal(value) if isinstance(value, str) else value for key, value in kept.items()}
 
 
 def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict[str, Any]],
@@ -108,20 +115,36 @@ def _content(value: Any) -> Any:
 
 
 def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
-    """Remove labels and scores of the images, the header first: stopped halfway, the rest is of unknown origin."""
-    (Path(out) / SEEDS_HEADER).unlink(missing_ok=True)
-    _remove_labels(out, image_ids)
+    """Remove labels and scores of the images, and of those that the header lists; the header first: stopped halfway,
+    the rest is of unknown origin.
+
+    Raises:
+        ValueError: labels of other images would be left behind; nothing is removed.
+    """
+    header = Path(out) / SEEDS_HEADER
+    listed: list[str] = []
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        listed = list(json.loads(header.read_text(encoding='utf-8'))[next(iter(_KEPT))])
+    replaced = {label_path(Path(out), image_id) for image_id in (*image_ids, *listed)}
+    if others := sorted(set(Path(out).glob('*.png')) - replaced):
+        raise ValueError(f'{out}: --overwrite would leave {len(others)} label PNGs of other images behind, for example '
+                         f'{others[0].name}, beside the new ones. Nothing was removed: choose another --out')
+    header.unlink(missing_ok=True)
+    _remove_labels(out, [*image_ids, *listed])
 
 
 def _remove_labels(out: str | os.PathLike, image_ids: Sequence[str]) -> None:
     for image_id in image_ids:
-        label_path(out, image_id).unlink(missing_ok=True)
-        score_path(out, image_id).unlink(missing_ok=True)
+        for path in (label_path(out, image_id), score_path(out, image_id)):
+            if os.path.isfile(path):  # not even looked for where no file can have that name
+                path.unlink(missing_ok=True)
 
 
 def score_path(out: str | os.PathLike, image_id: str) -> Path:
     """``out/scores/image_id.npz``."""
-    return label_path(Path(out) / 'scores', image_id).with_suffix('.npz')
+    folder = Path(out) / 'scores'
+    path = label_path(folder, image_id).with_suffix('.npz')
+    return real_path(folder, path.relative_to(folder).as_posix())
 
 
 def write_scores(path: Path, state: SeedState) -> None:
@@ -155,7 +178,7 @@ def count_pixels(out: str | os.PathLike, dataset: Any, indices: Sequence[int]) -
     images = missing = 0
     for index in indices:
         path = label_path(out, dataset.image_ids[index])
-        if not path.is_file():
+        if not os.path.isfile(path):  # or nothing can have that name
             missing += 1
             continue
         labels = torch.from_numpy(read_labels(path, count - 1).astype(np.int64))

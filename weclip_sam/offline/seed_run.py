@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, 
 
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
+from weclip_sam.engine.progress import announce
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.names import check_apart
+from weclip_sam.io.text import read_json
 from weclip_sam.mask_bank import MaskBank
-from weclip_sam.offline.photos import gather_ids, identify_photos, look_at_bank, share_of, some
+from weclip_sam.offline.photos import gather_ids, identify_photos, look_at_bank, require_own_photos, share_of, some
 from weclip_sam.offline.seed_folder import (
     claim_folder,
     clear_folder,
@@ -50,6 +53,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
         said and kept in the summary. That there are no masks to score them by is no failure.
     """
     began = time.monotonic()
+    announce(f'labels of the split {split} into {out}: reading the list of images and loading the models')
     dataset = DATASETS.build(_images(config, split, labels))
     _check_labels(dataset)
     # Opened now: says at once, not once an image, that there is no bank, or one of other images.
@@ -109,7 +113,7 @@ def _check_labels(dataset: Any) -> None:
     """Say once, not once an image, that there are no labels to start from."""
     for step in dataset.pipeline:
         if isinstance(step, LoadPixelLabels) and not any(
-                label_path(step.folder, image_id).is_file() for image_id in dataset.image_ids):
+                os.path.isfile(label_path(step.folder, image_id)) for image_id in dataset.image_ids):
             what = 'holds no label PNG of these images' if step.folder.is_dir() else 'no such folder of label PNGs'
             raise FileNotFoundError(f'{step.folder}: {what} to start from; make the labels first with '
                                     'tools/make_seeds.py configs/clip_es/..., or give --labels DIR')
@@ -123,7 +127,7 @@ def dataset_card(config: Config, split: str, labels: str | None) -> list[Any]:
     labels = labels or config.get('input_labels')
     made_by = None
     if labels and (header := Path(str(labels).format(split=split)) / SEEDS_HEADER).is_file():
-        made_by = json.loads(header.read_text(encoding='utf-8')).get('fingerprint')
+        made_by = read_json(header).get('fingerprint')
     return [split, reader, dataset['pipeline'], labels, made_by]
 
 
@@ -143,6 +147,7 @@ def _photos(dataset: Any, banks: Sequence[Any], out: str) -> dict[str, FileIdent
     """
     for bank in banks:
         if isinstance(bank, MaskBank):
+            require_own_photos(bank, dataset)
             changed = gather_ids(look_at_bank(bank, dataset, share_of(len(dataset))).changed)
             if changed:
                 raise ValueError(f'mask bank {bank.root}: the photos of {some(changed, len(dataset))} are others than '
@@ -188,7 +193,8 @@ def _evaluate(config: Config, split: str, out: str) -> tuple[Any, dict[str, Any]
         The table or None; what the summary says: ``evaluation``, or the reason as ``not_scored``; and whether there was
         ground truth, but a file of it or a label could not be used.
     """
-    dataset, counts, reason, broken = None, None, '', False
+    dataset: Any = None
+    counts, reason, broken = None, '', False
     try:
         dataset = DATASETS.build(scored_images(config, split))
         broken = True

@@ -15,6 +15,7 @@ from torch import distributed
 from weclip_sam.checks import suggest_name
 from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.engine.start.launch import LAUNCHERS, _fill_environment
+from weclip_sam.engine.start.together import stop_watching, watch_others
 from weclip_sam.io.identity import file_digest
 
 # Processes wait for the slowest one, whose share may take days.
@@ -41,6 +42,7 @@ def start_sharing(launcher: str) -> torch.device:
         local_rank = int(os.environ['LOCAL_RANK'])
         if not distributed.is_initialized():
             distributed.init_process_group('gloo', timeout=_PATIENCE)
+        watch_others()
     if not torch.cuda.is_available():
         return torch.device('cpu')
     device = torch.device('cuda', local_rank % torch.cuda.device_count())
@@ -51,6 +53,7 @@ def start_sharing(launcher: str) -> torch.device:
 def stop_sharing() -> None:
     """Leave the process group, if one was joined: at the interpreter's end its threads may abort the process."""
     if distributed.is_initialized():
+        stop_watching()
         gc.collect()  # a model that is wrapped for training holds the group
         distributed.destroy_process_group()
 

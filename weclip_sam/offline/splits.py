@@ -11,7 +11,7 @@ from weclip_sam.checks import suggest_name
 
 SPLITS = {'train': 'train_dataloader.dataset', 'val': 'val_dataloader.dataset', 'tune': 'tune_dataset'}
 _KEPT = ('reader', 'unlabelled', 'limit')
-_DEFAULT_PIPELINE = [dict(type='ResizeToMultiple', divisor=16), dict(type='PackSample')]
+_DEFAULT_PIPELINE: list[dict[str, Any]] = [dict(type='ResizeToMultiple', divisor=16), dict(type='PackSample')]
 
 
 def split_images(config: Config, split: str) -> dict[str, Any]:

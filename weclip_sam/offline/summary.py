@@ -1,7 +1,6 @@
 """What a run that goes image by image keeps and tells: ``seconds.json`` while it works, ``summary.json`` at its end."""
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from mmengine.dist import get_world_size, is_main_process
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
 from weclip_sam.io.files import write_json
+from weclip_sam.io.text import read_json
 from weclip_sam.offline.work import WorkReport
 
 SECONDS, SUMMARY = 'seconds.json', 'summary.json'
@@ -40,7 +40,7 @@ class WorkTime:
         self.began = time.monotonic() if began is None else began
         self._kept_at, self.earlier = self.began, _seconds_of(self.folder / SUMMARY, about)
         with suppress(OSError, ValueError, KeyError, TypeError):
-            stopped = json.loads((self.folder / SECONDS).read_text(encoding='utf-8'))
+            stopped = read_json(self.folder / SECONDS)
             if stopped['work'] == work:
                 self.earlier = max(self.earlier, float(stopped['wall_seconds_of_all_runs']))
 
@@ -70,7 +70,7 @@ class WorkTime:
 
 def _seconds_of(path: Path, about: Mapping[str, Any]) -> float:
     try:
-        before = json.loads(path.read_text(encoding='utf-8'))
+        before = read_json(path)
         if any(before[key] != value for key, value in about.items()):
             return 0.0
         if 'wall_seconds_of_all_runs' in before:

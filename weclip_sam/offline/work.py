@@ -12,7 +12,8 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from torch.utils.data import DataLoader, Dataset
 
-from weclip_sam.engine.progress import ProgressReporter
+from weclip_sam.engine.progress import ProgressReporter, announce
+from weclip_sam.io.files import is_of_one_file
 
 # Faults of one image; anything else is a fault of the program and ends the run.
 IMAGE_ERRORS = (ValueError, OSError, RuntimeError)
@@ -51,10 +52,13 @@ class WorkReport:
 
 
 class StageClock:
-    """Adds up seconds by stage; waits for the GPU at the end of each, so that every stage pays for its own work."""
+    """Adds up seconds by stage; waits for the GPU at the end of each, so that every stage pays for its own work.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds = device, dict[str, float]()
+    ``pulse`` is there for a stage that takes long: it may tell which share in [0, 1] of its items is done.
+    """
+
+    def __init__(self, device: torch.device, pulse: Callable[[float], None] = lambda share: None) -> None:
+        self.device, self.pulse, self.seconds = device, pulse, dict[str, float]()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -92,6 +96,10 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _write_reason(error: OSError) -> str:
+    return f'{error.filename or "its result"}: cannot be written ({error.strerror})'
+
+
 def _same(value: Any, *_: Any) -> Any:
     return value
 
@@ -102,7 +110,8 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
                  patience: int | None = None, tick: Callable[[], None] = lambda: None) -> WorkReport:
     """Load, make and write what is not done yet, this process's share of it; the main process shows progress.
 
-    An image that cannot be loaded or made is recorded, and the rest goes on. What cannot be written ends the work.
+    An image that cannot be loaded or made, or written because of its own name or place, is recorded, and the rest goes
+    on; whatever else cannot be written, as on a full disk, ends the work.
     Killed at any moment, the next call goes on with what is missing.
 
     Args:
@@ -114,26 +123,45 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
         make: results of loaded items, in their order; it names its stages to the clock. By default an item is its own
             result.
         batch_size: so many images are loaded before the next step; those that are arrays of one shape are made
-            together, others one by one.
+            together.
         workers: processes that load ahead.
         device: what ``make`` and ``write`` work on; the clock waits for it.
         patience: if so many images fail before any works and none was done, it is not the images' fault; None goes on.
-        tick: called after every batch.
+        tick: called after every batch, and when ``make`` tells how far it is.
 
     Returns:
         The report of this process.
 
     Raises:
-        ValueError: the first ``patience`` images all failed.
+        ValueError: the first ``patience`` images all failed, or a ``batch_size`` below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f'--batch-size: expected at least 1 image at a time, got {batch_size}')
     # By the place in the whole list: what others have done meanwhile must not move the shares.
     share = range(get_rank(), len(image_ids), get_world_size())
-    todo = [index for index in share if not is_done(index)]
-    report = WorkReport(found=[image_ids[index] for index in sorted(set(share).difference(todo))])
-    clock, progress, behind = StageClock(torch.device(device)), ProgressReporter(), 0
+    report, todo = WorkReport(), []
+    for index in share:
+        try:
+            (report.found.append(image_ids[index]) if is_done(index) else todo.append(index))
+        except OSError as error:  # as of a name that no result can have
+            if not is_of_one_file(error):
+                raise
+            report.failed[image_ids[index]] = _write_reason(error)
+    progress, behind, batch = ProgressReporter(), 0, list[Any]()
+
+    def show(share: float = 0.0) -> None:
+        if is_main_process():
+            within = f'{share:.0%} of {"the next" if len(batch) == 1 else f"the next {len(batch)}"}' if share else ''
+            failed = f'{len(report.failed)} failed' if report.failed else ''
+            progress.update(behind, ', '.join(filter(None, (within, failed))))
+        tick()
+
+    clock = StageClock(torch.device(device), show)
     # A generator of its own: how much is left to do must not move the random numbers of a training that follows.
     loaded = iter(DataLoader(_Loader(load, todo), batch_size=None, num_workers=workers, collate_fn=_same,
                              generator=torch.Generator()))
+    announce(f'{title}: {len(todo)} to make, {len(report.found)} found'
+             + (f' (the share of process 1 of {get_world_size()})' if get_world_size() > 1 else ''))
     if todo and is_main_process():
         progress.start(title, len(todo))
     try:
@@ -143,9 +171,7 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
                 image_id, reason = list(report.failed.items())[-1]
                 raise ValueError(f'the first {len(report.failed)} images all failed, {image_id} for example: {reason}')
             behind += len(batch)
-            if is_main_process():
-                progress.update(behind, f'{len(report.failed)} failed' if report.failed else '')
-            tick()
+            show()
     finally:
         progress.stop()
     report.seconds = clock.seconds
@@ -159,14 +185,22 @@ def _work_on(batch: dict[str, list[Any]], make: Callable[[list[Any], StageClock]
     items = {name: item for name, (item, reason, _) in batch.items() if not reason}
     for name in items:
         clock.add('load', batch[name][2])
-    alike = len({getattr(item, 'shape', None) for item in items.values()}) == 1
-    for names in [list(items)] if alike else [[name] for name in items]:
+    groups: dict[Any, list[str]] = {}
+    for name, item in items.items():
+        groups.setdefault(getattr(item, 'shape', None), []).append(name)
+    for names in groups.values():
         try:
             results = make([items[name] for name in names], clock)
         except IMAGE_ERRORS as error:
             report.failed.update(dict.fromkeys(names, _reason(error)))
             continue
         for name, result in zip(names, results, strict=True):
-            with clock('write'):
-                write(name, result)
-            report.made.append(name)
+            try:
+                with clock('write'):
+                    write(name, result)
+            except OSError as error:
+                if not is_of_one_file(error):
+                    raise
+                report.failed[name] = _write_reason(error)
+            else:
+                report.made.append(name)

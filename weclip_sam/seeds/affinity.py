@@ -81,10 +81,14 @@ def _rows_to_one(matrix: Tensor) -> Tensor:
 
 
 def sinkhorn(attention: Tensor, rounds: int = 3) -> Tensor:
-    """Divide ... P P by its column sums, then by its row sums, ``rounds`` times."""
+    """Divide ... P P by its column sums, then by its row sums, ``rounds`` times.
+
+    A column or row of zeros (a patch that is padding) stays zero.
+    """
+    tiny = torch.finfo(attention.dtype).tiny
     for _ in range(rounds):
-        attention = attention / attention.sum(-2, keepdim=True)
-        attention = attention / attention.sum(-1, keepdim=True)
+        attention = attention / attention.sum(-2, keepdim=True).clamp(min=tiny)
+        attention = attention / attention.sum(-1, keepdim=True).clamp(min=tiny)
     return attention
 
 
@@ -131,8 +135,8 @@ def propagate(transition: Tensor, maps: Tensor, sample_index: Tensor, boxes: Ten
         if inside == outside == 'inside':
             return (transition @ (values * in_box)).view(maps.shape)
         read = transition @ torch.cat([values * in_box, values * ~in_box], -1)
-    read = {'inside': read[..., :1], 'outside': read[..., 1:], 'all': read.sum(-1, keepdim=True)}
-    return torch.where(in_box, read[inside], read[outside]).view(maps.shape)
+    reads = {'inside': read[..., :1], 'outside': read[..., 1:], 'all': read.sum(-1, keepdim=True)}
+    return torch.where(in_box, reads[inside], reads[outside]).view(maps.shape)
 
 
 class _AffinityStep:
@@ -205,6 +209,7 @@ class RfmAffinity(_AffinityStep):
         self.layers, self.warmup_layers, self.selection = layers, warmup_layers, selection
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``maps``, CLIP's attentions and ``seg_affinity``; writes ``maps`` in [0, 1) and ``affinity``."""
         attentions = state.features['clip'].patch_attentions()
         if state.decoder_heard and state.seg_affinity is not None:
             candidates = _take_layers(attentions, self.layers, 'RFM layers')

@@ -30,6 +30,7 @@ class BlendMaps:
         self.earlier, self.weight = earlier, weight
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``maps`` and ``history``; writes ``maps`` (K h w) and clears ``background``."""
         if self.earlier not in state.history:
             raise ValueError(f'BlendMaps: no earlier step left maps called {self.earlier!r}; there are '
                              f'{sorted(state.history)}.{suggest_name(self.earlier, state.history)}')
@@ -62,6 +63,7 @@ class BlendPrediction:
         self.weight = weight
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``maps``, ``seg_logits`` and ``image_labels``; writes ``maps`` (K h w) and clears ``background``."""
         if state.seg_logits is None or not state.decoder_heard:
             return state
         scores = present_probabilities(state.seg_logits, to_device(state.image_labels, state.seg_logits.device))

@@ -26,13 +26,16 @@ from weclip_sam.structures import IGNORE_LABEL, SeedState, foreground_label
 
 BACKENDS = ('auto', 'pydensecrf', 'lattice', 'exact')
 PROBABILITY_FLOOR = 1e-5  # as in the reference implementation's unary_from_softmax
+COLOURS = ('rgb', 'wrapped')
+MEAN_COLOUR = (122.675, 116.669, 104.008)  # red, green, blue, as the authors subtract them
 EXACT_ROWS = 1 << 24      # kernel entries computed at a time by the exact backend
 Filter = Callable[[Tensor], Tensor]
 
 
 def dense_crf(rgb: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, iterations: int = 10,
               gaussian_sxy: float = 1, gaussian_compat: float = 3, bilateral_sxy: float = 67,
-              bilateral_srgb: float = 3, bilateral_compat: float = 4, backend: str = 'auto') -> Tensor:
+              bilateral_srgb: float = 3, bilateral_compat: float = 4, backend: str = 'auto',
+              colours: str = 'rgb') -> Tensor:
     """Refine one image's class probabilities. The defaults are CLIP-ES's; WeCLIP tests with (3, 3, 64, 5, 4).
 
     Args:
@@ -44,6 +47,8 @@ def dense_crf(rgb: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, iter
         backend: ``pydensecrf`` (optional, C++), ``lattice`` (this package's own, tensor operations only, on the
             device of ``probabilities``), ``exact`` (all pairs, O(pixels^2): small images or a GPU), or ``auto``:
             pydensecrf when it is installed, else lattice.
+        colours: ``rgb`` as they are, or ``wrapped`` as in the authors' evaluation scripts: mean colours are subtracted
+            and what is negative wraps around in a byte, so that dark and light meet (0.5 to 1.2 % of the labels).
 
     Returns:
         C H W float32 marginals that sum to one over C, on the device of ``probabilities``.
@@ -61,7 +66,9 @@ def dense_crf(rgb: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, iter
     """
     rgb, probabilities = torch.as_tensor(rgb), torch.as_tensor(probabilities)
     _check(rgb, probabilities, dict(gaussian_sxy=gaussian_sxy, bilateral_sxy=bilateral_sxy,
-                                    bilateral_srgb=bilateral_srgb), iterations, backend)
+                                    bilateral_srgb=bilateral_srgb), iterations, backend, colours)
+    if colours == 'wrapped':
+        rgb = wrapped_colours(rgb)
     backend = resolve_backend(backend)
     settings = dict(gaussian_sxy=gaussian_sxy, gaussian_compat=gaussian_compat, bilateral_sxy=bilateral_sxy,
                     bilateral_srgb=bilateral_srgb, bilateral_compat=bilateral_compat)
@@ -77,7 +84,17 @@ def resolve_backend(backend: str = 'auto') -> str:
     return 'pydensecrf' if importlib.util.find_spec('pydensecrf') else 'lattice'
 
 
-def _check(rgb: Tensor, probabilities: Tensor, deviations: dict[str, float], iterations: int, backend: str) -> None:
+def wrapped_colours(rgb: Tensor) -> Tensor:
+    """H W 3 colours as the authors' scripts hand them to the CRF: ``uint8(rgb - mean)``, which wraps below zero."""
+    mean = torch.tensor(MEAN_COLOUR, device=rgb.device)
+    return (rgb.float() - mean).trunc() % 256
+
+
+def _check(rgb: Tensor, probabilities: Tensor, deviations: dict[str, float], iterations: int, backend: str,
+           colours: str) -> None:
+    if colours not in COLOURS:
+        raise ValueError(f'dense CRF colours: expected one of {COLOURS}, got {colours!r}.'
+                         f'{suggest_name(str(colours), COLOURS)}')
     if backend not in BACKENDS:
         raise ValueError(f'dense CRF backend: expected one of {BACKENDS}, got {backend!r}.'
                          f'{suggest_name(str(backend), BACKENDS)}')
@@ -193,6 +210,7 @@ class Crf:
         return resolve_backend(self.crf.get('backend', 'auto'))
 
     def __call__(self, state: SeedState) -> SeedState:
+        """With a ``background`` beside the maps, it and ``maps`` are written, too, at the size of ``rgb``."""
         batch_size, _, height, width = state.rgb.shape
         labels = torch.zeros(batch_size, height, width, dtype=torch.long, device=state.rgb.device)
         confidence = torch.ones(batch_size, height, width, device=state.rgb.device)

@@ -46,6 +46,7 @@ class FmaAffinity:
         self.spread, self.inside, self.outside, self.use_boxes = spread, inside, outside, use_boxes
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads signed ``maps`` and CLIP's attentions; writes ``maps``, not scaled, and (power > 0) ``affinity``."""
         maps, features = state.maps, state.features['clip']
         if tuple(maps.scores.shape[1:]) != tuple(features.grid):
             raise ValueError(f'FmaAffinity needs class maps on the grid of patches {tuple(features.grid)}: put it '

@@ -155,8 +155,9 @@ class GradCam:
         for name, value, known in (('competitors', competitors, COMPETITORS), ('softmax', softmax, SOFTMAXES)):
             if value not in known:
                 raise ValueError(f'GradCam {name}: expected one of {known}, got {value!r}.{suggest_name(value, known)}')
-        self.options = dict(competitors=competitors, softmax=softmax, signed=signed)
+        self.options: dict[str, Any] = dict(competitors=competitors, softmax=softmax, signed=signed)
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``features``, ``text_features`` and ``image_labels``; writes ``maps``, one score a patch."""
         return state.with_maps('gradcam', gradcam(state.encoders['clip'], state.features['clip'],
                                                   state.text_features, state.image_labels, **self.options))

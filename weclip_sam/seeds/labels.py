@@ -92,6 +92,7 @@ class IgnoreDisagreement:
         self.background_power = background_power
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``maps``, ``background`` and ``pixel_labels``; writes ``pixel_labels``; ``confidence`` stays."""
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(state.pixel_labels.shape[-2:])))
         labels, _, _ = label_pixels(maps, background_of_maps(state, maps.scores, self.background_power))
         return dataclasses.replace(
@@ -120,6 +121,7 @@ class PixelLabels:
         self.min_confidence, self.min_margin = min_confidence, min_margin
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Also reads ``background``; without ``rgb`` the labels have the size of ``images``."""
         picture = state.images if state.rgb is None else state.rgb
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(picture.shape[-2:])))
         background = background_of_maps(state, maps.scores, self.background_power)

@@ -142,6 +142,7 @@ class Par:
         self.downscale = downscale
 
     def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``images``, ``maps`` and ``background``; writes ``maps`` (K H W) and ``background`` (B H W)."""
         images = state.images
         size = tuple(images.shape[-2:])
         small = (max(1, size[0] // self.downscale), max(1, size[1] // self.downscale))
@@ -153,5 +154,6 @@ class Par:
         index = torch.cat([torch.arange(batch, device=scores.device), maps.sample_index])
         refined = pixel_adaptive_refinement(images, torch.cat([background, scores]), index, self.iterations,
                                             self.dilations)
-        refined = resize_maps(refined, size)
+        # The weights of a round sum to 1.01: brought back to [0, 1], so that confidences mean what they say.
+        refined = resize_maps(refined / (1 + POSITION_WEIGHT) ** self.iterations, size)
         return state.with_maps('par', maps.with_scores(refined[batch:]), background=refined[:batch])

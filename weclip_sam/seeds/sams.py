@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.registry import SEED_STEPS
+from weclip_sam.seeds.labels import label_pixels
 from weclip_sam.seeds.scores import MIN_MAX_EPS, background_score, min_max, resize_maps, segment_max
 from weclip_sam.structures import IGNORE_LABEL, ClassMaps, MaskSet, SeedState, foreground_label
 
@@ -27,8 +28,11 @@ NORMALISATIONS = ('relu_mean', 'mean_relu', 'double', 'softmax', 'none')
 PRIORITIES = ('level_bigger', 'level_smaller', 'confidence_bigger', 'confidence_smaller', 'area_bigger',
               'area_smaller')
 UNCOVERED = ('background', 'ignore', 'keep')
+EXTENTS = ('image', 'masks')
 SAM_LEVELS = 3  # sub-part, part, whole
-MASK_BLOCK = 256  # masks turned to float at a time
+MASK_BLOCK = 256  # masks turned to numbers at a time, at most
+PIXEL_BLOCK = 1 << 20  # pixels of each
+BLOCK_ENTRIES = 1 << 25  # masks times pixels: 256 MB in float64
 
 
 class MaskVotes(NamedTuple):
@@ -47,8 +51,8 @@ def mask_means(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of every map over every mask, as a matrix product.
 
     The product runs in float64: a mask that was found twice must get two equal scores (ties are painted in input
-    order), whatever columns of the product it lands in, and half precision would lose small areas. Blocks of masks
-    bound the memory; their number depends on shapes alone.
+    order), whatever columns of the product it lands in, and half precision would lose small areas. Blocks of masks and
+    pixels bound the memory; their number depends on shapes alone.
 
     Args:
         maps: K H W float.
@@ -58,11 +62,23 @@ def mask_means(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         means K M float32, zero for a mask without pixels, and areas M int64.
     """
     with torch.autocast(maps.device.type, enabled=False):
-        columns = maps.flatten(1).double().T
-        columns = F.pad(columns, (0, 1), value=1.0)  # the last column counts pixels
-        sums = torch.cat([block.double() @ columns for block in masks.flatten(1).split(MASK_BLOCK)])
+        sums = maps.new_zeros(len(masks), len(maps) + 1, dtype=torch.double)
+        for start, stop in _pixel_blocks(masks):
+            columns = maps.flatten(1)[:, start:stop].double().T
+            columns = F.pad(columns, (0, 1), value=1.0)  # the last column counts pixels
+            blocks = masks.flatten(1)[:, start:stop].split(_masks_at_a_time(stop - start))
+            sums += torch.cat([block.double() @ columns for block in blocks])
         area = sums[:, -1]
         return (sums[:, :-1].T / area.clamp(min=1)).float(), area.long()
+
+
+def _pixel_blocks(masks: Tensor) -> list[tuple[int, int]]:
+    pixels = masks[:0].flatten(1).shape[1]
+    return [(start, min(start + PIXEL_BLOCK, pixels)) for start in range(0, pixels, PIXEL_BLOCK)] if len(masks) else []
+
+
+def _masks_at_a_time(pixels: int) -> int:
+    return max(1, min(MASK_BLOCK, BLOCK_ENTRIES // max(1, pixels)))
 
 
 def prepare_maps(maps: ClassMaps, batch_size: int, normalisation: str, gamma: float = 1.0) -> Tensor:
@@ -84,7 +100,7 @@ def prepare_maps(maps: ClassMaps, batch_size: int, normalisation: str, gamma: fl
 
 
 def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, normalisation: str = 'relu_mean',
-         background: str = 'power', background_value: float = 0.6) -> MaskVotes:
+         background: str = 'power', background_value: float = 0.6, rest: Tensor | None = None) -> MaskVotes:
     """Name every mask by its highest score.
 
     Normalisations, with the authors' ``norm_first`` value in brackets: ``relu_mean`` (True, published) and ``double``
@@ -98,6 +114,8 @@ def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, n
         occupied: M bool, False for masks without pixels (left over by a crop): they neither vote nor are voted on.
         background: ``power`` (1 - best) ** value or ``threshold`` value.
         background_value: q; 0.6 for the coarse and 0.7 for the fine seeds of the paper.
+        rest: K, what :func:`rest_scores` gives for each pair, which takes part in the min-max; None leaves it to the
+            masks alone, as published.
 
     Returns:
         MaskVotes. A tie goes to the background, then to the lower class; masks of an image without classes are
@@ -110,6 +128,8 @@ def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, n
         # A padding column keeps the reductions defined for a batch without any mask.
         low = F.pad(scores.masked_fill(~pairs, infinity), (0, 1), value=infinity).amin(1, keepdim=True)
         high = F.pad(scores.masked_fill(~pairs, -infinity), (0, 1), value=-infinity).amax(1, keepdim=True)
+        if rest is not None:
+            low, high = torch.minimum(low, rest[:, None]), torch.maximum(high, rest[:, None])
         scores = (scores - low) / (high - low + MIN_MAX_EPS)
     else:
         scores = means
@@ -121,6 +141,36 @@ def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, n
     labels = F.pad(foreground_label(maps.class_index), (0, 1))[winner]
     foreground = (best > rest) & ~nobody
     return MaskVotes(torch.where(foreground, labels, 0), torch.where(foreground, best, rest))
+
+
+def rest_scores(maps: Tensor, sample_index: Tensor, covered: Tensor, padding: Tensor | None = None) -> Tensor:
+    """What each map says of the part of its image that no mask covers: the mean over it, or the map's lowest value
+    where masks cover everything.
+
+    Args:
+        maps: K H W from :func:`prepare_maps`.
+        sample_index: K int64.
+        covered: B H W bool.
+        padding: B H W bool, no part of any image, or None.
+
+    Returns:
+        K float, not negative.
+    """
+    bare = ~covered if padding is None else ~covered & ~padding
+    content = torch.ones_like(covered) if padding is None else ~padding
+    bare, content = bare.flatten(1)[sample_index], content.flatten(1)[sample_index]
+    flat = maps.flatten(1).clamp(min=0)
+    count = bare.sum(1)
+    mean = (flat.double() * bare).sum(1) / count.clamp(min=1)
+    lowest = flat.masked_fill(~content, float('inf')).amin(1) if flat.shape[1] else flat.new_zeros(len(flat))
+    lowest = torch.where(content.any(1), lowest, 0.0)
+    return torch.where(count > 0, mean.float(), lowest)
+
+
+def cover(masks: Tensor, mask_index: Tensor, batch_size: int) -> Tensor:
+    """B H W bool: where any mask of the image lies."""
+    anything = torch.arange(len(masks), device=masks.device)
+    return paint(masks, mask_index, anything, batch_size) < len(masks)
 
 
 def painting_order(priority: Sequence[str], level: Tensor, area: Tensor, confidence: Tensor) -> Tensor:
@@ -167,16 +217,18 @@ def paint(masks: Tensor, mask_index: Tensor, order: Tensor, batch_size: int) -> 
     top = torch.zeros(batch_size, masks.shape[1] * masks.shape[2], device=masks.device)
     with warnings.catch_warnings():  # index_reduce calls itself beta; it is 10 x faster than scatter_reduce on CPU
         warnings.simplefilter('ignore', UserWarning)
-        for block, index, number in zip(masks.flatten(1).split(MASK_BLOCK), mask_index.split(MASK_BLOCK),
-                                        rank.split(MASK_BLOCK), strict=True):
-            top.index_reduce_(0, index, block.float() * number[:, None], 'amax')
+        for start, stop in _pixel_blocks(masks):
+            few = _masks_at_a_time(stop - start)
+            for block, index, number in zip(masks.flatten(1)[:, start:stop].split(few), mask_index.split(few),
+                                            rank.split(few), strict=True):
+                top[:, start:stop].index_reduce_(0, index, block.float() * number[:, None], 'amax')
     return F.pad(order, (1, 0), value=count)[top.long()].view(batch_size, *masks.shape[1:])
 
 
 def sam_vote(maps: ClassMaps, masks: MaskSet, batch_size: int, *, normalisation: str = 'relu_mean',
              gamma: float = 1.0, background: str = 'power', background_value: float = 0.6,
-             priority: Sequence[str] = ('level_bigger', 'confidence_bigger')
-             ) -> tuple[Tensor, Tensor, Tensor, MaskVotes, Tensor]:
+             priority: Sequence[str] = ('level_bigger', 'confidence_bigger'), extent: str = 'masks',
+             padding: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, MaskVotes, Tensor]:
     """SAMS for a batch (FMA-WSSS, section 3.3).
 
     Args:
@@ -185,6 +237,10 @@ def sam_vote(maps: ClassMaps, masks: MaskSet, batch_size: int, *, normalisation:
         batch_size: B; images without classes or masks cannot be counted otherwise.
         normalisation, gamma, background, background_value: see :func:`vote` and :func:`prepare_maps`.
         priority: see :func:`painting_order`.
+        extent: over what the min-max of a class is taken. ``masks``, as published: the lowest mask gets zero, whatever
+            it shows, so that a single mask, or an object and its part, become background. ``image``: what no mask
+            covers takes part as a mask of its own (see :func:`rest_scores`); with dense masks that changes little.
+        padding: B H W bool, what is no part of an image, or None.
 
     Returns:
         labels B H W int64 (0 where nothing was painted), confidence B H W (0 there), covered B H W bool,
@@ -197,8 +253,12 @@ def sam_vote(maps: ClassMaps, masks: MaskSet, batch_size: int, *, normalisation:
                 **{'masks': masks.masks, 'level': masks.level, 'mask index': masks.sample_index,
                    'scores': maps.scores, 'sample index': maps.sample_index, 'class index': maps.class_index})
     maps = maps.with_scores(resize_maps(maps.scores, masks.size))
-    means, area = mask_means(prepare_maps(maps, batch_size, normalisation, gamma), masks.masks)
-    votes = vote(means, maps, masks.sample_index, area > 0, normalisation, background, background_value)
+    prepared = prepare_maps(maps, batch_size, normalisation, gamma)
+    means, area = mask_means(prepared, masks.masks)
+    rest = None
+    if extent == 'image':
+        rest = rest_scores(prepared, maps.sample_index, cover(masks.masks, masks.sample_index, batch_size), padding)
+    votes = vote(means, maps, masks.sample_index, area > 0, normalisation, background, background_value, rest)
     order = painting_order(priority, masks.level, area, votes.confidence)
     top = paint(masks.masks, masks.sample_index, order, batch_size)
     labels = F.pad(votes.labels, (0, 1))[top]
@@ -224,10 +284,14 @@ def thin_masks(masks: MaskSet, threshold: float = 0.3) -> Tensor:
     if not len(masks):
         return torch.zeros(0, dtype=torch.bool, device=masks.masks.device)
     with torch.autocast(masks.masks.device.type, enabled=False):
-        flat = masks.masks.flatten(1).float()  # counts below 2**24 pixels stay exact
-        share = flat @ flat.T / flat.sum(1).clamp(min=1)[:, None]
+        shared = torch.zeros(len(masks), len(masks), dtype=torch.double, device=masks.masks.device)
+        few = max(1, BLOCK_ENTRIES // len(masks))  # pixels at a time; counts below 2**24 stay exact in float32
+        for start in range(0, masks.size[0] * masks.size[1], few):
+            flat = masks.masks.flatten(1)[:, start:start + few].float()
+            shared += flat @ flat.T
+        share = shared.float() / shared.diagonal().clamp(min=1)[:, None].float()
     covers = (share >= threshold) & (masks.sample_index[:, None] == masks.sample_index[None])
-    kept = torch.zeros(len(masks), dtype=torch.bool, device=flat.device)
+    kept = torch.zeros(len(masks), dtype=torch.bool, device=masks.masks.device)
     for level in reversed(range(SAM_LEVELS)):
         kept = kept | (masks.level == level) & ~(covers & kept[None]).any(1)
     return kept
@@ -242,6 +306,8 @@ class SamVote:
         normalisation, gamma, background, background_value, priority: see :func:`sam_vote`.
         uncovered: pixels without a mask become ``background`` (published), ``ignore`` (255), or ``keep`` the labels
             that an earlier step wrote.
+        extent: ``image``: what no mask covers takes part in the min-max, and an image without any mask gets the labels
+            of its maps: a name is never lost because masks are few. ``masks``: as published.
 
     Confidence where nothing was painted: the pixel's own background score for ``background``, 0 for ``ignore``, the
     earlier step's for ``keep``.
@@ -251,16 +317,17 @@ class SamVote:
 
     def __init__(self, normalisation: str = 'relu_mean', gamma: float = 1.0, background: str = 'power',
                  background_value: float = 0.6, priority: Sequence[str] = ('level_bigger', 'confidence_bigger'),
-                 uncovered: str = 'background') -> None:
+                 uncovered: str = 'background', extent: str = 'image') -> None:
         for name, value, known in (('normalisation', normalisation, NORMALISATIONS),
                                    ('background', background, ('power', 'threshold')),
-                                   ('uncovered', uncovered, UNCOVERED)):
+                                   ('uncovered', uncovered, UNCOVERED), ('extent', extent, EXTENTS)):
             if value not in known:
                 raise ValueError(f'SamVote {name}: expected one of {known}, got {value!r}.'
                                  f'{suggest_name(str(value), known)}')
         painting_order(priority, *torch.zeros(3, 0))  # names unknown keys now, not in the first batch
-        self.settings = dict(normalisation=normalisation, gamma=gamma, background=background,
-                             background_value=background_value, priority=tuple(priority))
+        self.settings: dict[str, Any] = dict(normalisation=normalisation, gamma=gamma, background=background,
+                                             background_value=background_value, priority=tuple(priority),
+                                              extent=extent)
         self.uncovered = uncovered
         if uncovered == 'keep':
             self.needs = self.needs | {'pixel_labels'}
@@ -268,19 +335,30 @@ class SamVote:
     def __call__(self, state: SeedState) -> SeedState:
         batch_size = state.image_labels.shape[0]
         maps = state.maps.with_scores(resize_maps(state.maps.scores, state.masks.size))
-        labels, confidence, covered, _, _ = sam_vote(maps, state.masks, batch_size, **self.settings)
+        labels, confidence, covered, _, _ = sam_vote(maps, state.masks, batch_size, padding=state.padding,
+                                                     **self.settings)
         if self.uncovered == 'background':
             confidence = torch.where(covered, confidence, self._background_confidence(maps, batch_size))
         elif self.uncovered == 'ignore':
             labels = torch.where(covered, labels, IGNORE_LABEL)
         else:
             labels, confidence = self._keep(state, labels, confidence, covered)
+        if self.settings['extent'] == 'image' and self.uncovered == 'background':
+            labels, confidence = self._without_masks(maps, labels, confidence, covered)
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)
 
     def _background_confidence(self, maps: ClassMaps, batch_size: int) -> Tensor:
         best = segment_max(maps.scores.flatten(1), maps.sample_index, batch_size).clamp(0, 1)
         score = background_score(best, self.settings['background'], self.settings['background_value'])
         return score.view(batch_size, *maps.scores.shape[1:])
+
+    def _without_masks(self, maps: ClassMaps, labels: Tensor, confidence: Tensor,
+                       covered: Tensor) -> tuple[Tensor, Tensor]:
+        """Images without any mask get the labels of their maps."""
+        background = self._background_confidence(maps, len(labels))
+        by_maps, sure, _ = label_pixels(maps, background)
+        none = ~covered.flatten(1).any(1)[:, None, None]
+        return torch.where(none, by_maps, labels), torch.where(none, sure, confidence)
 
     @staticmethod
     def _keep(state: SeedState, labels: Tensor, confidence: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ computation; the shape legend is in :mod:`weclip_sam.structures`.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,7 +34,7 @@ def min_max(maps: Tensor) -> Tensor:
     return ((flat - low) / (flat.amax(1, keepdim=True) - low + MIN_MAX_EPS)).view_as(maps)
 
 
-def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize K h w maps to ``size`` (H, W): bilinear, ``align_corners=False``; the same tensor if nothing changes."""
     if tuple(maps.shape[1:]) == tuple(size):
         return maps

@@ -21,8 +21,8 @@ def class_colors(count: int) -> np.ndarray:
     colors = [(0, 0, 0)]
     for label in range(max(count - 1, 0)):
         if label < len(_VIVID):
-            code = _VIVID[label]
-            colors.append(tuple(int(code[i:i + 2], 16) for i in (0, 2, 4)))
+            code = int(_VIVID[label], 16)
+            colors.append((code >> 16, code >> 8 & 255, code & 255))
         else:
             # The golden angle never returns to a hue; lightness alternates on top of it.
             red, green, blue = colorsys.hls_to_rgb(label * 0.381966 % 1, (0.45, 0.62, 0.74)[label % 3], 0.75)

@@ -12,6 +12,7 @@ from weclip_sam.visualization.overlays import enlarge, overlay_class_maps, overl
 
 _PAPER, _INK, _FAINT = (250, 250, 250), (25, 25, 25), (120, 120, 120)
 _GAP, _MARGIN, _TEXT = 8, 14, 15
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def draw_sheet(rows: Sequence[Row], colors: np.ndarray, names: Sequence[str], ti
 
 
 def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, widths: Sequence[int], top: int, line: int,
-              font: ImageFont.FreeTypeFont) -> None:
+              font: _Font) -> None:
     if row.caption:
         draw.text((_MARGIN, top), row.caption, fill=_FAINT, font=font)
         top += line
@@ -130,7 +131,7 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, widths: S
         left += width + _GAP
 
 
-def _legend_lines(labels: Sequence[int], names: Sequence[str], font: ImageFont.FreeTypeFont,
+def _legend_lines(labels: Sequence[int], names: Sequence[str], font: _Font,
                   width: int) -> list[list[tuple[int, str, int]]]:
     """Break the legend into lines: (label, name, x) each."""
     lines: list[list[tuple[int, str, int]]] = []
@@ -147,7 +148,7 @@ def _legend_lines(labels: Sequence[int], names: Sequence[str], font: ImageFont.F
 
 
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, entries: Sequence[tuple[int, str, int]],
-                 colors: np.ndarray, top: int, font: ImageFont.FreeTypeFont) -> None:
+                 colors: np.ndarray, top: int, font: _Font) -> None:
     for label, name, offset in entries:
         left = _MARGIN + offset
         if label == IGNORE_LABEL:

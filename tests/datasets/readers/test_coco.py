@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_tools
 
 from weclip_sam.datasets import CocoReader, ImageLabelDataset
-from weclip_sam.datasets.prepare import prepare_coco
+from weclip_sam.datasets.prepare_coco import prepare_coco
 from weclip_sam.datasets.readers.coco_json import rasterise
 from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
 from weclip_sam.io.images import write_labels
@@ -190,7 +190,7 @@ def test_broken_json(coco, tmp_path):
     root = coco()
     path = tmp_path / 'annotations' / 'instances_train2014.json'
     path.write_text(path.read_text()[:100])
-    with pytest.raises(ValueError, match='instances_train2014.json: not a readable JSON'):
+    with pytest.raises(ValueError, match='instances_train2014.json, line 1: not valid JSON'):
         CocoReader(root)
 
 
@@ -220,3 +220,40 @@ def test_truth_is_that_of_the_image_with_this_suffix(coco, tmp_path, write_image
     assert "the masks of 'COCO_5.jpg' and 'COCO_5.png' would meet (one COCO_5.png)" in message
     assert not (tmp_path / 'semantic_masks').exists()
     assert prepare_coco(tmp_path, ['train2014'], masks=False, overwrite=True, workers=1).ok
+
+
+def test_names_as_annotation_tools_on_windows_and_macs_write_them(coco, tmp_path, write_image):
+    write_image(tmp_path / 'train2014' / 'sub' / 'e\u0301.jpg')
+
+    def change(data):
+        data['images'][0]['file_name'] = 'sub\\\u00e9.jpg'
+        data['categories'] = [dict(id=1, name='cup; mug '), dict(id=44, name='p\u00e9'), dict(id=90, name='pe\u0301')]
+    root = coco(change)
+    reader = CocoReader(root, classes='json')
+    assert reader.vocabulary.classes == ('cup; mug', 'p\u00e9')
+    assert [(r.image_id, r.classes) for r in reader.records] == \
+        [('COCO_5', (0, 1)), ('COCO_6', ()), ('sub/\u00e9', (1,))]
+    assert reader.load_image(2).size == (16, 12)
+    report = prepare_coco(tmp_path, ['train2014'], classes='json', workers=1)
+    assert report.ok, report.text()
+    assert read_label_table(tmp_path / 'labels_train2014.csv')['COCO_5.jpg'] == ('cup; mug', 'p\u00e9')
+    classes = list(reader.vocabulary.classes)
+    again = CocoReader(root, classes=classes)
+    assert [r.classes for r in again.records] == [r.classes for r in reader.records]
+    assert ImageLabelDataset(again, with_masks=True)[2]['ground_truth'].max() == 2
+
+
+def test_a_category_that_no_table_can_hold_is_told(coco, tmp_path):
+    coco(lambda data: data['categories'][0].update(name='two\nlines'))
+    report = prepare_coco(tmp_path, ['train2014'], classes='json', workers=1)
+    assert "'two\\nlines' cannot be written to CSV" in report.text() and 'rename the category in' in report.text()
+
+
+def test_json_with_a_mark(coco, tmp_path):
+    path = tmp_path / 'annotations' / 'instances_train2014.json'
+    root = coco()
+    path.write_text(path.read_text(), encoding='utf-8-sig')
+    assert len(CocoReader(root).records) == 3
+    path.write_bytes(path.read_text('utf-8-sig').replace('bottle', 'fl\u00e4sche').encode('cp1252'))
+    with pytest.raises(ValueError, match='instances_train2014.json, line 1: not UTF-8 text.*save it as UTF-8'):
+        CocoReader(root)

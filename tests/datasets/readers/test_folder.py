@@ -1,6 +1,7 @@
 """One's own photographs: the errors people make, and nothing outside the folder."""
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_prompt_names_and_synonyms(photos):
     (photos / 'prompts.json').write_text(json.dumps({'cat': 'small cat'}))
     assert FolderReader(str(photos)).vocabulary.prompt_names == ('boat', 'small cat', 'dog')
     (photos / 'prompts.json').write_text('[')
-    with pytest.raises(ValueError, match='prompts.json: not valid JSON'):
+    with pytest.raises(ValueError, match='prompts.json, line 1: not valid JSON'):
         FolderReader(str(photos))
 
 
@@ -224,9 +225,10 @@ def test_background_nouns_lie_beside_the_images(photos):
         FolderReader(str(photos), background_nouns='nouns.txt')
 
 
-def test_background_is_no_class(photos):
-    (photos / 'classes.txt').write_text('background\ncat\ndog\nboat\n')
-    with pytest.raises(ValueError, match="classes.txt: 'background' is no class of its own"):
+@pytest.mark.parametrize('name', ['background', 'Background', '_background_', '__background__', '__ignore__', 'void'])
+def test_background_is_no_class(photos, name):
+    (photos / 'classes.txt').write_text(f'{name}\ncat\ndog\nboat\n')
+    with pytest.raises(ValueError, match=f"classes.txt: '{name}' is no class of its own"):
         FolderReader(str(photos))
 
 
@@ -241,3 +243,105 @@ def test_a_line_that_could_mean_two_images_is_refused(photos, write_image):
         FolderReader(str(photos), split='list.txt')
     (photos / 'list.txt').write_text('a.png\nmy photo\n')
     assert [r.image_id for r in FolderReader(str(photos), split='list.txt').records] == ['a', 'my photo']
+
+
+@pytest.mark.parametrize('on_disk', ['NFC', 'NFD'])
+@pytest.mark.parametrize('typed', ['NFC', 'NFD'])
+def test_names_are_found_in_either_unicode_form(tmp_path, write_image, on_disk, typed):
+    def disk(name):
+        return unicodedata.normalize(on_disk, name)
+    for name in ('café.jpg', 'Übung/ä.png'):
+        write_image(tmp_path / 'images' / disk(name))
+        write_labels(tmp_path / 'masks' / Path(disk(name)).with_suffix('.png'), np.zeros((12, 16), np.uint8))
+    table = 'image,classes\ncafé.jpg,pâté\nÜbung\\ä.png,\n'
+    (tmp_path / 'labels.csv').write_text(unicodedata.normalize(typed, table), encoding='utf-8')
+    (tmp_path / 'classes.txt').write_text(disk('pâté\n'), encoding='utf-16')
+    (tmp_path / 'list.txt').write_text(unicodedata.normalize(typed, 'Übung\\ä.png\ncafé\n'), encoding='utf-8-sig')
+    (tmp_path / 'prompts.json').write_text(json.dumps({disk('pâté'): 'pie'}), encoding='utf-8-sig')
+    for split in ('all', 'list.txt'):
+        reader = FolderReader(str(tmp_path), split=split)
+        assert [(r.image_id, r.classes) for r in reader.records] == [('café', (0,)), ('Übung/ä', ())]
+    assert reader.vocabulary.classes == ('pâté',) and reader.vocabulary.prompt_names == ('pie',)
+    assert reader.unlisted() == []
+    dataset = ImageLabelDataset(reader, with_masks=True)
+    assert dataset[0]['ground_truth'].shape == dataset[1]['image'].shape[:2]
+
+
+def test_a_row_that_could_mean_two_files_is_refused(tmp_path, write_image):
+    for form in ('NFC', 'NFD'):
+        write_image(tmp_path / unicodedata.normalize(form, 'é.jpg'))
+    if len(list(tmp_path.glob('*.jpg'))) < 2:
+        pytest.skip('this file system knows one form')
+    (tmp_path / 'labels.csv').write_text('image,classes\né.jpg,cat\n', encoding='utf-8')
+    with pytest.raises(ListError, match="2 files are called 'é.jpg', in different Unicode forms"):
+        FolderReader(str(tmp_path))
+
+
+def test_nouns_that_name_a_class_are_left_out_whatever_their_capitals(photos):
+    (photos / 'labels.csv').write_text('image,classes\nb.jpg,Tree\n')
+    (photos / 'background.txt').write_text('sky\ntree\nTREE\n')
+    vocabulary = FolderReader(str(photos)).vocabulary
+    assert vocabulary.background_nouns == ('sky',) and vocabulary.left_out == ('tree', 'TREE')
+
+
+def test_an_unknown_class_mentions_the_file_of_classes(photos):
+    with pytest.raises(ValueError, match=r"unknown class 'boat'\..* Else add it to classes.txt in the data folder"):
+        FolderReader(str(photos), classes=['cat', 'dog'])
+
+
+def test_what_is_passed_over_is_counted_and_links_are_followed(photos, write_image, tmp_path):
+    write_image(tmp_path / 'disk' / 'far.jfif')
+    os.symlink(tmp_path / 'disk', photos / 'images' / 'more')
+    os.symlink('..', photos / 'images' / 'trip' / 'up')
+    for name in ('._b.jpg', 'trip/Thumbs.db', 'raw.CR2', 'raw.txt'):
+        (photos / 'images' / name).write_bytes(b'')
+    found = FolderReader(str(photos)).search()
+    assert found.files == [photos / 'images' / 'more' / 'far.jfif']
+    assert found.told() == ('other kinds of files 2 (1 .cr2, 1 .txt), hidden or of the system 2, links back to what is '
+                            'searched anyway 1')
+
+
+def test_the_project_s_own_files_are_not_counted(photos):
+    for name in ('classes.txt', 'background.txt'):
+        (photos / name).write_text('boat\ncat\ndog\n')
+    for name in ('labels.csv', 'classes.txt', 'background.txt'):
+        (photos / name).rename(photos / 'images' / name)
+    write_labels(photos / 'images' / 'masks' / 'b.png', np.zeros((12, 16), np.uint8))
+    write_labels(photos / 'images' / 'b.png', np.zeros((12, 16), np.uint8))
+    root = str(photos / 'images')
+    assert FolderReader(root).search().told() == '' and FolderReader(root, mask_dir='.').unlisted() == []
+    assert FolderReader(root).unlisted() == [photos / 'images' / 'b.png']
+
+
+def test_masks_in_capitals(photos):
+    write_labels(photos / 'masks' / 'b.png', np.ones((12, 16), np.uint8))
+    (photos / 'masks' / 'b.png').rename(photos / 'masks' / 'b.PNG')
+    records = {record.image_id: record.mask_path.name for record in FolderReader(str(photos)).records}
+    assert records == {'a': 'a.png', 'b': 'b.PNG', 'trip/c': 'c.png'}
+
+
+def test_a_name_whose_mask_can_have_none_is_an_image_like_others(photos, write_image):
+    name = 'x' * 255
+    (photos / 'images' / 'b.jpg').rename(photos / 'images' / name)
+    (photos / 'labels.csv').write_text(f'image,classes\n{name},cat\n')
+    reader = FolderReader(str(photos))
+    assert reader.load_image(0).size == (16, 12)
+    with pytest.raises(FileNotFoundError, match='1 of 1 ground-truth masks are missing'):
+        reader.check_masks()
+
+
+@pytest.mark.parametrize('on_disk', ['NFC', 'NFD'])
+def test_masks_and_unlisted_files_in_either_form_with_any_suffix(tmp_path, write_image, on_disk):
+    place = unicodedata.normalize(on_disk, '\u00dcbung')
+    name = unicodedata.normalize(on_disk, '\u00e9')
+    write_image(tmp_path / place / f'{name}.jpg')
+    write_labels(tmp_path / 'masks' / place / f'{name}.png', np.ones((12, 16), np.uint8))
+    (tmp_path / 'masks' / place / f'{name}.png').rename(tmp_path / 'masks' / place / f'{name}.PNG')
+    (tmp_path / 'labels.csv').write_text('image,classes\n\u00dcbung/\u00e9.jpg,cat\n', encoding='utf-8')
+    reader = FolderReader(str(tmp_path))
+    assert reader.records[0].mask_path == tmp_path / 'masks' / place / f'{name}.PNG'
+    reader.check_masks()
+    assert FolderReader(str(tmp_path), mask_dir='.').search().files == [] == reader.unlisted()
+    write_labels(tmp_path / place / f'{name}.png', np.ones((12, 16), np.uint8))
+    assert reader.unlisted() == [tmp_path / place / f'{name}.png']
+    assert FolderReader(str(tmp_path), mask_dir='.').unlisted() == []

@@ -5,10 +5,11 @@ import json
 import pickle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
+from weclip_sam.io.names import normal
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_an_image_without_a_label_has_none(table):
 
 @pytest.mark.parametrize(('content', 'message'), [
     ('', 'expected the header'), ('a.jpg,cat\n', 'line 1.*header image,classes'),
-    ('image;classes\n', 'line 1.*header'), ('image,classes\na.jpg,cat,dog\n', "line 2: expected 2 fields.*';'"),
+    ('image classes\n', 'line 1.*header'), ('image,classes\na.jpg,cat,dog\n', "line 2: expected 2 fields.*';'"),
     ('image,classes\na.jpg\n', 'line 2: expected 2 fields'), ('image,classes\n,cat\n', 'line 2: empty image name'),
     ('image,classes\na.jpg,cat\nb.jpg,\na.jpg,dog\n', "line 4: image 'a.jpg' is listed twice.*line 2"),
     ('image,classes\n"a.jpg,cat\n', 'not valid CSV'), (b'image,classes\n\xff\xfe.jpg,cat\n', 'not UTF-8.*byte 14'),
@@ -99,7 +100,7 @@ def test_missing_file_says_so(tmp_path):
 
 
 def test_write_refuses_what_csv_cannot_hold(tmp_path):
-    for name in ('b;c', 'b\nc', 'b\rc', 'b\0c', ' b', ''):
+    for name in ('b\nc', 'b\rc', 'b\0c', ' b', ''):
         with pytest.raises(ValueError, match='l.csv: .*use .json'):
             write_label_table(tmp_path / 'l.csv', {'a': [name]})
     for name in ('l.csv', 'l.json'):
@@ -108,8 +109,8 @@ def test_write_refuses_what_csv_cannot_hold(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-_NAMES = st.text(st.characters(exclude_characters='\0\r\n;', exclude_categories=['Cs', 'Cc', 'Zs', 'Zl', 'Zp']),
-                 min_size=1, max_size=6).filter(lambda name: name == name.strip() and '\ufeff' not in name)
+_NAMES = st.text(st.characters(exclude_characters='\0\r\n\\', exclude_categories=['Cs', 'Cc', 'Zs', 'Zl', 'Zp']),
+                 min_size=1, max_size=6).map(normal).filter(lambda name: name == name.strip() and '\ufeff' not in name)
 _ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=3)  # lone surrogates too
 _FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -117,6 +118,7 @@ _FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 @_FUZZ
 @given(table=st.dictionaries(_NAMES, st.lists(_NAMES, unique=True, max_size=3), max_size=4),
        suffix=st.sampled_from(['.csv', '.json']))
+@example(table={';': []}, suffix='.csv')  # is no blank line
 def test_what_is_written_is_read_back(tmp_path, table, suffix):
     path = tmp_path / f'labels{suffix}'
     write_label_table(path, table)
@@ -149,3 +151,59 @@ def test_writer_output_is_ordinary_csv(tmp_path):
     write_label_table(tmp_path / 'l.csv', {'a,b.jpg': ['x', 'y'], 'c.jpg': []})
     rows = list(csv.reader(io.StringIO((tmp_path / 'l.csv').read_text())))
     assert rows == [['image', 'classes'], ['a,b.jpg', 'x;y'], ['c.jpg', '']]
+
+
+@pytest.mark.parametrize('content', [
+    'image;classes\na.jpg;cat,dog\nb.jpg;\n', 'image;classes\na.jpg;cat|dog\nb.jpg;\n',
+    'image;classes\na.jpg;"cat;dog"\nb.jpg;\n', 'image\tclasses\na.jpg\tcat;dog\nb.jpg\t\n',
+    'sep=;\nimage;classes\na.jpg;cat, dog\nb.jpg;\n', '"image";"classes"\n"a.jpg";"cat,dog"\n"b.jpg";""\n',
+    'image;classes;;\na.jpg;cat,dog;;\nb.jpg;;;\n;;;\n',
+    'image,classes;\na.jpg,cat;dog\nb.jpg,;\n;\n',  # opened as columns at ";" and saved
+    'image,classes,,\na.jpg,cat;dog,,\nb.jpg,,,\n'])
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_tables_as_european_spreadsheets_write_them(table, content, encoding):
+    assert read_label_table(table(content.encode(encoding))) == {'a.jpg': ('cat', 'dog'), 'b.jpg': ()}
+
+
+def test_a_tab_table_may_be_called_so(table):
+    assert read_label_table(table('image\tclasses\na.jpg\tcat\n', 'labels.tsv')) == {'a.jpg': ('cat',)}
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ('image;classes\na.jpg;cat,dog\nb.jpg;cat|dog\n',
+     r"line 3: classes are separated by ',' in line 2.*'\|' in.*Use one"),
+    ('image;classes\na.jpg;cat, red;dog\n',
+     "line 2: expected 2 fields.*';' between its columns, separate classes by ','"),
+    ('image;classes\na.jpg;"cat, red;dog"\n', "line 2: .*it is not clear what belongs to a name"),
+    ('image;classes\na.jpg;cat;dog\n', 'line 2: expected 2 fields.*or put the field in quotes')])
+def test_what_a_table_may_mean_is_asked(table, content, message):
+    with pytest.raises(ValueError, match=f'labels.csv, {message}'):
+        read_label_table(table(content))
+
+
+def test_a_class_name_may_hold_the_separator(tmp_path):
+    names = ['cup; mug', '"real" food', '5" pipe', 'dog']
+    write_label_table(tmp_path / 'l.csv', {'a.jpg': names, 'b.jpg': ['dog']})
+    assert read_label_table(tmp_path / 'l.csv') == {'a.jpg': tuple(names), 'b.jpg': ('dog',)}
+    assert (tmp_path / 'l.csv').read_text().splitlines()[2] == 'b.jpg,dog'
+
+
+def test_quotes_that_do_not_close_are_told(table):
+    with pytest.raises(ValueError, match='line 2: the quotes in .* do not close'):
+        read_label_table(table('image,classes\na.jpg,"""cup; mug"\n'))
+
+
+def test_names_in_two_unicode_forms_are_one(table):
+    e, decomposed = '\u00e9', 'e\u0301'
+    content = f'image,classes\ncaf{decomposed}.jpg,p{e};p{decomposed}\n'
+    assert read_label_table(table(content)) == {f'caf{e}.jpg': (f'p{e}',)}
+    with pytest.raises(ValueError, match='is listed twice'):
+        read_label_table(table(content + f'caf{e}.jpg,\n'))
+    assert read_label_table(table(json.dumps({f'caf{decomposed}.jpg': [f'p{decomposed}']}), 'l.json')) == \
+        {f'caf{e}.jpg': (f'p{e}',)}
+
+
+def test_backslashes_separate_folders(table):
+    assert list(read_label_table(table('image,classes\ntrip\\a.jpg,cat\n'))) == ['trip/a.jpg']
+    with pytest.raises(ValueError, match="line 3: image 'trip/a.jpg' is listed twice"):
+        read_label_table(table('image,classes\ntrip\\a.jpg,cat\ntrip/a.jpg,dog\n'))

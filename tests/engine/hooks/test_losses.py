@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub
 
 from weclip_sam.engine import safe_load
 from weclip_sam.engine.hooks import losses
+from weclip_sam.io.checkpoints import NotFiniteError
 from weclip_sam.registry import HOOKS
 
 
@@ -62,9 +63,15 @@ def test_every_iteration_comes_by_in_order_and_to_the_last_digit(hook, runner):
     assert not any(value.requires_grad for _, values in hook._unread for value in values.values())
 
 
-def test_a_loss_that_is_no_number_is_seen(hook, runner):
-    run(hook, runner, [dict(loss=torch.tensor(v)) for v in (1.0, float('nan'), 1.0, 1.0)])
-    assert np.isnan(seen(runner)).tolist() == [False, True, False, False]
+def test_a_loss_that_is_no_number_ends_the_training_with_its_iteration_when_it_is_read(hook, runner, tmp_path):
+    runner.work_dir = str(tmp_path)
+    steps = [dict(loss=torch.tensor(v), loss_a=torch.tensor(v), loss_b=torch.tensor(0.5), count=torch.tensor(np.nan))
+             for v in (1.0, float('inf'), 1.0)]
+    run(hook, runner, steps)  # nothing waits for a loss before it is shown
+    with pytest.raises(NotFiniteError, match=r'iteration 2: .*\(loss inf, loss_a inf\).*no good checkpoint') as caught:
+        run(hook, runner, [dict(loss=torch.tensor(1.0))], 3)
+    assert caught.value.iteration == 2 and caught.value.parts == dict(loss=np.inf, loss_a=np.inf)
+    assert seen(runner) == [1.0]
 
 
 def test_without_a_log_not_everything_is_kept(hook, runner, monkeypatch):

@@ -1,4 +1,5 @@
 """An interrupted and resumed run reads the very same data as an uninterrupted one."""
+import child_processes
 import numpy as np
 import pytest
 import torch
@@ -75,6 +76,7 @@ def _run(work_dir, workers, batch_size=2, resume=False, stop_at=None, seed=4, ne
         runner.train()
     except KeyboardInterrupt:
         pass
+    child_processes.end_data_workers()
     return record.seen, record.global_draws
 
 

@@ -14,6 +14,6 @@ val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.01))
 param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4)]
-default_hooks = dict(checkpoint=dict(interval=4), logger=dict(interval=4))
+default_hooks = dict(checkpoint=dict(interval=4), logger=dict(interval=4), sheets=dict(height=32))
 custom_hooks = [dict(type='CurriculumHook'),
                 dict(type='SeedEvalHook', dataset=dict(type='ToyPictures', length=4, with_masks=True))]

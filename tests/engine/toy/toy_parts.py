@@ -17,11 +17,12 @@ CLASSES = ('cat', 'dog')
 
 @MODELS.register_module(force=True)
 class ToySegmentor(BaseModel):
-    def __init__(self, dropout: float = 0.5, data_preprocessor=None):
+    def __init__(self, dropout: float = 0.5, data_preprocessor=None, stages: bool = False):
         super().__init__(data_preprocessor)
         self.first = nn.Conv2d(3, 8, 1)
         self.dropout = nn.Dropout(dropout)
         self.second = nn.Conv2d(8, len(CLASSES) + 1, 1)
+        self.stages = stages
         self.register_buffer('progress', torch.zeros((), dtype=torch.long))
 
     def set_progress(self, iteration: int) -> None:
@@ -48,7 +49,8 @@ class ToySegmentor(BaseModel):
         seed[0] = 255
         with torch.no_grad():
             prediction = self([data['inputs'][0]], [sample.clone()], mode='predict')[0].prediction
-        return dict(cam=cam, cam_classes=torch.tensor([0]), seed=seed, prediction=prediction)
+        stages = dict(stages=dict(first=seed)) if self.stages else {}
+        return dict(cam=cam, cam_classes=torch.tensor([0]), seed=seed, prediction=prediction, **stages)
 
 
 @DATASETS.register_module(force=True)
@@ -70,8 +72,22 @@ class ToyPictures(Dataset):
         sample = SegSample(metainfo=dict(image_id=f'img_{index}', image_path='', ori_shape=(6, 8), img_shape=(6, 8)))
         sample.set_data(dict(image_labels=torch.tensor([index % 2 == 0, index % 2 == 1])))
         if self.with_masks:
-            sample.set_data(dict(ground_truth=torch.randint(0, 3, (6, 8), generator=generator)))
+            truth = torch.randint(0, 3, (6, 8), generator=generator)
+            # Of the image's own class, or evaluation would tell that the masks disagree with the names.
+            sample.set_data(dict(ground_truth=torch.where(truth > 0, index % 2 + 1, 0)))
         return dict(inputs=image, data_samples=sample)
+
+
+@HOOKS.register_module(force=True)
+class ToyFaultHook(Hook):
+    """An error before an iteration, in one process alone."""
+
+    def __init__(self, rank: int, iteration: int):
+        self.rank, self.iteration = rank, iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if (get_dist_info()[0], runner.iter) == (self.rank, self.iteration):
+            raise ValueError(f'a fault of process {self.rank}')
 
 
 @HOOKS.register_module(force=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,7 +14,18 @@ from PIL import Image
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.vocabulary import Vocabulary
 from weclip_sam.io.files import inside
-from weclip_sam.io.images import MAX_PIXELS, fit_within, image_size, read_image, read_labels
+from weclip_sam.io.folders import is_clutter
+from weclip_sam.io.images import (
+    MAX_PIXELS,
+    fit_within,
+    image_size,
+    is_image_name,
+    read_image,
+    read_labels,
+    strip_suffix,
+)
+from weclip_sam.io.names import RealNames, listed_name, normal, real_path
+from weclip_sam.io.text import read_lines
 
 MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
 
@@ -52,6 +63,8 @@ class Reader:
     Raises:
         ValueError: when two images share an id, or there are none.
     """
+
+    notes: Sequence[str] = ()  # what of its files it passed over; tools/check_data.py tells
 
     def __init__(self, vocabulary: Vocabulary, records: Sequence[Record], max_pixels: int = MAX_PIXELS,
                  max_side: int | None = None) -> None:
@@ -120,7 +133,8 @@ class Reader:
         Raises:
             FileNotFoundError: naming the first missing masks.
         """
-        missing = [record for record in self.records if record.mask_path is None or not record.mask_path.is_file()]
+        missing = [record for record in self.records
+                   if record.mask_path is None or not os.path.isfile(record.mask_path)]  # or no file can be called so
         if missing:
             shown = ', '.join(str(record.mask_path or record.image_id) for record in missing[:3])
             raise FileNotFoundError(f'{len(missing)} of {len(self.records)} ground-truth masks are missing, for '
@@ -193,6 +207,8 @@ def find_file(path: Path, what: str, remedy: str) -> Path:
     """
     if path.exists():
         return path
+    if (real := real_path(path.parent, path.name)).exists():
+        return real
     near = ''
     if path.parent.is_dir():
         near = nearest(path.name, os.listdir(path.parent))
@@ -204,31 +220,77 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return suggest_name(name, itertools.islice(known, 5000))
 
 
-def _without_suffix(name: str) -> str:
-    return name.rsplit('.', 1)[0] if name.lower().endswith(('.jpg', '.jpeg', '.png')) else name
+def locate_files(records: Sequence[Record], remedy: str) -> list[Record]:
+    """The records with the names that their files have on disk, where Unicode has several forms of one name.
 
-
-def _is_image(folder: Path, name: str, source: Path) -> bool:
-    try:
-        return inside(folder, f'{name}.jpg', str(source)).is_file()
-    except (ValueError, OSError):  # no name that a file can have
-        return False
-
-
-def check_files(records: Sequence[Record], remedy: str) -> None:
-    """Find out which image files are missing, one look at each folder instead of one at each file.
+    One look at each folder instead of one at each file; masks are looked for only where their names could differ.
 
     Raises:
-        MissingImages: with their number, an example, what is near, and the remedy.
+        MissingImages: with the number of image files that are missing, an example, what is near, and the remedy.
+        ValueError: two files are called the same in different forms.
     """
-    folders = {record.image_path.parent for record in records if record.image_path is not None}
-    there = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
-    missing = [record.image_path for record in records
-               if record.image_path is not None and record.image_path.name not in there[record.image_path.parent]]
+    names = RealNames()
+    images = [None if record.image_path is None else names.find(record.image_path) for record in records]
+    missing = [record.image_path for record, path in zip(records, images, strict=True)
+               if record.image_path is not None and path is None]
     if missing:
         first = missing[0]
         raise MissingImages(f'{len(missing)} of {len(records)} images are missing, for example {first}.'
-                            f'{nearest(first.name, there[first.parent])} {remedy}', missing, len(records))
+                            f'{nearest(first.name, names.listed(first.parent))} {remedy}', missing, len(records))
+    masks = [record.mask_path if record.mask_path is None or record.image_id.isascii()
+             else names.find(record.mask_path) or record.mask_path for record in records]
+    return [replace(record, image_path=image, mask_path=mask)
+            for record, image, mask in zip(records, images, masks, strict=True)]
+
+
+def image_paths(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The image file of each name, whatever its suffix: ``.jpg`` if there is one, else any of an image.
+
+    Args:
+        folder: holds them all; looked at once.
+        names: without suffix.
+
+    Returns:
+        A path for each name, as the disk has it in either Unicode form; where there is no file, that of the JPEG that
+        is missing. Of two files that differ in form alone it is one; :func:`locate_files` refuses them.
+
+    Raises:
+        ListError: two files, neither of them ``.jpg``, have the same name but for the suffix.
+    """
+    there, faults, paths = RealNames().listed(folder), Faults(), []
+    others: dict[str, list[str]] = {}
+    for file in sorted(there):
+        if is_image_name(file) and not is_clutter(file):
+            others.setdefault(strip_suffix(file), []).append(file)
+    for name in map(normal, names):
+        files = [f'{name}.jpg'] if f'{name}.jpg' in there else others.get(name, [f'{name}.jpg'])
+        with faults:
+            if len(files) > 1:
+                raise ValueError(f'{folder}: image {name!r} may be {" or ".join(files)}; rename or remove one of them')
+        paths.append(folder / there.get(files[0], files)[0])
+    faults.check()
+    return paths
+
+
+def png_paths(folder: Path, image_ids: Sequence[str]) -> list[Path]:
+    """``folder/<id>.png`` for each id, or the file with another spelling of it, as ``.PNG``, if only that is there.
+
+    Files and folders may have either Unicode form. Each folder is looked at once; no file is opened, and none need be
+    there.
+    """
+    real = RealNames()
+    there: dict[Path, tuple[Path, dict[str, str]]] = {}
+    paths = []
+    for image_id in image_ids:
+        path = folder / f'{image_id}.png'
+        if path.parent not in there:
+            place = path.parent if path.parent.is_dir() else real.find(path.parent) or path.parent
+            files = {file: forms[0] for file, forms in real.listed(place).items() if file.lower().endswith('.png')}
+            spelled = {f'{file[:-4]}.png': files[file] for file in sorted(files, reverse=True)}
+            there[path.parent] = place, spelled | {file: own for file, own in files.items() if file.endswith('.png')}
+        place, spelled = there[path.parent]
+        paths.append(place / spelled.get(normal(path.name), path.name))
+    return paths
 
 
 def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vocabulary: Vocabulary, source: str,
@@ -247,19 +309,28 @@ def class_positions(table: Mapping[str, Sequence[str]], names: Iterable[str], vo
     return found
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, without outer blanks.
+def image_name(line: str) -> str:
+    """The id in a line of a list, see :func:`read_list`."""
+    return strip_suffix(PurePosixPath(listed_name(line.split()[0])).name)
 
-    Raises:
-        ValueError: when it is not UTF-8 text.
-    """
-    try:
-        text = path.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
-    if '\0' in text:
-        raise ValueError(f'{path}: contains NUL characters; it is no text file')
-    return [line.strip() for line in text.splitlines() if line.strip()]
+
+class _ImageNames:
+    """Names without suffix of the images below a folder; each folder is looked at once, when first asked for."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root, self._real, self._names = root, RealNames(), dict[Path, set[str]]()
+
+    def __contains__(self, name: object) -> bool:
+        if self._root is None or not isinstance(name, str):
+            return False
+        try:
+            path = inside(self._root, name, str(self._root))
+            if path.parent not in self._names:
+                self._names[path.parent] = {strip_suffix(file) for file in self._real.listed(
+                    real_path(self._root, path.parent.relative_to(self._root).as_posix())) if is_image_name(file)}
+        except (ValueError, OSError):  # no name that a file can have
+            return False
+        return path.name in self._names[path.parent]
 
 
 def read_list(path: Path, images: Path | None = None) -> list[str]:
@@ -270,20 +341,21 @@ def read_list(path: Path, images: Path | None = None) -> list[str]:
 
     Args:
         path: the list.
-        images: folder of the images ``<name>.jpg``; a line with a blank or a folder that is, as it stands, the name of
+        images: folder of the images; a line with a blank or a folder that is, as it stands, the name of
             an image there means that image.
 
     Raises:
         ValueError: on undecodable text, no name at all, a repeated name, or a line that could mean two images.
     """
     lines = read_lines(path)
-    names = [_without_suffix(Path(line.split()[0]).name) for line in lines]
+    names = list(map(image_name, lines))
+    there = _ImageNames(images)
     for place, line in enumerate(lines if images is not None else ()):
-        whole = _without_suffix(line)
-        if whole != names[place] and images is not None and _is_image(images, whole, path):
-            if _is_image(images, names[place], path):
-                raise ValueError(f'{path}: the line {line!r} could mean {images / whole}.jpg or '
-                                 f'{images / names[place]}.jpg; rename one of the images')
+        whole = strip_suffix(listed_name(line))
+        if whole != names[place] and whole in there:
+            if names[place] in there:
+                raise ValueError(f'{path}: the line {line!r} could mean the image {whole!r} or {names[place]!r} in '
+                                 f'{images}; rename one of them')
             names[place] = whole
     repeated = len(names) - len(set(names))
     if not names or repeated:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,14 @@ from pycocotools.coco import COCO
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.readers.labels import check_text
-from weclip_sam.datasets.vocabulary import Vocabulary
+from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.names import listed_name, merge_forms, normal
 from weclip_sam.io.rle import decode_masks
+from weclip_sam.io.text import read_json
+from weclip_sam.structures import IGNORE_LABEL
 
-BACKGROUND_NAMES = ('_background_', 'background', '__background__')  # some converters write these as a category
+_IGNORED = IGNORE_LABEL - 1  # "position" of categories such as 'void': what they cover does not count
 
 
 def load_instances(path: str | os.PathLike[str]) -> COCO:
@@ -31,13 +33,9 @@ def load_instances(path: str | os.PathLike[str]) -> COCO:
             files and categories texts, heights and widths whole numbers.
     """
     path = Path(path)
-    try:
-        with open(path, encoding='utf-8') as file:
-            data = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: not a readable JSON file ({error})') from None
+    data = read_json(path)
     needed = dict(images={'id', 'file_name', 'height', 'width'}, categories={'id', 'name'},
-                  annotations={'image_id', 'category_id', 'segmentation'})
+                  annotations={'image_id', 'category_id'})  # 'segmentation' is wanted by masks alone
     for part, keys in needed.items():
         items = data.get(part) if isinstance(data, dict) else None
         if not isinstance(items, list) or any(not isinstance(item, dict) or not keys <= set(item) for item in items):
@@ -73,6 +71,7 @@ def _check_types(data: Mapping[str, Any], path: Path) -> None:
             if not isinstance(name, str):
                 raise ValueError(f'{where}: {key} must be a text, got {name!r:.100}')
             check_text(name, where)
+            item[key] = listed_name(name) if what == 'image' else normal(name.strip())
     for image in images:
         if type(image['height']) is not int or type(image['width']) is not int:
             raise ValueError(f'{path}: image {image["id"]!r:.40}: height and width must be whole numbers, got '
@@ -80,13 +79,44 @@ def _check_types(data: Mapping[str, Any], path: Path) -> None:
 
 
 def vocabulary_from_json(coco: COCO) -> Vocabulary:
-    """The categories of the file, by id, as classes; a category for the background is left out."""
+    """The categories of the file, by id, as classes; those that are no class (:func:`no_classes`) are left out."""
+    left_out = {category['id'] for category in no_classes(coco)}
     categories = sorted(coco.dataset['categories'], key=lambda category: category['id'])
-    return Vocabulary.build([c['name'] for c in categories if c['name'] not in BACKGROUND_NAMES])
+    return Vocabulary.build(merge_forms(each['name'] for each in categories if each['id'] not in left_out))
+
+
+def no_classes(coco: COCO) -> list[Mapping[str, Any]]:
+    """Categories that are no class: the background, what does not count, and a root that others belong to.
+
+    Roboflow writes such a root: its supercategory is ``none``, nothing is annotated with it, and it is the
+    supercategory of others or the only one without a supercategory.
+    """
+    categories = coco.dataset['categories']
+    used = {annotation['category_id'] for annotation in coco.dataset['annotations']}
+    above = [normal(str(category.get('supercategory')).strip()) for category in categories]
+    result = []
+    for category, parent in zip(categories, above, strict=True):
+        root = parent == 'none' and category['id'] not in used and len(categories) > 1 and (
+            category['name'] in above or above.count('none') == 1)
+        if root or is_background(category['name']) or is_ignored(category['name']):
+            result.append(category)
+    return result
+
+
+def passed_over(coco: COCO, classes: Mapping[Any, int]) -> list[str]:
+    """What of the file is no class, and how many instances of classes have no outline: a sentence for each."""
+    told = [f'category {category["name"]!r} is no class (a background, or the root of the others) and is left out'
+            for category in no_classes(coco)]
+    instances = [annotation for annotation in coco.dataset['annotations'] if annotation['category_id'] in classes]
+    bare = sum(not has_outline(annotation) for annotation in instances)
+    if bare:
+        told.append(f'{bare} of {len(instances)} annotations have no outline (boxes alone): they name what is in an '
+                    'image, but masks for evaluation cannot be painted from them')
+    return told
 
 
 def class_of_category(coco: COCO, vocabulary: Vocabulary, source: str) -> dict[Any, int]:
-    """Position of the class of every category id.
+    """Position of the class of every category id; of what does not count, that of label 255.
 
     Raises:
         ValueError: when a category that has annotations is no class.
@@ -94,12 +124,16 @@ def class_of_category(coco: COCO, vocabulary: Vocabulary, source: str) -> dict[A
     used = {annotation['category_id'] for annotation in coco.dataset['annotations']}
     result = {}
     for category in coco.dataset['categories']:
-        if category['id'] in used and category['name'] not in BACKGROUND_NAMES:
-            if category['name'] not in vocabulary.classes:
-                raise ValueError(f'{source}: category {category["name"]!r} is no class of this data set.'
-                                 f'{suggest_name(category["name"], vocabulary.classes)} A set with categories of its '
-                                 "own needs the reader's classes='json' (prepare_coco.py: --classes json)")
-            result[category['id']] = vocabulary.classes.index(category['name'])
+        if category['id'] not in used or is_background(category['name']):
+            continue
+        if is_ignored(category['name']):
+            result[category['id']] = _IGNORED
+            continue
+        if category['name'] not in vocabulary.classes:
+            raise ValueError(f'{source}: category {category["name"]!r} is no class of this data set.'
+                             f'{suggest_name(category["name"], vocabulary.classes)} A set with categories of its '
+                             "own needs the reader's classes='json' (prepare_coco.py: --classes json)")
+        result[category['id']] = vocabulary.classes.index(category['name'])
     unknown = used - {category['id'] for category in coco.dataset['categories']}
     if unknown:
         raise ValueError(f'{source}: annotations name unlisted category ids {sorted(unknown, key=str)[:5]}')
@@ -110,69 +144,96 @@ def image_table(coco: COCO, classes: Mapping[Any, int]) -> dict[str, tuple[int, 
     """Classes of every image by file name, sorted; images without annotations have none."""
     found: dict[Any, set[int]] = {image['id']: set() for image in coco.dataset['images']}
     for annotation in coco.dataset['annotations']:
-        if annotation['category_id'] in classes and annotation['image_id'] in found:
-            found[annotation['image_id']].add(classes[annotation['category_id']])
+        position = classes.get(annotation['category_id'], _IGNORED)
+        if position != _IGNORED and annotation['image_id'] in found:
+            found[annotation['image_id']].add(position)
     return {image['file_name']: tuple(sorted(found[image['id']]))
             for image in sorted(coco.dataset['images'], key=lambda image: image['file_name'])}
 
 
 def rasterise(annotations: Sequence[Mapping[str, Any]], classes: Mapping[Any, int], height: int, width: int,
-              source: str) -> np.ndarray:
+              source: str, left_out: list[str] | None = None) -> np.ndarray:
     """Paint the instances of one image into a semantic mask.
 
     Crowds are painted first, then instances from large to small, so that what lies in front of something bigger stays
-    visible; ties keep the order of the file.
+    visible; ties keep the order of the file. An instance without a usable outline is left out.
 
     Args:
         annotations: of one image.
         classes: position of the class by category id; annotations of other categories are left out.
         height, width: of the image.
         source: named in errors.
+        left_out: gets a sentence for each instance that was left out.
 
     Returns:
         H W uint8: 0 background, class position + 1.
 
     Raises:
-        ValueError: when a segmentation is malformed or of another size.
+        ValueError: on an impossible size, or when no instance is left: a mask of background alone would be wrong.
     """
     if type(height) is not int or type(width) is not int or not 0 < height * width <= MAX_PIXELS or height < 1:
         raise ValueError(f'{source}: {height} x {width} is no acceptable image size')
     labels = np.zeros((height, width), np.uint8)
-    masks = []
-    for annotation in annotations:
-        if annotation['category_id'] in classes:
-            mask = _instance(annotation['segmentation'], height, width, source)
-            crowd = bool(annotation.get('iscrowd', 0))
-            masks.append((not crowd, -int(mask.sum()), classes[annotation['category_id']] + 1, mask))
+    masks, faults = [], []
+    wanted = [annotation for annotation in annotations if annotation['category_id'] in classes]
+    for annotation in wanted:
+        try:
+            mask = _instance(annotation.get('segmentation'), height, width)
+        except ValueError as error:
+            faults.append(f'annotation {annotation.get("id")!r:.40}: {error}')
+            continue
+        crowd = bool(annotation.get('iscrowd', 0))
+        masks.append((not crowd, -int(mask.sum()), classes[annotation['category_id']] + 1, mask))
+    if wanted and not masks:
+        raise ValueError(f'{source}: none of its {len(wanted)} objects has an outline that can be painted '
+                         f'({faults[0]}), and a mask of background alone would be wrong')
     for _, _, label, mask in sorted(masks, key=lambda item: item[:2]):
         labels[mask] = label
+    if left_out is not None:
+        left_out.extend(f'{source}, {fault}' for fault in faults)
     return labels
 
 
-def _instance(segmentation: Any, height: int, width: int, source: str) -> np.ndarray:
-    if isinstance(segmentation, list):
-        polygons = [_polygon(polygon, height, width, source) for polygon in segmentation]
-        if not polygons:
-            return np.zeros((height, width), bool)
-        union = mask_tools.merge(mask_tools.frPyObjects(polygons, height, width))
-        return _decode(union['counts'].decode(), height, width, source)
-    if isinstance(segmentation, dict) and segmentation.get('size') == [height, width]:
-        return _decode(segmentation.get('counts'), height, width, source)
-    raise ValueError(f'{source}: a segmentation must be a list of polygons, or run lengths of size [{height}, {width}]')
+def has_outline(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation has any outline, usable or not, or is a box alone."""
+    segmentation = annotation.get('segmentation')
+    return any(segmentation) if isinstance(segmentation, list) else bool(segmentation)
 
 
-def _polygon(points: Any, height: int, width: int, source: str) -> list[float]:
-    numbers = isinstance(points, list) and all(type(v) in (int, float) and math.isfinite(v) for v in points)
-    if not numbers or len(points) < 6 or len(points) % 2:
-        raise ValueError(f'{source}: a polygon needs at least three points of finite numbers')
+def outline_fault(segmentation: Any, height: int, width: int) -> str:
+    """Why a segmentation cannot be painted, as far as that shows without decoding it; nothing if it can.
+
+    Parts of one or two points cover nothing: an instance that has others is as good without them.
+    """
+    if segmentation is None or segmentation in ([], {}, ''):
+        return 'it has no outline, a box at most'
+    if isinstance(segmentation, dict):
+        size = segmentation.get('size')
+        return '' if size == [height, width] else f'run lengths of size {size!r:.40} instead of [{height}, {width}]'
+    if not isinstance(segmentation, list):
+        return f'its outline must be a list of polygons, or run lengths, got {segmentation!r:.40}'
+    if not all(isinstance(polygon, list) for polygon in segmentation):
+        return 'its outline must be a list of lists of numbers, not of numbers'
+    if not all(type(v) in (int, float) and math.isfinite(v) for polygon in segmentation for v in polygon):
+        return 'its outline has points that are no finite numbers'
+    odd = next((len(polygon) for polygon in segmentation if len(polygon) % 2), 0)
+    if odd:
+        return f'its outline has {odd} numbers, which are no points'
+    return '' if _areas(segmentation) else 'its outline has fewer than three points'
+
+
+def _areas(polygons: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    return [polygon for polygon in polygons if len(polygon) >= 6]
+
+
+def _instance(segmentation: Any, height: int, width: int) -> np.ndarray:
+    fault = outline_fault(segmentation, height, width)
+    if fault:
+        raise ValueError(fault)
+    if isinstance(segmentation, dict):
+        return decode_masks([segmentation['counts']], height, width)[0].numpy()
     # The C code allocates by length of the outline: points far outside would make it ask for all memory.
     reach = max(height, width)
-    array = np.array(points, float).clip(-reach, 2 * reach)
-    return array.tolist()
-
-
-def _decode(counts: Any, height: int, width: int, source: str) -> np.ndarray:
-    try:
-        return decode_masks([counts], height, width)[0].numpy()
-    except ValueError as error:
-        raise ValueError(f'{source}: {error}') from None
+    polygons = [np.array(points, float).clip(-reach, 2 * reach).tolist() for points in _areas(segmentation)]
+    union = mask_tools.merge(mask_tools.frPyObjects(polygons, height, width))
+    return decode_masks([union['counts'].decode()], height, width)[0].numpy()

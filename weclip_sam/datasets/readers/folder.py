@@ -4,26 +4,32 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import (
     Faults,
     Reader,
     Record,
-    check_files,
     class_positions,
     find_file,
+    locate_files,
     nearest,
-    read_lines,
+    png_paths,
 )
 from weclip_sam.datasets.readers.labels import read_label_table
-from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
-from weclip_sam.datasets.vocabulary import Vocabulary
+from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE, PROMPT_FILE, read_classes, read_nouns, read_prompts
+from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
+from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.files import inside
-from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.folders import Found, find_files, is_clutter
+from weclip_sam.io.images import MAX_PIXELS, is_image_name
+from weclip_sam.io.names import RealNames, listed_name, normal, stem
+from weclip_sam.io.text import read_lines
 from weclip_sam.registry import READERS
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.jp2')
+LABEL_FILE = 'labels.csv'
+
 
 
 @READERS.register_module()
@@ -38,7 +44,8 @@ class FolderReader(Reader):
 
     Args:
         data_root: the folder that everything else is relative to.
-        labels: the label file.
+        labels: the label file: a table, or ``cls_labels.npy`` (see :class:`OneHotLabels`), which is taken where there
+            is no ``labels.csv``, too, and needs ``classes``.
         image_dir: where the images of the table are; None: in ``images`` if there is such a folder, else beside the
             table.
         mask_dir: ground-truth PNGs ``<id>.png`` (0 background, 1..C, 255 ignore), for evaluation only.
@@ -70,52 +77,77 @@ class FolderReader(Reader):
         if missing not in ('error', 'skip'):
             raise ValueError(f"FolderReader.missing: expected 'error' or 'skip', got {missing!r}")
         root = find_file(Path(data_root), 'the data folder', 'Give it with --cfg-options data_root=...')
+        if labels == LABEL_FILE and not (root / labels).exists():
+            labels = find_one_hot(root) or labels
         table_path = find_file(root / labels, 'the label file', 'It has the header image,classes and one image a line, '
                                'with ; between class names, for example: beach.jpg,person;boat')
-        table = read_label_table(table_path)
-        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), read_prompts(root, prompt_names),
-                                      read_nouns(root, background_nouns))
+        prepared = Prepared(root)
+        prepared.check(labels)
         if image_dir is None:
             image_dir = 'images' if (root / 'images').is_dir() else '.'
         folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
-        faults, paths = Faults(), {}
+        table = _one_hot_table(table_path, read_classes(root, classes), folder) if is_one_hot(labels) else \
+            read_label_table(table_path)
+        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), read_prompts(root, prompt_names),
+                                      read_nouns(root, background_nouns))
+        faults, paths, real = Faults(), {}, RealNames()
         for name in table:
             with faults:
-                paths[name] = inside(folder, name, str(table_path))
+                path = inside(folder, name, str(table_path))
+                paths[name] = real.find(path) or path
         chosen = _choose(root, split, val_fraction, table, faults)
         indices = class_positions(table, chosen, vocabulary, str(table_path), faults)
         faults.check()
         if missing == 'skip':
             chosen = [name for name in chosen if paths[name].is_file()]
-        records = [Record(_stem(name), indices[name], paths[name], root / mask_dir / f'{_stem(name)}.png')
-                   for name in chosen]
+        masks = png_paths(root / mask_dir, list(map(stem, chosen)))
+        records = [Record(stem(name), indices[name], paths[name], mask)
+                   for name, mask in zip(chosen, masks, strict=True)]
+        self._prepared, self._mask_dir = prepared, mask_dir
         self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
-        check_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
+        self._listed = paths
+        records = locate_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
         if not records:
             raise ValueError(f'{table_path}: no image is in split {split!r} of {len(table)} images'
                              + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
                                 if split in ('train', 'val') else ''))
         super().__init__(vocabulary, records, max_pixels, max_side)
 
-    def unlisted(self) -> list[Path]:
-        """Image files that no row of the table names, whatever its split; sorted.
+    def check_masks(self) -> None:
+        """As of every reader; masks that a prepare tool made must be of the JSON and the classes of today."""
+        self._prepared.check_classes(self._mask_dir, self.vocabulary.classes)
+        self._prepared.check(self._mask_dir)
+        super().check_masks()
 
-        Looked through is the image folder with all folders in it or, where images lie beside the table among other
-        things, each folder that has an image of the table.
+    def unlisted(self) -> list[Path]:
+        """Image files that no row of the table names, whatever its split; sorted. See :meth:`search`."""
+        return self.search().files
+
+    def search(self) -> Found:
+        """The image files that no row of the table names, and what else is passed over.
+
+        Looked through is the image folder with all folders in it, linked ones, too, or, where images lie beside the
+        table among other things, each folder that has an image of the table.
         """
-        table = read_label_table(self._table)
-        listed = {os.path.join(self._folder, PurePosixPath(name)) for name in table}
-        if self._folder == self._root:
-            places = [(place, os.listdir(place)) for place in {os.path.dirname(path) for path in listed}
-                      if os.path.isdir(place)]
-        else:
-            places = [(place, files) for place, _, files in os.walk(self._folder)]
-        found = {os.path.join(place, file) for place, files in places for file in files
-                 if file.lower().endswith(SUFFIXES) and not file.startswith('.')} - listed
-        masks = {self._masks / f'{_stem(name)}.png' for name in table} if found else set()
-        below_images = self._masks not in (self._folder, *self._folder.parents)
-        return sorted(path for path in map(Path, found) if path not in masks
-                      and not (below_images and self._masks in path.parents))
+        listed = {normal(str(path)) for path in self._listed.values()}
+        masks = {normal(str(self._masks / f'{stem(name)}.png')) for name in self._listed}
+        own = {normal(str(path)) for path in (self._table, *(self._root / name for name in (
+            CLASS_FILE, NOUN_FILE, PROMPT_FILE)))}
+        if self._masks not in (self._folder, *self._folder.parents):
+            own.add(normal(str(self._masks)))  # with all that is in it
+
+        def is_ours(path: str) -> bool:
+            path = normal(path)
+            bare, suffix = os.path.splitext(path)
+            return path in listed or path in own or (suffix.lower() == '.png' and f'{bare}.png' in masks)
+
+        if self._folder != self._root:
+            return find_files(self._folder, is_image_name, leave=is_ours)
+        found = Found()
+        for place in sorted({os.path.dirname(path) for path in self._listed.values()}):
+            if os.path.isdir(place):
+                found.add(find_files(place, is_image_name, deep=False, leave=is_ours))
+        return found
 
 
 def in_val(image_id: str, fraction: float) -> bool:
@@ -124,8 +156,33 @@ def in_val(image_id: str, fraction: float) -> bool:
     return number < fraction * 2 ** 64
 
 
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix('').as_posix()
+def _one_hot_table(path: Path, classes: Sequence[str] | None, folder: Path) -> dict[str, tuple[str, ...]]:
+    """Class names by image file, from ``cls_labels.npy``: the files are looked for by the names in it.
+
+    Raises:
+        ValueError: there are no class names, or a name could mean two files.
+    """
+    if classes is None:
+        raise ValueError(f"{path}: has no class names; write {CLASS_FILE} beside it, one name a line in the order of "
+                         "its columns (or set the reader's classes)")
+    labels, real, table = OneHotLabels(path, classes), RealNames(), {}
+    for place in sorted({folder, *((folder / name).parent for name in labels.names)}):
+        inner = place.relative_to(folder)
+        ids: dict[str, str] = {}
+        for file in sorted(real.listed(place)):
+            name = (inner / file).as_posix()
+            if not is_image_name(file) or is_clutter(file) or (positions := labels.find(stem(name))) is None:
+                continue
+            if stem(name) in ids:
+                raise ValueError(f'{path}: {stem(name)!r} could be {ids[stem(name)]} or {name} in {folder}; rename or '
+                                 'remove one')
+            ids[stem(name)] = name
+            table[name] = tuple(classes[index] for index in positions)
+    there = set(map(stem, table))
+    for name in labels.names:
+        if name not in there and name.rsplit('/', 1)[-1] not in there:
+            table[f'{name}.jpg'] = tuple(classes[index] for index in labels.find(name) or ())  # told as a missing image
+    return table
 
 
 def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object], faults: Faults) -> list[str]:
@@ -134,13 +191,13 @@ def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object]
     if split in ('train', 'val'):
         if not 0 < fraction < 1:
             raise ValueError(f'val_fraction: expected between 0 and 1, got {fraction}')
-        return [name for name in table if in_val(_stem(name), fraction) == (split == 'val')]
+        return [name for name in table if in_val(stem(name), fraction) == (split == 'val')]
     path = find_file(root / split, 'the split file', "Or use split='train' and 'val' with val_fraction")
     by_id: dict[str, list[str]] = {}
     for name in table:
-        by_id.setdefault(_stem(name), []).append(name)
+        by_id.setdefault(stem(name), []).append(name)
     chosen: dict[str, None] = {}
-    for name in read_lines(path):
+    for name in map(listed_name, read_lines(path)):
         named = [name] if name in table else by_id.get(name, [])
         known = named[0] if named else None
         with faults:
@@ -165,7 +222,7 @@ def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str
         raise ValueError(f'{table_path}: names no class at all')
     spellings: dict[str, str] = {}
     for name in found:
-        if name.casefold() == 'background':
+        if is_background(name) or is_ignored(name):
             raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
                              '(an image of nothing else has an empty classes field)')
         if spellings.setdefault(name.casefold(), name) != name:

@@ -1,12 +1,12 @@
 """Names that lie beside the images: ``classes.txt``, ``prompts.json``, ``background.txt``."""
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from weclip_sam.datasets.readers.base import find_file, read_lines
-from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS
+from weclip_sam.datasets.readers.base import find_file
+from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, check_class_names
+from weclip_sam.io.text import read_json, read_lines
 
 CLASS_FILE = 'classes.txt'
 PROMPT_FILE = 'prompts.json'
@@ -25,7 +25,7 @@ def read_classes(root: Path, classes: str | Sequence[str] | None) -> list[str] |
 
     Raises:
         FileNotFoundError: when the file that was asked for is missing.
-        ValueError: naming the file, when ``background`` is among them, which would shift all labels by one.
+        ValueError: naming the file, when a name of the background is among them, which would shift all labels by one.
     """
     if classes is None and (root / CLASS_FILE).is_file():
         classes = CLASS_FILE
@@ -35,10 +35,7 @@ def read_classes(root: Path, classes: str | Sequence[str] | None) -> list[str] |
     if isinstance(classes, str):
         path = find_file(root / classes, 'the class list', 'It has one class name a line')
         classes, source = read_lines(path), str(path)
-    for name in classes:
-        if isinstance(name, str) and name.casefold() == 'background':
-            raise ValueError(f'{source}: {name!r} is no class of its own, every image has background; leave it out: '
-                             'label 1 is the first line')
+    check_class_names(classes, source, 'leave it out: label 1 is the first line that stays')
     return list(classes)
 
 
@@ -60,10 +57,7 @@ def read_prompts(root: Path, prompts: str | Mapping[str, str | Sequence[str]] | 
     if not isinstance(prompts, str):
         return dict(prompts or {})
     path = find_file(root / prompts, 'the file of prompt names', 'It maps class names to texts or lists of synonyms')
-    try:
-        data = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: not valid JSON ({error})') from None
+    data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f'{path}: expected an object that maps class names to texts or lists of synonyms')
     return data

@@ -6,20 +6,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import (
     Faults,
     Reader,
     Record,
-    check_files,
     class_positions,
     find_file,
+    image_paths,
+    locate_files,
     nearest,
+    png_paths,
     read_list,
 )
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
+from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY, Vocabulary
-from weclip_sam.io.images import MAX_PIXELS
+from weclip_sam.io.images import MAX_PIXELS, strip_suffix
+from weclip_sam.io.names import real_path
+from weclip_sam.io.text import decode_text
 from weclip_sam.registry import READERS
 
 LABEL_FILE = 'image_labels.csv'
@@ -30,7 +36,7 @@ WHERE = ('VOC 2012 is at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (VOCtra
 
 @READERS.register_module()
 class VocReader(Reader):
-    """The layout of the VOC 2012 devkit, with VOC's classes or your own.
+    """The layout of the VOC 2012 devkit, with VOC's classes or your own, and images of any suffix.
 
     Labels come from a label file (``tools/prepare_voc.py`` makes ``image_labels.csv`` once) or, without one, from the
     XML annotations; never from masks.
@@ -39,7 +45,8 @@ class VocReader(Reader):
         data_root: the folder with ``JPEGImages``, ``ImageSets/Segmentation`` and, for evaluation, masks.
         split: name of a list in ``ImageSets/Segmentation``: ``'train'``, ``'train_aug'`` (10,582 with SBD), ``'val'``.
         labels: ``'auto'`` (the label file if it exists, else XML), ``'xml'``, ``'none'`` (the test server's
-            images have none), or the path of a label file, absolute or relative to ``data_root``.
+            images have none), or the path of a label file, absolute or relative to ``data_root``: a table, or
+            ``cls_labels.npy`` (see :class:`OneHotLabels`), which ``'auto'`` takes where there is no ``Annotations``.
         mask_dir: folder of ground-truth PNGs; None takes each image's from ``SegmentationClassAug`` if it is there,
             else from ``SegmentationClass``.
         max_pixels: larger images are refused.
@@ -47,7 +54,8 @@ class VocReader(Reader):
 
     Raises:
         FileNotFoundError: saying what is missing and where to get it or what to run.
-        ValueError: on a label that names no class, or an image without an entry in the label file.
+        ValueError: on a label that names no class, or an image without an entry in the label file; when
+            annotations changed since the tool made that file.
     """
 
     def __init__(self, data_root: str, split: str = 'train_aug', labels: str = 'auto', mask_dir: str | None = None,
@@ -55,21 +63,28 @@ class VocReader(Reader):
         root = Path(data_root)
         find_file(root, 'the VOC folder', f'{WHERE}. Give the folder with --cfg-options data_root=...')
         names = read_list(find_file(root / LIST_DIR / f'{split}.txt', f'the list of split {split!r}',
-                                    f'Run: python tools/prepare_voc.py {root}'), root / 'JPEGImages')
+                                    f'Run: python tools/prepare_voc.py {root}{_other_splits(root, split)}'),
+                          root / 'JPEGImages')
         vocabulary = voc_vocabulary(root, classes)
         indices = self._labels(root, names, labels, vocabulary)
-        masks = mask_paths(root, names) if mask_dir is None else [root / mask_dir / f'{name}.png' for name in names]
-        records = [Record(name, indices[name], root / 'JPEGImages' / f'{name}.jpg', mask)
-                   for name, mask in zip(names, masks, strict=True)]
-        check_files(records, WHERE)
-        super().__init__(vocabulary, records, max_pixels)
+        masks = mask_paths(root, names) if mask_dir is None else png_paths(root / mask_dir, names)
+        records = [Record(name, indices[name], image, mask)
+                   for name, image, mask in zip(names, image_paths(root / 'JPEGImages', names), masks, strict=True)]
+        super().__init__(vocabulary, locate_files(records, WHERE), max_pixels)
 
     @staticmethod
     def _labels(root: Path, names: list[str], labels: str, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
         if labels == 'none':
             return dict.fromkeys(names, ())
         if labels == 'auto':
-            labels = LABEL_FILE if (root / LABEL_FILE).is_file() else 'xml'
+            one_hot = None if (root / 'Annotations').is_dir() else find_one_hot(root)
+            labels = LABEL_FILE if (root / LABEL_FILE).is_file() else one_hot or 'xml'
+            if labels == LABEL_FILE:
+                Prepared(root).check(LABEL_FILE, [real_path(root / 'Annotations', f'{name}.xml') for name in names],
+                                     f"; the reader's labels={LABEL_FILE!r} takes it as it is")
+        if is_one_hot(labels):
+            path = find_file(root / labels, 'the label file', "It is a dict of rows of 0 and 1, or give labels='xml'")
+            return OneHotLabels(path, vocabulary.classes).of(names)
         if labels != 'xml':
             return indices_from_table(root / labels, names, vocabulary)
         if not (root / 'Annotations').is_dir():
@@ -80,7 +95,7 @@ class VocReader(Reader):
         faults, found = Faults(), {}
         for name in names:
             with faults:
-                found[name] = classes_from_xml(root / 'Annotations' / f'{name}.xml', vocabulary)
+                found[name] = classes_from_xml(real_path(root / 'Annotations', f'{name}.xml'), vocabulary)
         faults.check()
         return found
 
@@ -92,7 +107,19 @@ def mask_paths(root: Path, names: Sequence[str]) -> list[Path]:
     augmented, own = root / 'SegmentationClassAug', root / 'SegmentationClass'
     there = set(os.listdir(augmented)) if augmented.is_dir() else set()
     other = own if own.is_dir() or not augmented.is_dir() else augmented
-    return [(augmented if f'{name}.png' in there else other) / f'{name}.png' for name in names]
+    return [first if first.name in there else second
+            for first, second in zip(png_paths(augmented, names), png_paths(other, names), strict=True)]
+
+
+def _other_splits(root: Path, split: str) -> str:
+    """What to do where a list is missing and others are there."""
+    there = sorted(path.stem for path in (root / LIST_DIR).glob('*.txt'))
+    if not there:
+        return ''
+    usual = next((name for name in ('train', 'trainval') if name in there), there[0])
+    override = f'--cfg-options train_dataloader.dataset.reader.split={usual}' if split == 'train_aug' else \
+        f'the reader\'s split, e.g. --cfg-options train_dataloader.dataset.reader.split={usual}'
+    return f'. Or use a list that is there ({", ".join(there)}): {override}'
 
 
 def voc_vocabulary(root: Path, classes: str | Sequence[str] | None = None) -> Vocabulary:
@@ -121,12 +148,13 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
         ListError: on unknown classes, and images the file does not have.
     """
     table = read_label_table(path)
-    faults, names, whole = Faults(), list(names), table
-    table = {name.removesuffix('.jpg'): classes for name, classes in whole.items()}
+    faults, names, whole = Faults(), list(names), dict[str, str]()
     for name in table:
         with faults:
-            if name in whole and f'{name}.jpg' in whole:
-                raise ValueError(f"{path}: both {name!r} and '{name}.jpg' are there and mean one image; remove one")
+            if other := whole.get(strip_suffix(name)):
+                raise ValueError(f'{path}: both {other!r} and {name!r} are there and mean one image; remove one')
+        whole.setdefault(strip_suffix(name), name)
+    table = {bare: table[name] for bare, name in whole.items()}
     for name in names:
         with faults:
             if name not in table:
@@ -148,10 +176,12 @@ def classes_from_xml(path: Path, vocabulary: Vocabulary = VOC_VOCABULARY) -> tup
         data = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f'annotation is missing: {path}. {WHERE}') from None
-    if b'<!DOCTYPE' in data or b'<!ENTITY' in data:
+    # Eight-bit encodings that a file declares are the parser's to read; it gets the others as text.
+    text: str | bytes = data if b'encoding=' in data[:100] and b'\0' not in data else decode_text(data, str(path))
+    if any((word if isinstance(text, str) else word.encode()) in text for word in ('<!DOCTYPE', '<!ENTITY')):  # type: ignore[operator]
         raise ValueError(f'{path}: declares a document type, which no VOC annotation does; refused')
     try:
-        root = ElementTree.fromstring(data)
+        root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f'{path}: not a readable XML file ({error})') from None
     if root.tag != 'annotation':

@@ -7,6 +7,7 @@ that the caller passes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -117,7 +118,7 @@ class Pen:
         self.names[number] = name
         return number
 
-    def draw(self, polygon: Points, colour: Colour, part: int, rough: float = 0.012, **texture: object) -> None:
+    def draw(self, polygon: Points, colour: Colour, part: int, rough: float = 0.012, **texture: Any) -> None:
         """Paint a polygon that belongs to a part; what is painted later covers it."""
         polygon = wobble(polygon, self.canvas.rng, rough) if rough else polygon
         self.canvas.paint(polygon @ self.matrix.T * self.scale + self.centre, colour, part, **texture)
@@ -125,7 +126,8 @@ class Pen:
 
 def shade(colour: Colour, factor: float) -> Colour:
     """A lighter (>1) or darker (<1) version of a colour."""
-    return tuple(min(255.0, c * factor) for c in colour)
+    red, green, blue = (min(255.0, c * factor) for c in colour)
+    return red, green, blue
 
 
 def _vary(colour: Colour, rng: np.random.Generator, amount: float = 14.0) -> Colour:

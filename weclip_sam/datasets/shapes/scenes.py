@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,8 +29,8 @@ HABITATS = {'boat': 'water', 'bird': 'sky', 'cow': 'grass', 'car': 'road', 'trai
             'person': 'wall', 'bus': 'road'}
 HABITAT_PROBABILITY = 0.7
 # Arguments of ``render_scene`` for the data set: how hard it is. About a third of the pixels are objects.
-DATA_SET_SCENES = dict(scale=(0.66, 1.0), counts=(0.72, 0.24, 0.04), shrink=(1.0, 0.64, 0.48), spread=0.04,
-                       cooccurrence=True)
+DATA_SET_SCENES: dict[str, Any] = dict(scale=(0.66, 1.0), counts=(0.72, 0.24, 0.04), shrink=(1.0, 0.64, 0.48),
+                                       spread=0.04, cooccurrence=True)
 # Counts changes of the drawing itself, so that masks and labels of scenes drawn otherwise are not taken for these.
 SCENES_VERSION = 2
 _ASPECT = {'bird': 1.3, 'boat': 1.3, 'bus': 1.5, 'car': 1.5, 'cat': 1.25, 'cow': 1.25, 'dog': 1.25, 'horse': 1.25,

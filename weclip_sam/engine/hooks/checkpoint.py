@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook
 
-from weclip_sam.engine.hooks.state import RngStateHook
+from weclip_sam.engine.hooks.finite import how_to_go_on
+from weclip_sam.engine.hooks.losses import LazyRuntimeInfoHook
+from weclip_sam.engine.hooks.state import RngStateHook, unwrapped
+from weclip_sam.io.checkpoints import NotFiniteError, not_finite
 from weclip_sam.io.files import atomic_open, remove_stale_temporaries
 from weclip_sam.io.plain import plain
 from weclip_sam.registry import HOOKS
@@ -49,6 +52,8 @@ class AtomicCheckpointHook(CheckpointHook):
         **kwargs: as for mmengine's hook.
     """
 
+    out_dir: str  # mmengine's; None until before_train
+
     def __init__(self, interval: int | None = None, max_keep_ckpts: int = 2, save_best: str | None = None,
                  **kwargs: Any) -> None:
         if kwargs.pop('by_epoch', False):
@@ -68,7 +73,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self.out_dir = self.out_dir or runner.work_dir
         if self.own_interval:
             self.interval = min(1000, max(1, runner.max_iters // 4))
-        self.best_ckpt_path = runner.message_hub.runtime_info.get('best_ckpt')
+        self._take_over(runner)
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}')
         if is_main_process():
             remove_stale_temporaries(self.out_dir, '*.pth')
@@ -78,6 +83,20 @@ class AtomicCheckpointHook(CheckpointHook):
         if runner._resume and self._validation_is_due(runner):
             runner.logger.info(f'Validating iteration {runner.iter}, which was saved but not validated before')
             runner.val_loop.run()
+
+    def _take_over(self, runner: Any) -> None:
+        """Of the files that a checkpoint names take only those that lie here: it may come from elsewhere."""
+        info = runner.message_hub.runtime_info
+        for key in ('best_ckpt', 'last_ckpt'):
+            if key in info:
+                here = os.path.join(self.out_dir, os.path.basename(str(info[key])))
+                if os.path.isfile(here):
+                    info[key] = here
+                else:
+                    del info[key]
+                    if key == 'best_ckpt':  # nothing here is as good: whatever validates first is kept
+                        info.pop('best_score', None)
+        self.best_ckpt_path = info.get('best_ckpt')
 
     @staticmethod
     def _validation_is_due(runner: Any) -> bool:
@@ -106,6 +125,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         """Write, point to it, prune: in this order."""
+        self._require_finite(runner, step)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = os.path.join(self.out_dir, name)
         keep = list(runner.message_hub.runtime_info.get('keep_ckpt_ids', []))
@@ -126,6 +146,30 @@ class AtomicCheckpointHook(CheckpointHook):
             if self.max_keep_ckpts > 0:
                 self._prune(min(keep))
 
+    @staticmethod
+    def _require_finite(runner: Any, step: int) -> None:
+        """Nothing that is no number takes the place of a good checkpoint. Every process calls it: what one finds ends
+        all.
+
+        Raises:
+            NotFiniteError: a loss of an iteration up to now, or a weight.
+        """
+        found: NotFiniteError | None = None
+        try:
+            for hook in runner.hooks:
+                if isinstance(hook, LazyRuntimeInfoHook):
+                    hook.hand_over(runner)
+            if wrong := not_finite({name: p for name, p in unwrapped(runner.model).named_parameters()
+                                    if p.requires_grad}, learnt=True):
+                found = NotFiniteError(f'iteration {step}: {len(wrong)} weights are no finite numbers any more (first: '
+                                       f'{wrong[0]}), though the losses were. {how_to_go_on(runner)}', step,
+                                       dict.fromkeys(wrong, 'not finite'))
+        except NotFiniteError as error:
+            found = error
+        told = all_gather_object(found and (str(found), found.iteration, found.parts))
+        if first := next(filter(None, told), None):
+            raise NotFiniteError(*first)
+
     def _prune(self, oldest_kept: int) -> None:
         """Remove checkpoints older than all that are kept, also those a kill saved from removal before."""
         pattern = re.compile(re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)'))
@@ -141,6 +185,7 @@ class AtomicCheckpointHook(CheckpointHook):
         wanted = self.key_indicators[0]
         if wanted != 'auto' and wanted not in metrics:
             raise ValueError(f"save_best='{wanted}': the validation gave only {sorted(metrics)}")
+        self._require_finite(runner, runner.iter)
         previous, self.best_ckpt_path = self.best_ckpt_path, None
         super()._save_best_checkpoint(runner, metrics)
         if self.best_ckpt_path is None:

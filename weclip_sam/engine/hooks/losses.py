@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from torch import Tensor
 
+from weclip_sam.engine.hooks.finite import StepGuard, loss_error, parts_not_finite
 from weclip_sam.registry import HOOKS
 
+SKIPPED = 'skipped_steps'  # in the message hub, so that it is saved with checkpoints
 MOST_KEPT = 1000  # iterations whose losses are kept unread where nothing ever shows them
 
 
@@ -23,12 +25,37 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
     and saved is what mmengine's own hook gives; a hook of one's own that looks at ``train/loss`` in the message hub
     between two of these moments sees the iterations up to the last one (list ``mmengine.RuntimeInfoHook`` for it).
 
+    A loss that is NaN or infinite ends the training when it is read, and no checkpoint is written before all losses up
+    to it have been read.
+
     The values that a training step returns must stay as they are: a step that writes its next losses into the same
     tensors has to return copies.
+
+    Args:
+        skip: leave out so many steps of the whole training whose loss is not finite, before one ends it. Otherwise than
+            with 0, every step waits for its loss.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, skip: int = 0) -> None:
+        if isinstance(skip, bool) or not isinstance(skip, int) or skip < 0:
+            raise ValueError(f'RuntimeInfoHook: skip must be a number of steps, 0 or more, got {skip!r}')
+        self.skip = skip
+        self._skipped: set[int] = set()
         self._unread: list[tuple[int, dict[str, Any]]] = []
+
+    def before_train(self, runner: Any) -> None:
+        """Stand before the optimizer where steps may be left out."""
+        super().before_train(runner)
+        if self.skip:
+            StepGuard(runner.optim_wrapper, lambda: self._leave_out(runner))
+
+    def _leave_out(self, runner: Any) -> None:
+        count = int(runner.message_hub.runtime_info.get(SKIPPED, 0)) + 1
+        if count <= self.skip:
+            runner.message_hub.update_info(SKIPPED, count)
+            self._skipped.add(runner.iter)
+            runner.logger.warning(f'Iteration {runner.iter + 1}: the loss is no finite number; the step is left out '
+                                  f'({count} of at most {self.skip})')
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: dict[str, Any] | None = None) -> None:
@@ -39,7 +66,7 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
                                            for key, value in outputs.items()}))
         # A loss that is new takes its place among the logged values at once, as it does with mmengine's hook.
         unknown = any(f'train/{key}' not in runner.message_hub.log_scalars for key in outputs)
-        if unknown or len(self._unread) >= MOST_KEPT or self._shown_now(runner, batch_idx):
+        if unknown or self.skip or len(self._unread) >= MOST_KEPT or self._shown_now(runner, batch_idx):
             self.hand_over(runner)
 
     @staticmethod
@@ -60,8 +87,15 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         """Put the numbers of one iteration (0-based) into the message hub.
 
         Every iteration of a training comes by here, in order and with its number: the place for whoever wants to look
-        at all of them (for one that is no number, say).
+        at all of them.
+
+        Raises:
+            NotFiniteError: a loss is NaN or infinite, and the step was not left out.
         """
+        if parts := parts_not_finite(values):
+            if iteration not in self._skipped:
+                raise loss_error(runner, iteration, parts, len(self._skipped))
+            values = {key: value for key, value in values.items() if key not in parts}
         for key, value in values.items():
             runner.message_hub.update_scalar(f'train/{key}', value)
 
@@ -82,7 +116,7 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         super().after_train(runner)
 
 
-def _numbers(values: Iterable[Any]) -> Iterable[Any]:
+def _numbers(values: Iterable[Any]) -> Iterator[Any]:
     """The values in order, tensors of one element as Python numbers; one copy from each device for each type."""
     values = list(values)
     alike = defaultdict(list)

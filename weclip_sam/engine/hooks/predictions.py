@@ -1,22 +1,23 @@
 """Writing predictions as palette PNGs while a test runs."""
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmengine.hooks import Hook
 
 from weclip_sam.io.images import write_labels
-from weclip_sam.io.names import check_apart
+from weclip_sam.io.names import check_apart, real_path
 from weclip_sam.registry import HOOKS
 
 
-def label_path(root: str | Path, image_id: str) -> Path:
+def label_path(root: str | os.PathLike, image_id: str) -> Path:
     """``root/image_id.png``; ids may hold folders, but nothing that leaves ``root``."""
     relative = PurePosixPath(image_id)
     if relative.is_absolute() or '..' in relative.parts or not relative.name:
         raise ValueError(f"image id '{image_id}' would be written outside {root}")
-    return Path(root) / relative.with_name(relative.name + '.png')
+    return real_path(root, relative.with_name(relative.name + '.png').as_posix())
 
 
 @HOOKS.register_module()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.progress import ProgressReporter
@@ -69,11 +69,16 @@ def evaluate_seeds(runner: Any, dataset: dict | Any, max_images: int | None, jso
         for key, metric, labels in everything:
             labels = torch.where(labels == IGNORE_LABEL, BACKGROUND_LABEL, labels.long())
             metric.process(None, [dict(image_id=sample.image_id, ground_truth=sample.ground_truth.to(labels.device),
-                                       **{key: labels})])
+                                       image_labels=sample.image_labels, **{key: labels})])
         if is_main_process():
             progress.update(done)
     progress.stop()
     model.train(was_training)
+    # A process without images knows no stage, but takes part in summing each.
+    for name in dict.fromkeys(name for names in all_gather_object(list(stages)) for name in names):
+        if name not in stages:
+            stages[name] = IoUMetric(name, print_table=False)
+            stages[name].dataset_meta = data.metainfo
     scores = {key: metric.evaluate(len(chosen))['mIoU'] for key, metric in metrics.items()}
     by_stage = {key: metric.evaluate(len(chosen))['mIoU'] for key, metric in stages.items()}
     return {'pseudo labels': scores['seed'], 'prediction': scores['prediction'], 'images': len(chosen),

@@ -10,21 +10,23 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop
 from torch import nn
 
-from weclip_sam.io.checkpoints import check_covers
+from weclip_sam.engine.start.class_names import require_same_classes
+from weclip_sam.io.checkpoints import check_covers, require_finite
 from weclip_sam.registry import HOOKS
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, without the wrapper of distributed training."""
+def unwrapped(model: nn.Module) -> Any:
+    """The model itself, without the wrapper of distributed training; hooks ask it for what its class brings."""
     return model.module if is_model_wrapper(model) else model
 
 
 def rng_state() -> dict[str, Any]:
     """The state of every global random generator, as tensors and plain numbers."""
     version, words, gauss = random.getstate()
-    legacy = np.random.get_state(legacy=True)  # noqa: NPY002 - other people's code still draws from it
+    legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - other people's code still draws from it
     state = dict(python=dict(version=version, words=torch.tensor(words), gauss=gauss),
                  numpy=dict(words=torch.from_numpy(legacy[1].astype(np.int64)), position=int(legacy[2]),
                             has_gauss=int(legacy[3]), gauss=float(legacy[4])),
@@ -152,15 +154,38 @@ class CurriculumHook(Hook):
 
 @HOOKS.register_module()
 class CheckpointGuardHook(Hook):
-    """Refuses a checkpoint that does not fit the model when it is resumed or tested.
+    """Refuses a checkpoint that does not fit the model when it is resumed or tested, and in any case one of other
+    classes or whose weights are no numbers.
 
-    ``load_from`` at the start of a training may be partial on purpose and is left alone.
+    ``load_from`` at the start of a training may be partial on purpose.
+
+    Args:
+        other_classes: let ``load_from`` bring weights that were trained on other classes.
     """
+
+    def __init__(self, other_classes: bool = False) -> None:
+        self.other_classes = other_classes
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Compare names and shapes before anything is copied."""
-        if runner._resume or runner._train_loop is None or isinstance(runner._train_loop, dict):
-            path = str(runner._load_from or 'checkpoint')
+        path = str(runner._load_from or 'checkpoint')
+        starts = not (runner._resume or runner._train_loop is None or isinstance(runner._train_loop, dict))
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get('state_dict'), dict):
+            require_finite(checkpoint['state_dict'], path)
+        if not (starts and self.other_classes):
+            remedy = 'Order or name them as they were, or set default_hooks.guard.other_classes=True' if starts else ''
+            require_same_classes(path, checkpoint, _classes_in_use(runner), remedy)
+        if not starts:
             if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
                 raise ValueError(f"{path}: not a checkpoint of this package (no 'state_dict' in it)")
             check_covers(unwrapped(runner.model), checkpoint['state_dict'], path)
+
+
+def _classes_in_use(runner: Any) -> Any:
+    """Of the data that a checkpoint is loaded for: the training's, or else those tested on."""
+    for loop in (runner._train_loop, runner._test_loop, runner._val_loop):
+        if isinstance(loop, BaseLoop):
+            meta = getattr(loop.dataloader.dataset, 'metainfo', None) or {}
+            if meta.get('classes'):
+                return meta['classes']
+    return None

@@ -11,11 +11,13 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop
 
+from weclip_sam.engine.hooks.losses import SKIPPED
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
 from weclip_sam.engine.start.config import protocol_settings
 from weclip_sam.evaluation import IoUMetric
+from weclip_sam.io.checkpoints import NotFiniteError, find_resumable
 from weclip_sam.io.files import write_json
 from weclip_sam.registry import HOOKS
 
@@ -80,6 +82,10 @@ class SummaryHook(Hook):
                 if metric.last_report is not None:
                     name = f'{split}_{metric.prefix}' if metric.prefix else split
                     summary[name] = metric.last_report.to_json()
+                    truth = metric.last_truth
+                    if truth is not None and truth.disagreeing:
+                        summary[name]['ground_truth_check'] = truth.to_json()
+                        lines.append(f'WARNING, {name}: {truth.message()}')
                     if not metric.print_table:
                         lines.append(metric.last_report.format(f'{name}: IoU by class, percent'))
                     lines.append(f'mIoU of the prediction on {name}: {100 * metric.last_report.miou:.2f}')
@@ -92,6 +98,9 @@ class SummaryHook(Hook):
                 summary.setdefault('val_protocol', {})[key.removeprefix('val_protocol/')] = value
         lines += [f'mIoU of the prediction on val with {name}: {score:.2f}'
                   for name, score in summary.get('val_protocol', {}).items() if name not in ('seconds', 'cpu_seconds')]
+        if info.get(SKIPPED):
+            summary[SKIPPED] = int(info[SKIPPED])
+            lines.append(f'steps left out because the loss was no finite number: {info[SKIPPED]}')
         if trained and 'best_ckpt' in info:
             summary['best'] = dict(score=float(info['best_score']), checkpoint=info['best_ckpt'])
             lines.append(f'best validation: {summary["best"]["score"]:.2f}')
@@ -111,6 +120,19 @@ class SummaryHook(Hook):
         lines += ['written:'] + [f'  {what + ":":<14} {where}' for what, where in summary['written'].items()]
         write_json(Path(runner.work_dir) / name, summary)
         runner.logger.info('Summary\n' + '\n'.join(lines))
+
+    def after_failure(self, runner: Any, error: NotFiniteError) -> None:
+        """A training that ended because something was no number says so, instead of scores."""
+        if not is_main_process():
+            return
+        good = find_resumable(runner.work_dir)
+        summary = dict(
+            experiment=runner.experiment_name, seed=runner.seed, iterations=runner.iter,
+            failed=dict(reason=str(error), iteration=error.iteration,
+                        not_finite={key: str(value) for key, value in error.parts.items()},
+                        last_good_checkpoint=None if good is None else str(good)),
+            wall_seconds=self._seconds(), peak_memory_gb=peak_memory(_has_workers(runner)), device=_device(runner))
+        write_json(Path(runner.work_dir) / 'summary.json', summary)
 
     @staticmethod
     def _written(runner: Any) -> dict[str, str]:

@@ -1,11 +1,15 @@
 """Class names as a command line gives them."""
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES
+from weclip_sam.datasets.readers.base import image_name
+from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES, foreground_names
+from weclip_sam.io.names import normal
+from weclip_sam.io.text import read_json, read_lines
 
 _KNOWN = {'voc': VOC_CLASSES, 'coco': COCO_CLASSES}
 
@@ -15,10 +19,11 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
 
     Args:
         spec: ``voc`` (21 labels), ``coco`` (81); a number of labels, background included; or a text file with one class
-            name per line, or a JSON list (a first name ``background`` is optional).
+            name per line, or a JSON list (names of the background may come first: see :func:`foreground_names`).
 
     Raises:
-        ValueError: none of these, an empty or doubled name, or more labels than a PNG can hold.
+        ValueError: none of these, an empty or doubled name, the background where a class should be, or more labels than
+            a PNG can hold.
     """
     if spec.lower() in _KNOWN:
         return ('background', *_KNOWN[spec.lower()])
@@ -28,14 +33,10 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
         path = Path(spec)
         if not path.is_file():
             raise ValueError(f"--classes '{spec}': neither voc, coco, a number nor a file.{suggest_name(spec, _KNOWN)}")
-        text = path.read_text(encoding='utf-8')
-        try:
-            names = json.loads(text) if path.suffix == '.json' else [n.strip() for n in text.splitlines() if n.strip()]
-        except json.JSONDecodeError as error:
-            raise ValueError(f'{path}: not valid JSON ({error})') from None
-        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        names = read_json(path) if path.suffix.lower() == '.json' else read_lines(path)
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
             raise ValueError(f'{path}: expected one class name per line, or a JSON list of names')
-        names = names[1:] if names and names[0] == 'background' else names
+        names = foreground_names([normal(name.strip()) for name in names], str(path))
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ValueError(f"{spec}: the name '{doubled[0]}' appears twice")
@@ -44,8 +45,33 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
     return ('background', *names)
 
 
+def require_same_classes(path: str, content: Any, classes: Sequence[str] | None, remedy: str = '') -> None:
+    """Make sure that a checkpoint was trained on these classes, in this order: its channels are theirs.
+
+    Args:
+        path: of the checkpoint.
+        content: what it holds; nothing is compared where it has no ``meta.dataset_meta.classes``.
+        classes: of the data or config in use; None compares nothing.
+        remedy: what to do, for the error.
+
+    Raises:
+        ValueError: with both lists.
+    """
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    known = (meta.get('dataset_meta') or {}).get('classes') if isinstance(meta, Mapping) else None
+    if not known or classes is None:
+        return
+    before, now = ([normal(str(name)) for name in names] for names in (known, classes))
+    if before == now:
+        return
+    how = 'the same classes in another order' if sorted(before) == sorted(now) else 'other classes'
+    remedy = remedy or 'Use the classes that it was trained on (classes.txt sets their order), or train anew'
+    raise ValueError(f'{path}: was trained on {how} than those in use now. Its classes: {", ".join(before)}; '
+                     f'now: {", ".join(now)}. {remedy}')
+
+
 def read_id_list(path: str | Path) -> list[str]:
-    """Image ids, one per line (further words on a line are not looked at), in the order of the file.
+    """Image ids, one per line, in the order of the file; what counts of a line is told at :func:`read_list`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -54,11 +80,11 @@ def read_id_list(path: str | Path) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such list of image ids')
-    ids = [line.split()[0] for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+    ids = list(map(image_name, read_lines(path)))
     if not ids:
         raise ValueError(f'{path}: holds no image id; expected one per line')
-    seen: set[str] = set()
-    doubled = next((image_id for image_id in ids if image_id in seen or seen.add(image_id)), None)
+    first: dict[str, int] = {}
+    doubled = next((image_id for place, image_id in enumerate(ids) if first.setdefault(image_id, place) != place), None)
     if doubled is not None:
         raise ValueError(f"{path}: image id '{doubled}' is listed twice; every image counts once")
     return ids

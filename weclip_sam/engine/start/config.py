@@ -1,26 +1,18 @@
 """Reading configs: missing files, misspelt keys and options are errors with the nearest match, not silence."""
 from __future__ import annotations
 
-import ast
 import copy
 import difflib
-import inspect
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner
 
-from weclip_sam.checks import suggest_name
-
-# Keys that mmengine reads from the config itself, besides the arguments of Runner.
-_EXTRA_KEYS = {'custom_imports', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'compile',
-               'activation_checkpointing', 'efficient_conv_bn_eval'}
-_RUNNER_KEYS = (set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}) | _EXTRA_KEYS
+from weclip_sam.engine.start.kinds import check_kinds
+from weclip_sam.engine.start.options import RUNNER_KEYS, apply_options, parse_options
 
 
 def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str] | None = None) -> Config:
@@ -34,31 +26,46 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
 
     Raises:
         FileNotFoundError: no such file (names the nearest config).
-        ValueError: the file cannot be parsed, a key is misspelt, or an option's key does not exist.
+        ValueError: the file cannot be run, a key is misspelt, an option's key does not exist, or a number stands where
+            a path or a name is wanted (or the other way round).
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such config.{_nearest_config(path)}')
-    if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise ValueError(f'{path}: a config is a .py file, got {path.suffix or "no suffix"}')
-    try:
-        config = Config.fromfile(str(path))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{path}: its _base_ is missing: {error}') from None
-    except (SyntaxError, NameError, KeyError, TypeError, AttributeError) as error:
-        where = f' (line {error.lineno})' if isinstance(error, SyntaxError) else ''
-        raise ValueError(f'{path}: {type(error).__name__}{where}: {error}') from None
+    config = read_config(path)
     _check_top_level(config, path)
     if options:
-        parsed = parse_options(options) if not isinstance(options, dict) else options
-        variables = {key.split('.')[0] for key in parsed} - _RUNNER_KEYS
+        parsed = parse_options(options, config) if not isinstance(options, dict) else options
+        variables = {key.split('.')[0] for key in parsed} - RUNNER_KEYS
         before = {name: copy.deepcopy(config[name]) for name in variables if name in config}
         apply_options(config, parsed)
         # Containers first: once a string inside a copy has changed, the copy is no longer told by its old value.
         for name, old in sorted(before.items(), key=lambda item: (isinstance(item[1], str), item[0])):
             if config[name] != old:
                 _carry(config, name, old)
+    check_kinds(config, str(path))
     return config
+
+
+def read_config(path: Path) -> Config:
+    """Run a config file that is there; whatever it raises is one line that names it.
+
+    Raises:
+        ValueError: no config, or one that cannot be run.
+        FileNotFoundError: a ``_base_`` is missing.
+    """
+    if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path}: a config is a .py file, got {path.suffix or "no suffix"}')
+    try:
+        return Config.fromfile(str(path))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{path}: its _base_ is missing: {error}') from None
+    except OSError:
+        raise
+    except Exception as error:  # a config is a program of the user's
+        where = f' (line {error.lineno})' if isinstance(error, SyntaxError) else ''
+        told = ' '.join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+        raise ValueError(f'{path}: {type(error).__name__}{where}: {told:.500}') from None
 
 
 def _carry(config: Config, name: str, old: Any) -> None:
@@ -102,97 +109,17 @@ def _nearest_config(path: Path) -> str:
     return f" Did you mean '{by_name[near[0]]}'?" if near else ''
 
 
-def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """``['a.b=1', "c=['x y']", 'd=p,q']`` as a dict.
-
-    A value is read as a Python literal; what is none is a text as it stands, blanks and all. ``true`` and ``false``
-    are truth values. As with mmengine, commas make a list (``p,q``) and names in brackets need no quotes (``[p,q]``);
-    a path, which has a slash, may hold commas.
-    """
-    parsed: dict[str, Any] = {}
-    for option in options:
-        key, sign, value = option.partition('=')
-        if not sign or not key.strip():
-            raise ValueError(f"--cfg-options: expected key=value, got '{option}'")
-        parsed[key.strip()] = _option_value(value)
-    return parsed
-
-
-def _option_value(text: str) -> Any:
-    text = text.strip()
-    if text.lower() in ('true', 'false'):
-        return text.lower() == 'true'
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        pass
-    else:
-        return list(value) if isinstance(value, tuple) and not text.startswith('(') else value
-    kind = {'[]': list, '()': tuple}.get(text[:1] + text[-1:])
-    if kind is None and (',' not in text or '/' in text or '\\' in text):
-        return text
-    inner = text[1:-1] if kind else text
-    return (kind or list)(_option_value(part) for part in _split_at_commas(inner) if part.strip())
-
-
-def _split_at_commas(text: str) -> list[str]:
-    """At those that no bracket encloses."""
-    parts, depth = [''], 0
-    for letter in text:
-        depth += (letter in '([{') - (letter in ')]}')
-        if letter == ',' and depth <= 0:
-            parts.append('')
-        else:
-            parts[-1] += letter
-    return parts
-
-
 def _check_top_level(config: Config, path: Path) -> None:
     """A name that is nearly a key of the runner's, where that key is absent, is a slip of the pen."""
-    missing = sorted(_RUNNER_KEYS - set(config))
+    missing = sorted(RUNNER_KEYS - set(config))
     for key in config:
-        if key in _RUNNER_KEYS:
+        if key in RUNNER_KEYS:
             continue
         near = difflib.get_close_matches(key, missing, n=1, cutoff=0.85)
         if near:
             raise ValueError(f"{path}: unknown key '{key}'. Did you mean '{near[0]}'?")
     if 'model' not in config:
         raise ValueError(f"{path}: has no 'model'; is it a leaf config (files under _base_ are parts)?")
-
-
-def apply_options(config: Config, options: dict[str, Any]) -> None:
-    """Merge dotted options into ``config``; each must name a place that exists.
-
-    The last part of a key may be new only where a constructor could take it (a dict with a ``type``, whose arguments
-    are checked when it is built) or at the top level for a key the runner knows.
-    """
-    for key, value in options.items():
-        _check_option(config, key)
-        try:
-            config.merge_from_dict({key: value})
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"--cfg-options {key}={value}: {error}") from None
-
-
-def _check_option(config: Config, key: str) -> None:
-    node: Any = config._cfg_dict
-    parts = key.split('.')
-    for depth, part in enumerate(parts):
-        shown = '.'.join(parts[:depth]) or 'the config'
-        if isinstance(node, (list, tuple)):
-            if not re.fullmatch(r'\d+', part) or int(part) >= len(node):
-                raise ValueError(f"--cfg-options {key}: {shown} is a list of {len(node)}; '{part}' is no index of it")
-            node = node[int(part)]
-        elif isinstance(node, dict):
-            if part not in node:
-                last = depth == len(parts) - 1
-                if (depth == 0 and part in _RUNNER_KEYS) or (last and depth > 0 and 'type' in node):
-                    return
-                known = [*node, *(_RUNNER_KEYS if depth == 0 else ())]
-                raise ValueError(f"--cfg-options {key}: {shown} has no '{part}'.{suggest_name(part, known)}")
-            node = node[part]
-        else:
-            raise ValueError(f"--cfg-options {key}: {shown} is {node!r}, which has no '{part}'")
 
 
 def use_amp(config: Config) -> None:

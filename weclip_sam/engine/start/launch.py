@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import distributed
+from torch import distributed, nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.class_names import require_same_classes
+from weclip_sam.engine.start.config_text import ReadableConfig
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
+from weclip_sam.engine.start.together import watch_others
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
-from weclip_sam.io.checkpoints import find_resumable, safe_load
+from weclip_sam.io.checkpoints import NotFiniteError, find_resumable, require_finite, safe_load
 from weclip_sam.registry import OPTIMIZERS
 
 _MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
@@ -67,6 +71,7 @@ def start_distributed(launcher: str, config: Config) -> None:
         return
     if not distributed.is_initialized():
         distributed.init_process_group('gloo')
+    watch_others()
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False,
                    find_unused_parameters=config.get('find_unused_parameters', False))
     wrapper.update(config.get('model_wrapper_cfg') or {})
@@ -96,19 +101,36 @@ def _fill_environment(launcher: str) -> None:
     env.setdefault('MASTER_PORT', '29500')
 
 
-def use_resume(config: Config, resume: str | None) -> str | None:
+def asked_to_resume(config: Config) -> str | None:
+    """What ``--resume`` would be for a config that says ``resume=True`` itself: mmengine would follow the pointer of
+    the work dir, wherever it leads."""
+    return (config.get('load_from') or 'auto') if config.get('resume') else None
+
+
+def use_resume(config: Config, resume: str | None, classes: Sequence[str] | None = None) -> str | None:
     """Set up ``--resume``: ``'auto'`` finds the newest good checkpoint of the work dir, a path is checked and used.
+
+    Args:
+        config: changed in place.
+        resume: ``--resume``.
+        classes: of the training data, where they are known.
 
     Returns:
         The checkpoint, or None where ``'auto'`` finds none (the run then starts from the beginning).
+
+    Raises:
+        ValueError: the checkpoint is not good, or was trained on other classes.
     """
     if resume is None:
         return None
     if resume == 'auto':
         found = find_resumable(config.work_dir)
     else:
-        safe_load(resume, kind='training')
-        found = Path(resume)
+        found = Path(resume).expanduser()
+    if found is not None:
+        content = safe_load(found, kind='training')
+        require_finite(content['state_dict'], str(found))
+        require_same_classes(str(found), content, classes)
     config.resume = found is not None
     if found is not None:
         config.load_from = str(found)
@@ -132,9 +154,14 @@ class QuietRunner(Runner):
         super().__init__(*args, **kwargs)
         for handler, level in self._silenced:
             handler.setLevel(level)
-        # The config is printed and dumped by now. mmengine makes its text again for every checkpoint (which our hook
-        # leaves out), and formatting that text prettily takes longer than all the rest of a save.
-        object.__setattr__(self.cfg, '_format_python_code', False)
+
+    def train(self) -> nn.Module:
+        """Train; hooks with ``after_failure(runner, error)`` hear of losses or weights that are no numbers."""
+        try:
+            return super().train()
+        except NotFiniteError as error:
+            self.call_hook('after_failure', error=error)
+            raise
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger, its terminal handler silenced but for warnings."""
@@ -148,7 +175,15 @@ class QuietRunner(Runner):
 
 
 def _check_optimizer(config: Config) -> None:
-    """mmengine asks for an optimizer's signature before it looks whether there is such an optimizer."""
+    """mmengine asks for an optimizer's signature before it looks whether there is such an optimizer.
+
+    Raises:
+        ValueError: no such optimizer, or AmpOptimWrapper without a GPU.
+    """
+    wrapper = (config.get('optim_wrapper') or {}).get('type')
+    if getattr(wrapper, '__name__', wrapper) == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        raise ValueError('optim_wrapper.type: AmpOptimWrapper needs a GPU, and there is none; on a CPU write '
+                         'optim_wrapper.type=Bf16OptimWrapper (bfloat16, needs no loss_scale)')
     optimizer = (config.get('optim_wrapper') or {}).get('optimizer') or {}
     name = optimizer.get('type')
     if isinstance(name, str) and OPTIMIZERS.get(name) is None:
@@ -156,15 +191,21 @@ def _check_optimizer(config: Config) -> None:
         raise ValueError(f"no optimizer is called '{name}'.{suggest_name(name, known)}")
 
 
-def build_runner(config: Config) -> Runner:
-    """A Runner for ``config``: types are registered, checkpoints read safely, hooks that the model brings added."""
+def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = None) -> Runner:
+    """A Runner for ``config``: types are registered, checkpoints read safely, hooks that the model brings added.
+
+    Args:
+        config: changed in place.
+        known: names that a checkpoint brings, see :func:`known_names`: testing it then needs no training data.
+    """
     fill_shared_settings(config)
-    fill_vocabulary(config)
+    fill_vocabulary(config, known)
     _check_optimizer(config)
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None and name not in _MMENGINES_HOOKS]:
         del hooks[name]  # mmengine takes None for "without this hook" only where the hook is its own
-    runner = QuietRunner.from_cfg(config)
+    runner = QuietRunner.from_cfg(ReadableConfig.of(config))
+    watch_others()  # mmengine has made the group where there are GPUs
     runner.logger.info(f'{runner.experiment_name}: seed {runner.seed}, {runner.world_size} process(es), everything is '
                        f'written to {runner.work_dir}')
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

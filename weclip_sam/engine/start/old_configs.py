@@ -51,7 +51,8 @@ def _value(node: ast.expr, source: str) -> Any:
         values = [_value(item, source) for item in node.elts]
         return values if isinstance(node, ast.List) else tuple(values) if isinstance(node, ast.Tuple) else set(values)
     if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_value(key, source): _value(value, source) for key, value in zip(node.keys, node.values, strict=True)}
+        return {_value(key, source): _value(value, source) for key, value in zip(node.keys, node.values, strict=True)
+                if key is not None}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
         if node.func.id == 'set' and not node.keywords:
             return set()

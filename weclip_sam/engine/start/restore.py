@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from mmengine.registry import Registry
 from torch import nn
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.engine.start.config import apply_options, load_config, parse_options
+from weclip_sam.engine.start.class_names import require_same_classes
+from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.errors import registered_names
 from weclip_sam.engine.start.old_configs import parse_literal_config
-from weclip_sam.engine.start.vocabulary import VOCABULARY_KEYS, fill_vocabulary
-from weclip_sam.io.checkpoints import check_covers, safe_load
+from weclip_sam.engine.start.options import apply_options, parse_options
+from weclip_sam.engine.start.vocabulary import VOCABULARY_KEYS, fill_vocabulary, names_of_data
+from weclip_sam.io.checkpoints import check_covers, require_finite, safe_load
 from weclip_sam.io.plain import plain
 from weclip_sam.registry import MODELS, SCOPE, SEED_STEPS
 
@@ -115,7 +118,7 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
     if not isinstance(settings.get('model'), Mapping):
         raise ValueError(f'{path}: the config in it has no model')
     if options:
-        apply_options(settings, dict(options) if isinstance(options, Mapping) else parse_options(options))
+        apply_options(settings, options if isinstance(options, Mapping) else parse_options(options, settings))
     meta = _meta(content).get('dataset_meta')
     meta = plain(meta, f'{path}: dataset_meta') if isinstance(meta, Mapping) else {}
     vocabulary = settings.model.get('vocabulary') or {}
@@ -124,6 +127,9 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
     if not meta['classes']:
         raise ValueError(f'{path}: does not say which classes it knows (neither dataset_meta nor model.vocabulary); it '
                          'was not written by tools/train.py')
+    if config is not None:
+        require_same_classes(str(path), dict(meta=dict(dataset_meta=meta)), _classes_of(settings),
+                             'Use the config that it was trained with; without --config its own is used')
     if all(meta.get(key) for key in VOCABULARY_KEYS):
         fill_vocabulary(settings, meta)
     for key in _FOR_TRAINING:
@@ -135,8 +141,19 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
         only_registered(settings.model, (MODELS, SEED_STEPS), str(path))
     model = MODELS.build(settings.model)
     check_covers(model, content['state_dict'], str(path))
+    require_finite(content['state_dict'], str(path))
     model.load_state_dict(content['state_dict'], strict=False)
     return model.eval(), settings, meta
+
+
+def _classes_of(settings: Config) -> Sequence[str] | None:
+    """Of a config's vocabulary, or else of its data where they can be read; None where neither says."""
+    if vocabulary := settings.model.get('vocabulary'):
+        return vocabulary.get('classes')
+    with suppress(ValueError, OSError):  # prediction needs no data, and they may lie elsewhere
+        names = names_of_data(settings)
+        return names['classes'] if names else None
+    return None
 
 
 def changed_settings(path: str | os.PathLike, config: Config) -> list[str]:
@@ -150,17 +167,17 @@ def changed_settings(path: str | os.PathLike, config: Config) -> list[str]:
     except ValueError:
         return []
     keys = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'randomness')
-    old, new = ({name: value for key in keys for name, value in _leaves(settings.get(key), key)}
+    old, new = ({name: value for key in keys for name, value in leaves(settings.get(key), key)}
                 for settings in (before, plain(config.to_dict(), 'the config')))
     none = object()
     return [f'{name}: {old.get(name, "not set")} -> {new.get(name, "not set")}' for name in sorted({*old, *new})
             if old.get(name, none) != new.get(name, none)]
 
 
-def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Dotted names and values; an empty container counts as a value."""
+def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values at and below a node; an empty container counts as a value."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
     if not items:
         yield name, node
     for key, value in items:
-        yield from _leaves(value, f'{name}.{key}')
+        yield from leaves(value, f'{name}.{key}')

@@ -41,7 +41,7 @@ def fill_shared_settings(config: MutableMapping[str, Any]) -> None:
     own, default = config.get('custom_hooks') or [], config.get('default_hooks') or {}
     hooks = [hook for hook in (*default.values(), *own) if isinstance(hook, MutableMapping)]
     for hook in hooks:
-        for argument, variable in _OF_HOOKS.get(_kind(hook), {}).items():
+        for argument, variable in _OF_HOOKS.get(_kind(hook) or '', {}).items():
             _take(hook, argument, config, variable)
     makes_masks = any(_kind(hook) == 'MaskBankHook' for hook in hooks)
     for hook in hooks:

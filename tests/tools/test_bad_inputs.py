@@ -1,0 +1,112 @@
+"""Whatever a tool is given: an exit code of the documentation, at most one line of error, no traceback."""
+import errno
+import sys
+
+import pytest
+
+BAD_OPTIONS = ['data_root=2024', 'data_root=[new]', 'data_root=None', 'data_root=1e5', 'data_root=cups,balls',
+               'data_root=', 'train_dataloader.dataset=3', 'custom_hooks=3', 'model=None',
+               'mask_bank=5/5/5', 'model=3', 'model.type=Nobody', 'train_dataloader=7', 'no_such.key=1', 'x',
+               'train_dataloader.dataset.reader.data_root=12#3', 'train_dataloader.dataset.reader.split=7',
+               'train_dataloader.dataset.reader.max_side=many', 'mask_generator.sam.checkpoint=None',
+               'mask_generator.sam.arch=[1,2]', 'mask_generator.points_per_side=-1', 'mask_generator=None']
+
+
+@pytest.fixture
+def outcome(load_tool, capsys, monkeypatch):
+    """A function: exit code and lines on stderr of a tool, progress left out."""
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+
+    def of(tool, *args):
+        code = 0
+        try:
+            load_tool(tool).main([str(arg) for arg in args])
+        except SystemExit as stopped:
+            code = stopped.code
+        out, err = capsys.readouterr()
+        assert 'Traceback' not in out + err
+        return code, [line for line in err.splitlines() if line.startswith('error:')], err
+    return of
+
+
+@pytest.mark.parametrize('option', BAD_OPTIONS)
+@pytest.mark.parametrize('tool', ['check_data', 'make_masks', 'make_seeds', 'select_prompt', 'train'])
+def test_bad_options_are_one_line(photos, outcome, tool, option, tmp_path, monkeypatch):
+    config = photos[1]
+    monkeypatch.chdir(tmp_path)
+    args = dict(make_seeds=['--out', 'out'], train=['--work-dir', 'out']).get(tool, [])
+    code, lines, err = outcome(tool, config, *args, '--cfg-options', option)
+    assert code in (1, 2) or (code == 0 and not lines), err
+    assert len(lines) == (code == 2) and 'fault of the program' not in err, err
+
+
+def test_bad_files_and_numbers_are_one_line(photos, outcome, tmp_path, monkeypatch):
+    root, config = photos
+    monkeypatch.chdir(tmp_path)
+    garbage, folder = tmp_path / 'garbage.pth', tmp_path / 'folder'
+    garbage.write_bytes(b'\x80\x02garbage\xff' * 9)
+    folder.mkdir()
+    for tool, args in [
+            ('test', [config, garbage]), ('test', [config, folder]), ('test', [config, tmp_path / 'gone.pth']),
+            ('predict', [garbage, root, '--out', tmp_path / 'o']), ('predict', [folder, root, '--out', tmp_path / 'o']),
+            ('predict', [garbage, tmp_path / 'gone', '--out', tmp_path / 'o']),
+            ('make_masks', [config, '--batch-size', 0]), ('make_masks', [config, '--batch-size', -3]),
+            ('make_masks', [config, '--from', garbage]), ('make_seeds', [config, '--workers', -1, '--out', 'o']),
+            ('make_masks', [garbage]), ('make_masks', [folder]), ('check_data', [tmp_path / 'gone.py']),
+            ('make_seeds', [config, '--launcher', 'pytorch', '--out', 'o']), ('make_seeds', [config, '--out', garbage]),
+            ('eval_seeds', ['--pred', garbage, '--gt', garbage]), ('eval_seeds', ['--pred', folder, '--gt', folder]),
+            ('eval_seeds', ['--pred', root / 'masks', '--gt', root / 'masks', '--classes', garbage]),
+            ('eval_seeds', ['--pred', root / 'masks', '--gt', root / 'masks', '--classes', '4', '--list', garbage]),
+            ('compare', [garbage, '--collect']), ('compare', [folder, '--list']), ('compare', ['gone.py', '--run']),
+            ('select_prompt', [config, '--templates', garbage])]:
+        code, lines, err = outcome(tool, *args)
+        assert code == 2 and len(lines) == 1, (tool, args, code, err)
+        assert 'fault of the program' not in err, (tool, args, err)
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_of_every_tool(photos, outcome, load_tool, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = photos[1]
+
+    def broken(*args, **kwargs):
+        raise NotImplementedError('nobody thought of it')
+    for tool, name, args in [
+            ('check_data', 'full_check', [config]), ('make_masks', 'run_masks', [config]), ('benchmark', 'Bench', []),
+            ('make_seeds', 'run_seeds', [config, '--out', 'o']), ('select_prompt', 'rank_templates', [config]),
+            ('train', 'build_runner', [config, '--work-dir', 'w']), ('test', 'safe_load', [config, 'x.pth']),
+            ('predict', 'Segmenter', ['x.pth', photos[0], '--out', 'p']), ('prepare_voc', 'prepare_voc', ['x']),
+            ('prepare_coco', 'prepare_coco', ['x']), ('prepare_shapes', 'write_split', ['s']),
+            ('compare', 'load_experiment', ['x.py', '--run']),
+            ('eval_seeds', 'LabelStore', ['--pred', 'x', '--gt', 'x'])]:
+        module = load_tool(tool)
+        monkeypatch.setattr(module, name, broken)
+        with pytest.raises(SystemExit) as stopped:
+            module.main([str(arg) for arg in args])
+        assert stopped.value.code == 2, tool
+    # ... and each said so in one line; the training's traceback is kept in its work dir.
+    assert 'NotImplementedError' in (tmp_path / 'w' / 'error.txt').read_text()
+
+
+class _Closed:
+    """A pipe whose reader has gone."""
+
+    encoding, closed = 'utf-8', False
+
+    def write(self, text):
+        raise BrokenPipeError(errno.EPIPE, 'Broken pipe')
+
+    flush = isatty = lambda self: self.write('') if False else False
+
+    def fileno(self):
+        raise OSError
+
+
+@pytest.mark.parametrize('streams', [('stdout',), ('stderr',), ('stdout', 'stderr')])
+def test_the_work_of_a_tool_whose_output_nobody_reads_is_done(photos, run_tool, tmp_path, monkeypatch, streams):
+    root, config = photos
+    with monkeypatch.context() as patch:
+        for stream in streams:
+            patch.setattr(sys, stream, _Closed())
+        assert run_tool('make_masks', config, '--out', tmp_path / 'bank') == 0
+        assert run_tool('check_data', config, '--quick', '--json', tmp_path / 'found.json') == 0
+    assert (tmp_path / 'bank' / 'summary.json').is_file() and (tmp_path / 'found.json').is_file()

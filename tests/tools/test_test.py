@@ -1,0 +1,43 @@
+"""Evaluating a checkpoint."""
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+
+from weclip_sam.engine import safe_load
+
+# As it is trained with, without the names that a run's own dump of it has.
+CONFIG = Path(__file__).parents[2] / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py'
+
+
+@pytest.fixture
+def clean():
+    yield
+    for kind in (MMLogger, Visualizer, DefaultScope, MessageHub):
+        kind._instance_dict.clear()
+
+
+@pytest.mark.parametrize('given', [True, False])
+def test_testing_needs_no_training_data_where_the_checkpoint_knows_the_names(trained_run, load_tool, tmp_path, clean,
+                                                                            capsys, given):
+    checkpoint = trained_run / 'iter_2.pth'
+    if not given:
+        content = dict(safe_load(checkpoint, kind='weights'))
+        content['meta'] = {key: value for key, value in content['meta'].items() if key != 'dataset_meta'}
+        checkpoint = tmp_path / 'old.pth'
+        torch.save(content, checkpoint)
+    gone = "train_dataloader.dataset.reader={'_delete_': True, 'type': 'FolderReader', 'data_root': 'gone'}"
+    few = [f'{split}_dataloader.dataset.reader.num_images=3' for split in ('val', 'test')]
+    options = ['model.clip.checkpoint=random', *few, gone]
+    args = [CONFIG, checkpoint, '--work-dir', tmp_path / 'out', '--cfg-options', *options]
+    if given:
+        load_tool('test').main([str(arg) for arg in args])
+        assert json.loads((tmp_path / 'out' / 'iou_test.json').read_text())['images'] == 3
+    else:
+        with pytest.raises(SystemExit) as stopped:
+            load_tool('test').main([str(arg) for arg in args])
+        assert stopped.value.code == 2 and 'gone' in capsys.readouterr().err

@@ -1,0 +1,338 @@
+"""Making a set in COCO's form ready: image labels and semantic masks from its instances JSON, each made once.
+
+A mask says what it was made of, outlines and label numbers: it is made anew when that has changed, and one that people
+changed by hand is kept and told.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from weclip_sam.datasets.prepare import Preparation, train_command
+from weclip_sam.datasets.prepared import Prepared, lines_digest, table_digest
+from weclip_sam.datasets.readers.coco_json import (
+    class_of_category,
+    has_outline,
+    image_table,
+    load_instances,
+    outline_fault,
+    passed_over,
+    rasterise,
+    vocabulary_from_json,
+)
+from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
+from weclip_sam.datasets.readers.names import CLASS_FILE
+from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
+from weclip_sam.io.files import atomic_open, inside, remove_stale_temporaries
+from weclip_sam.io.images import labels_made_of, read_labels, write_labels
+from weclip_sam.io.names import folds_names, meeting, normal, real_path, stem
+from weclip_sam.io.parallel import Progress, no_progress, parallel_map
+from weclip_sam.io.text import read_lines
+
+COCO_URL = 'http://images.cocodataset.org'
+TOOL = 'tools/prepare_coco.py'
+FOLDER_CONFIG = 'configs/weclip_sam/weclip-sam_vit-b16_5k_folder.py'
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An instances JSON, read and checked."""
+
+    path: Path
+    coco: Any
+    vocabulary: Vocabulary
+    categories: Mapping[Any, int]
+    named: Mapping[str, Sequence[str]]  # classes by image file
+
+    @classmethod
+    def load(cls, path: Path, classes: str) -> _Source:
+        coco = load_instances(path)
+        try:
+            vocabulary = COCO_VOCABULARY if classes == 'coco' else vocabulary_from_json(coco)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+        categories = class_of_category(coco, vocabulary, str(path))
+        table = image_table(coco, categories)
+        return cls(path, coco, vocabulary, categories,
+                   {name: [vocabulary.classes[i] for i in found] for name, found in table.items()})
+
+    def tell(self, masks: bool, report: Preparation) -> bool:
+        """Say what of the file is passed over; returns whether masks can be painted from it."""
+        report.hints.extend(f'{self.path}: {told}' for told in passed_over(self.coco, self.categories))
+        instances = [each for each in self.coco.dataset['annotations'] if each['category_id'] in self.categories]
+        bare = bool(instances) and not any(map(has_outline, instances))
+        if masks and bare:
+            report.missing.append(f'{self.path}: none of its {len(instances)} annotations has an outline: no masks '
+                                  'were made, since their objects would count as background. Image labels are all '
+                                  'that training needs: --no-masks')
+        return masks and not bare
+
+
+def prepare_coco(root: Path, splits: Sequence[str] = ('train2014', 'val2014'), masks: bool = True,
+                 classes: str = 'coco', overwrite: bool = False, workers: int | None = None,
+                 progress: Progress = no_progress) -> Preparation:
+    """Check a COCO folder; write ``labels_<split>.csv`` and, on request, ``semantic_masks/<split>/*.png``.
+
+    Masks that were made of the same outlines and classes are kept, so an interrupted run goes on where it stopped.
+
+    Args:
+        root: the folder with the image folders and ``annotations``.
+        splits: which to prepare.
+        masks: paint semantic masks too (for evaluation only).
+        classes: ``'coco'``, or ``'json'`` for the categories of the file.
+        overwrite: write existing files anew.
+        workers: processes.
+        progress: see :mod:`weclip_sam.io.parallel`.
+    """
+    report = Preparation()
+    if not root.is_dir():
+        report.missing.append(f'{root}: no such folder. Give the folder that has {", ".join(splits)} and annotations '
+                              'in it, or make it: then this command says what to download')
+        return report
+    for split in splits:
+        path = root / 'annotations' / f'instances_{split}.json'
+        if not path.is_file():
+            report.missing.append(f'{path}: get annotations_trainval2014.zip (241 MB): curl -LO '
+                                  f'{COCO_URL}/annotations/annotations_trainval2014.zip, and unpack it in {root}')
+        if not (root / split).is_dir():
+            report.missing.append(f'{root / split}: the images. curl -LO {COCO_URL}/zips/{split}.zip (train2014 13 GB, '
+                                  f'val2014 6 GB), and unpack it in {root}')
+        if path.is_file() and (root / split).is_dir():
+            _coco_split(root, split, path, masks, classes, overwrite, workers, progress, report)
+    if len(splits) == 2:
+        report.next_command = train_command('weclip-sam_vit-b16_80k_coco.py', root, *_coco_options(splits, classes))
+    return report
+
+
+def _coco_options(splits: Sequence[str], classes: str) -> list[str]:
+    """What differs from the config: the first split is trained on, the second evaluated on."""
+    options = []
+    for place, split, usual in (('train_dataloader.dataset', splits[0], 'train2014'),
+                                ('val_dataloader.dataset', splits[1], 'val2014'),
+                                ('test_dataloader.dataset', splits[1], 'val2014'),
+                                ('seed_dataset', splits[0], 'train2014')):
+        options += [f'{place}.reader.split={split}'] if split != usual else []
+        options += [f'{place}.reader.classes={classes}'] if classes != 'coco' else []
+    return options
+
+
+def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, overwrite: bool, workers: int | None,
+                progress: Progress, report: Preparation) -> None:
+    progress(f'reading {path.name}', 0, 1)
+    try:
+        source = _Source.load(path, classes)
+        for name in source.named:
+            inside(root / split, name, str(path))
+    except ValueError as error:
+        report.failed[str(path)] = str(error).removeprefix(f'{path}: ')
+        return
+    mask_of = {name: f'{stem(name)}.png' for name in sorted(source.named)}
+    if masks and (pair := meeting(mask_of.values(), folds_names(root))):
+        alike = [name for name, mask in mask_of.items() if mask in pair]
+        report.failed[str(path)] = (f'the masks of {" and ".join(map(repr, alike))} would meet (one {pair[0]}); rename '
+                                    'one of the images in the file and on the disk, or give --no-masks')
+        return
+    there = {normal(entry.name) for entry in (root / split).iterdir()}
+    lacking = sorted(name for name in source.named if name not in there and not real_path(root / split, name).is_file())
+    if lacking:
+        report.missing.append(f'{len(lacking)} of {len(source.named)} images, for example {root / split / lacking[0]}; '
+                              f'unpack {COCO_URL}/zips/{split}.zip again')
+    record = Prepared(root)
+    masks = source.tell(masks, report)
+    if _coco_labels(f'labels_{split}.csv', source.named, path, overwrite, record, report) and masks:
+        images = [(image, f'{stem(image["file_name"])}.png') for image in source.coco.dataset['images']]
+        _coco_masks(source, images, f'semantic_masks/{split}', overwrite, workers, progress, record, report)
+
+
+def _coco_labels(name: str, named: Mapping[str, Sequence[str]], path: Path, overwrite: bool, record: Prepared,
+                 report: Preparation) -> bool:
+    """Write the label file, unless one is there that the JSON does not explain."""
+    target, anew = record.root / name, ''
+    if target.is_file() and not overwrite:
+        written = _written(target)
+        made = record.get(name)
+        if written != table_digest(named):
+            if made is None or written != made['table']:
+                report.failed[str(target)] = f'says something else than {path}; --overwrite writes it anew'
+                return False
+            anew = f', made anew since {path.name} changed'
+    if anew or overwrite or not target.is_file():
+        try:
+            write_label_table(target, named)
+        except ValueError as error:  # a name with a line break, say
+            report.failed[str(target)] = f'{str(error).removeprefix(f"{target}: ")}: rename the category in {path}'
+            return False
+    record.put(name, TOOL, [path], table=table_digest(named))
+    empty = sum(not found for found in named.values())
+    report.done.append(f'{target}: labels of {len(named)} images, {empty} of them without any object{anew}')
+    return True
+
+
+def _written(path: Path) -> str | None:
+    """The digest of a label file; None if it cannot be read."""
+    try:
+        return table_digest(read_label_table(path))
+    except ValueError:
+        return None
+
+
+def _coco_masks(source: _Source, images: Sequence[tuple[Mapping[str, Any], str]], name: str, overwrite: bool,
+                workers: int | None, progress: Progress, record: Prepared, report: Preparation) -> None:
+    """Paint the masks of images into files below the folder ``name`` of the data folder."""
+    folder = record.root / name
+    images = sorted(images, key=lambda item: item[1])
+    targets = [real_path(folder, target) for _, target in images]
+    tasks = ((target, source.coco.imgToAnns[image['id']], source.categories, image['height'], image['width'],
+              overwrite) for (image, _), target in zip(images, targets, strict=True))
+    for below in {target.parent for target in targets}:
+        remove_stale_temporaries(below, '*.png')  # what a killed worker left half written
+    counts: Counter[str] = Counter()
+    left_out: list[str] = []
+    refused = 0
+    results = parallel_map(_paint, tasks, len(images), workers, f'masks of {folder.name}', progress)
+    for target, result in zip(targets, results, strict=True):
+        counts[result.state] += 1
+        left_out += result.left_out
+        if result.error:
+            report.failed[str(target)] = result.error
+            refused += result.state == 'refused'
+    anew = f', {counts["anew"]} made anew since {source.path.name} or the classes changed' if counts['anew'] else ''
+    report.done.append(f'{folder}: {counts["made"]} masks made, {counts["there"]} were there already{anew}')
+    if left_out:
+        report.hints.append(f'{source.path}: {len(left_out)} objects that cannot be painted were left out of the '
+                            'masks: ' + '; '.join(left_out[:5]) + ('; ...' if len(left_out) > 5 else ''))
+    if not refused:
+        record.put(name, TOOL, [source.path], classes=list(source.vocabulary.classes))
+
+
+@dataclass(frozen=True)
+class _Painted:
+    state: str  # 'made', 'anew', 'there', 'refused', 'failed'
+    error: str = ''
+    left_out: tuple[str, ...] = ()
+
+
+def _paint(task: tuple[Path, Sequence[Mapping[str, Any]], Mapping[Any, int], int, int, bool]) -> _Painted:
+    target, annotations, categories, height, width, overwrite = task
+    annotations = [annotation for annotation in annotations if annotation['category_id'] in categories]
+    drawn = [(categories[a['category_id']], bool(a.get('iscrowd', 0)), a.get('segmentation')) for a in annotations]
+    source = hashlib.blake2b(json.dumps([height, width, drawn], sort_keys=True).encode(), digest_size=16).hexdigest()
+    left_out: list[str] = []
+    try:
+        exists = target.is_file() and not overwrite
+        # "SOURCE PIXELS": digests of what it was made of, and of what it then showed
+        was = (labels_made_of(target) or '').split() if exists else []
+        if was[:1] == [source]:
+            faults = ((a, outline_fault(a.get('segmentation'), height, width)) for a in annotations)
+            return _Painted('there', left_out=tuple(f'{target.stem}, annotation {a.get("id")!r:.40}: {fault}'
+                                                    for a, fault in faults if fault))
+        labels = rasterise(annotations, categories, height, width, target.stem, left_out)
+        state = 'made'
+        if exists:
+            shown = read_labels(target)
+            same = np.array_equal(shown, labels)
+            if not same and was[1:] != [_pixels(shown)]:
+                how = 'was changed by hand since it was made' if was else 'shows something else than the JSON'
+                return _Painted('refused', f'{how}; it is kept, --overwrite writes it anew', tuple(left_out))
+            state = 'there' if same else 'anew'
+        write_labels(target, labels, made_of=f'{source} {_pixels(labels)}')
+    except ValueError as error:
+        return _Painted('failed', str(error))
+    return _Painted(state, left_out=tuple(left_out))
+
+
+def _pixels(labels: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=16).hexdigest()
+
+
+def prepare_json(path: Path, image_dir: Path, root: Path | None = None, masks: bool = True, classes: str = 'json',
+                 overwrite: bool = False, workers: int | None = None, progress: Progress = no_progress) -> Preparation:
+    """Take an instances JSON of an annotation tool where it lies: ``labels.csv``, ``classes.txt`` and ``masks/*.png``,
+    as :class:`FolderReader` reads them, go into a folder beside it; the images stay where they are.
+
+    Args:
+        path: the JSON, whatever it is called.
+        image_dir: where its images are. One whose path the tool wrote differently is found by its name.
+        root: where to write; None: a folder beside the JSON, called ``<its name>_prepared``.
+        masks, classes, overwrite, workers, progress: see :func:`prepare_coco`.
+    """
+    report = Preparation()
+    root = path.parent / f'{path.stem}_prepared' if root is None else root
+    for where, what, there in ((path, 'the instances JSON', path.is_file()),
+                               (image_dir, 'the folder of images', image_dir.is_dir())):
+        if not there:
+            report.missing.append(f'{where}: no such file or folder; {what} is looked for there')
+    if report.missing:
+        return report
+    progress(f'reading {path.name}', 0, 1)
+    try:
+        source = _Source.load(path, classes)
+        found = {name: _find_image(image_dir, name, str(path)) for name in source.named}
+        twice = [file for file, count in Counter(found.values()).items() if count > 1]
+        if twice:
+            raise ValueError(f'{path}: several images are {image_dir / twice[0]}; file names must differ')
+        stems = Counter(map(stem, found.values()))
+        twice = [name for name, count in stems.items() if count > 1]
+        if twice:
+            raise ValueError(f'{path}: several images are called {twice[0]} but for their suffix, and would share a '
+                             'mask; rename one')
+    except ValueError as error:
+        report.failed[str(path)] = str(error).removeprefix(f'{path}: ')
+        return report
+    lacking = sorted(file for file in found.values() if not real_path(image_dir, file).is_file())
+    if lacking:
+        report.missing.append(f'{len(lacking)} of {len(found)} images, for example {image_dir / lacking[0]}; give the '
+                              'folder that they are in with --images')
+    root.mkdir(parents=True, exist_ok=True)
+    record = Prepared(root)
+    masks = source.tell(masks, report)
+    named = {found[name]: names for name, names in source.named.items()}
+    ready = _coco_classes(source, overwrite, record, report) and _coco_labels('labels.csv', named, path, overwrite,
+                                                                               record, report)
+    if ready and masks:
+        images = [(image, f'{stem(found[image["file_name"]])}.png') for image in source.coco.dataset['images']]
+        _coco_masks(source, images, 'masks', overwrite, workers, progress, record, report)
+    folder = image_dir.resolve()
+    options = [f'data_root={root}', *(f'{place}.reader.image_dir={folder}' for place in (
+        'train_dataloader.dataset', 'seed_dataset')), f'mask_bank={root / "sam_masks"}']
+    report.next_command = '\n        '.join(
+        shlex.join(['python', f'tools/{tool}.py', FOLDER_CONFIG, '--cfg-options', *options])
+        for tool in ('check_data', 'train'))
+    return report
+
+
+def _find_image(folder: Path, name: str, source: str) -> str:
+    """Path below ``folder`` of an image that a tool may have written with folders of its own."""
+    bare = PureWindowsPath(name).name  # knows both kinds of slash
+    try:
+        inside(folder, name, source)
+        if real_path(folder, name).is_file() or not bare:
+            return name
+    except ValueError:  # an absolute path, say: the name alone may do
+        pass
+    inside(folder, bare, source)
+    return bare if real_path(folder, bare).is_file() else name if inside(folder, name, source) else bare
+
+
+def _coco_classes(source: _Source, overwrite: bool, record: Prepared, report: Preparation) -> bool:
+    """Write the class list that label numbers follow."""
+    target, lines = record.root / CLASS_FILE, list(source.vocabulary.classes)
+    if target.is_file() and not overwrite:
+        there = read_lines(target)
+        made = record.get(CLASS_FILE)
+        if there != lines and (made is None or made['lines'] != lines_digest(there)):
+            report.failed[str(target)] = f'lists other classes than {source.path}; --overwrite writes it anew'
+            return False
+    with atomic_open(target, 'w') as file:
+        file.write(''.join(f'{line}\n' for line in lines))
+    record.put(CLASS_FILE, TOOL, [source.path], lines=lines_digest(lines))
+    report.done.append(f'{target}: {len(lines)} classes')
+    return True
