@@ -14,15 +14,19 @@ ends before its tries are used up is compared, and begins again in an empty fold
 ``read-only``
     The work dir and its folders lose their write permission.
 
-After all but ``kill`` the run must end by itself, with exit code 2 and one error that names the place, without a
-traceback; a start while the disk is full or read-only must end likewise; and when that is mended, the same command
-must go on.
+``replaced``
+    Photos are replaced, cropped, touched and copied between two runs of mask and of seed making, the first of which is
+    killed; masks and labels must then be those of the photos that are there.
+
+After ``disk``, ``worker`` and ``read-only`` the run must have ended by itself, with exit code 2 and one error that
+names the place, without a traceback; a start while the disk is full or read-only must end likewise; and when that is
+mended, the same command must go on.
 
 The moments: half of the faults fall anywhere in the run's time, the start of the interpreter included; a quarter at a
 random time after the work itself has begun; a quarter at the very moment a file is being written. Runs whose start-up
 is of no interest are forked from a server that has imported everything already.
 
-The works are in ``faults/works.py``, the faults in ``faults/kinds.py``.
+The works are in ``faults/works.py``, the faults in ``faults/kinds.py`` and ``faults/replaced.py``.
 
 Exit code: 0 nothing was lost, 1 something was. pytest does not collect this file.
 """
@@ -46,6 +50,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported
 
 from faults.campaign import LOSSES, campaign, format_table  # noqa: E402
 from faults.kinds import ALL_FAULTS  # noqa: E402
+from faults.replaced import replaced_inputs  # noqa: E402
 from faults.works import Masks, Seeds, Training, Work  # noqa: E402
 
 PRIVATE = ['unshare', '--user', '--map-root-user', '--mount']  # mounts of its own, which end with it
@@ -53,6 +58,7 @@ PRIVATE = ['unshare', '--user', '--map-root-user', '--mount']  # mounts of its o
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     kinds, faults = [kind.name for kind in (Training, Masks, Seeds)], [fault.name for fault in ALL_FAULTS]
+    faults.append('replaced')
     parser = argparse.ArgumentParser(description='Strike the tools at random moments and look for what is lost.')
     parser.add_argument('--kills', type=int, default=20, help='of each kind of work (default: 20)')
     parser.add_argument('--tries', type=int, default=5, help='of every other fault, of each kind of work (default: 5)')
@@ -82,6 +88,11 @@ def main(argv: list[str] | None = None) -> int:
                 print(format_table({name: reports[name]}), flush=True)
                 if args.out:
                     args.out.write_text(json.dumps(dict(seed=args.seed, work=reports), indent=2) + '\n')
+        if 'replaced' in args.faults:
+            home = (args.keep or Path(temporary)) / 'replaced'
+            reports['photos, replaced'] = replaced_inputs(home, args.tries, random.Random(f'{args.seed} replaced'))
+            if args.out:
+                args.out.write_text(json.dumps(dict(seed=args.seed, work=reports), indent=2) + '\n')
     print(f'\n{format_table(reports)}')
     return int(any(report[kind] for report in reports.values() for kind in LOSSES)
                or any(report['survived'] != report['tries'] for report in reports.values()))

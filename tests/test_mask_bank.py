@@ -15,8 +15,9 @@ from fill_bank import some_masks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.rle import decode_masks, encode_masks, run_lengths
-from weclip_sam.mask_bank import MaskBank
+from weclip_sam.mask_bank import MadeOf, MaskBank
 from weclip_sam.structures import MaskSet
 
 
@@ -349,6 +350,99 @@ def test_record_with_valid_checksum_but_foreign_content(tmp_path):
         (tmp_path / 'shard-foreign.masks').write_bytes(b'%08x %s\n' % (zlib.crc32(text), text))
         with pytest.warns(UserWarning, match="'b'.*damaged"):
             assert MaskBank(tmp_path).get('b') is None
+
+
+PHOTO, OTHER = FileIdentity(10, 20, 'x'), FileIdentity(11, 30, 'y')
+
+
+def replaced(root):
+    """A bank whose image a was replaced, and b was not."""
+    with MaskBank(root, 'g', 'd') as bank:
+        bank.put('a', some_masks(0), photo=PHOTO)
+        bank.put('b', some_masks(1), photo=PHOTO)
+    with MaskBank(root, 'g', 'd') as bank:
+        bank.put('a', some_masks(2, height=5), photo=OTHER, max_side=8, replace=True)
+    return bank
+
+
+@pytest.mark.parametrize('without', ['', '*.index', 'photos-*'])
+def test_a_newer_record_takes_the_place_of_the_older(tmp_path, without):
+    bank = replaced(tmp_path)
+    for path in tmp_path.glob(without) if without else ():
+        path.unlink()  # a convenience, both
+    for each in (bank, MaskBank(tmp_path, 'g', 'd', mode='r')):
+        assert_same(each.get('a', (5, 7)), some_masks(2, height=5))
+        assert_same(each.get('b'), some_masks(1))
+        assert each.made_of('a') == MadeOf((5, 7), (OTHER,), (8,))
+        assert each.made_of('b') == MadeOf((9, 7), (PHOTO,), (None,)) and each.made_of('c') is None
+    with MaskBank(tmp_path, 'g', 'd') as again:
+        again.put('a', some_masks(3), photo=PHOTO, replace=True)
+        again.put('a', some_masks(4), photo=OTHER, replace=True)
+        again.put('c', some_masks(5))
+        assert_same(again.get('a'), some_masks(4))
+    assert len(list(tmp_path.glob('*.g2.masks'))) == len(list(tmp_path.glob('*.g3.masks'))) == 1
+    last = MaskBank(tmp_path, mode='r')
+    assert_same(last.get('a'), some_masks(4))
+    assert last.ids() == ['a', 'b', 'c'] and last.made_of('a').photos == (OTHER,)
+
+
+def test_an_older_program_refuses_a_bank_with_newer_records_and_reads_others(tmp_path):
+    def version(root):
+        return json.loads((root / 'bank.json').read_text())['version']
+    with MaskBank(tmp_path / 'plain') as bank:
+        bank.put('a', some_masks(0), photo=PHOTO)
+    replaced(tmp_path / 'replaced')
+    assert (version(tmp_path / 'plain'), version(tmp_path / 'replaced')) == (1, 2)
+    name, index = shard_of(tmp_path / 'plain').name, shard_of(tmp_path / 'plain').with_suffix('.index')
+    assert '.g' not in name and len(json.loads(index.read_text())) == 3  # as that program reads it
+    header = tmp_path / 'plain' / 'bank.json'
+    header.write_text(header.read_text().replace('"version": 1', '"version": 3'))
+    with pytest.raises(ValueError, match='version 3, this program reads versions 1 and 2'):
+        MaskBank(tmp_path / 'plain')
+
+
+def test_masks_of_a_photo_that_is_gone_do_not_come_back(tmp_path):
+    replaced(tmp_path)
+    shard, = tmp_path.glob('*.g1.masks')
+    shard.write_bytes(shard.read_bytes().replace(b'"level":[', b'"level":{', 1))
+    again = MaskBank(tmp_path)
+    with pytest.warns(UserWarning, match="record of 'a' at byte 0 is damaged"):
+        assert again.get('a') is None and 'a' not in again
+    again.put('a', some_masks(6), photo=OTHER)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        assert_same(MaskBank(tmp_path).get('a'), some_masks(6))
+
+
+def test_banks_of_before_photos_were_kept_are_noted(tmp_path):
+    bank = MaskBank(tmp_path)
+    bank.put('a,"level":[', some_masks(0))
+    bank.put('b' * 5000, some_masks(1))
+    for name in bank.ids():
+        assert MaskBank(tmp_path).made_of(name) == MadeOf((9, 7))
+        bank.note(name, PHOTO, None)
+        bank.note(name, PHOTO._replace(time=21), 1024)
+        expected = MadeOf((9, 7), (PHOTO, PHOTO._replace(time=21)), (None, 1024))
+        assert bank.made_of(name) == MaskBank(tmp_path).made_of(name) == expected
+    with pytest.raises(ValueError, match="no masks of 'c'"):
+        bank.note('c', PHOTO, None)
+    with pytest.raises(ValueError, match="mode 'r'"):
+        MaskBank(tmp_path, mode='r').note('b' * 5000, PHOTO, None)
+    for line in (['b'], ['b', 0, [1, 2], None, [1]], [1, 0, [1, 2], None, PHOTO], ['b', 'x', [1, 2], None, PHOTO]):
+        (tmp_path / 'photos-strange.jsonl').write_text(json.dumps(line) + '\n')
+        assert MaskBank(tmp_path).made_of('b' * 5000) == expected
+
+
+def test_several_processes_put_newer_records(tmp_path):
+    for name in '0123':
+        MaskBank(tmp_path, 'g', 'd').put(name, some_masks(int(name)), photo=PHOTO)
+    banks = [MaskBank(tmp_path, 'g', 'd') for _ in range(2)]
+    for name in '0123':
+        banks[int(name) % 2].put(name, some_masks(10 + int(name)), photo=OTHER, replace=True)
+    again = MaskBank(tmp_path, mode='r')
+    for name in '0123':
+        assert_same(again.get(name), some_masks(10 + int(name)))
+    assert len(list(tmp_path.glob('*.g1.masks'))) == 2
 
 
 def test_ids_are_found_in_either_unicode_form(tmp_path):

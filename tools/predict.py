@@ -11,6 +11,7 @@ Exit code 0 if all images were segmented, 1 if some failed, 2 if it could not st
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import time
@@ -28,7 +29,7 @@ from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.io.files import is_of_one_file, write_json
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.images import SUFFIXES, is_image_name
-from weclip_sam.io.names import normal, printable
+from weclip_sam.io.names import folded, meeting, normal, printable
 
 PATIENCE = 10  # so many images that cannot be written, and none that can: it is not their names
 
@@ -42,7 +43,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=8, help='images of equal size at once (default: %(default)s)')
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
     parser.add_argument('--crf', action='store_true', help='refine with a dense CRF')
-    parser.add_argument('--overwrite', action='store_true', help="remove another model's predictions from DIR first")
+    parser.add_argument('--overwrite', action='store_true',
+                        help='remove the predictions that are in DIR first: of another model, or of other images')
     parser.add_argument('--no-overlay', action='store_true', help='write labels only')
     parser.add_argument('--config', help="use this config instead of the checkpoint's own")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
@@ -75,7 +77,11 @@ def list_images(arguments: list[str], folders: Mapping[str, Found]) -> list[tupl
     """(file, name of its outputs without suffix), sorted within each folder.
 
     A name is the path inside its folder without suffix; files that would share a name keep their suffix (``a.jpg``,
-    ``a.png``), and those that still do are numbered. ``folders`` is what :func:`search` found.
+    ``a.png``), and those that still do are numbered. Names that differ in capitals alone are one name: elsewhere the
+    outputs would overwrite each other. ``folders`` is what :func:`search` found.
+
+    Raises:
+        ValueError: no names were found for which outputs would not meet.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
@@ -85,15 +91,20 @@ def list_images(arguments: list[str], folders: Mapping[str, Found]) -> list[tupl
                 found.setdefault(file, file.relative_to(path))
         else:  # a file that is no image is recorded with its reason, like any other failure
             found.setdefault(path, Path(path.name))
-    plain = Counter(normal(str(relative.with_suffix(''))) for relative in found.values())
-    taken: Counter[str] = Counter()
+    plain = Counter(folded(str(relative.with_suffix(''))) for relative in found.values())
+    taken = {folded(str(folder)) for relative in found.values() for folder in relative.parents}
     named = []
     for file, relative in found.items():
         name = normal(str(relative.with_suffix('')))
-        if plain[name] > 1:
+        if plain[folded(name)] > 1:
             name = normal(str(relative))
-        taken[name] += 1
-        named.append((file, name if taken[name] == 1 else f'{name}_{taken[name]}'))
+        numbers, unique = itertools.count(2), name
+        while folded(f'{unique}.png') in taken:
+            unique = f'{name}_{next(numbers)}'
+        taken.add(folded(f'{unique}.png'))
+        named.append((file, unique))
+    if pair := meeting([f'{name}.png' for _, name in named], fold=True):
+        raise ValueError(f'the outputs of two images would meet: {pair[0]} and {pair[1]}; rename one of the images')
     return named
 
 
@@ -133,7 +144,8 @@ def main(argv: list[str] | None = None) -> None:
                               multi_scale=args.tta, crf=args.crf)
         stack.enter_context(own_folder(out, 'prediction', option='--out'))
         card = prediction_card(args.checkpoint, args.config, args.cfg_options, args.tta, args.crf)
-        earlier = claim_predictions(out, card, args.overwrite)
+        inputs = {f'labels/{name}.png': os.path.abspath(file) for file, name in images}
+        earlier = claim_predictions(out, card, args.overwrite, inputs=inputs)
         done, failed, unwritten, shallow, began, bar = [], {}, [], {}, time.monotonic(), ProgressReporter()
         bar.start('segment', len(images))
         try:

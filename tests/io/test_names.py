@@ -1,11 +1,23 @@
-"""One name in two forms: composed as keyboards type it, decomposed as a Mac writes it."""
+"""One name in two forms, composed as keyboards type it and decomposed as a Mac writes it; names that meet are found."""
 import os
 import unicodedata
 
 import pytest
 
+from weclip_sam.io import names
 from weclip_sam.io.files import atomic_open
-from weclip_sam.io.names import RealNames, is_utf8, listed_name, merge_forms, normal, printable, real_path
+from weclip_sam.io.names import (
+    RealNames,
+    check_apart,
+    folds_names,
+    is_utf8,
+    listed_name,
+    meeting,
+    merge_forms,
+    normal,
+    printable,
+    real_path,
+)
 
 COMPOSED = unicodedata.normalize('NFC', 'café')
 DECOMPOSED = unicodedata.normalize('NFD', 'café')
@@ -43,3 +55,26 @@ def test_names_that_are_no_utf8_can_be_printed_and_written(tmp_path):
     with atomic_open(tmp_path / 'log.txt', 'w') as file:
         file.write(f'{name} {COMPOSED}')
     assert (tmp_path / 'log.txt').read_text(encoding='utf-8') == f'caf\\udce9.jpg {COMPOSED}'
+
+
+@pytest.mark.parametrize('files, fold, expected', [
+    (['a.png', 'b.png', 'c/a.png'], True, None), (['a.png', 'b.png', 'a.png'], False, ('a.png', 'a.png')),
+    (['a.png', 'A.png'], False, None), (['a.png', 'A.png'], True, ('a.png', 'A.png')),
+    (['cafe\u0301', 'caf\u00e9'], False, ('cafe\u0301', 'caf\u00e9')),
+    (['cafe\u0301', 'caf\u00e9'], True, ('cafe\u0301', 'caf\u00e9')), (['c/a', 'C/A'], True, ('c/a', 'C/A')),
+    (['a.png', 'a.png/b.png'], False, ('a.png', 'a.png/b.png')), (['d/a.png/x/b', 'd/a.png'], False,
+                                                                 ('d/a.png/x/b', 'd/a.png')),
+    (['my photo 1', 'my photo'], True, None)])
+def test_meeting(files, fold, expected):
+    assert meeting(files, fold) == expected
+
+
+def test_files_of_images_that_would_meet_are_both_named(tmp_path, monkeypatch):
+    assert folds_names(tmp_path) == (tmp_path.parent / tmp_path.name.upper()).exists()
+    assert not list(tmp_path.iterdir()) and not folds_names(tmp_path / 'none')
+    check_apart(tmp_path, ['a', 'b', 'c/a', 'my photo'])
+    with pytest.raises(ValueError, match=r"images 'a' and 'a\.png/b' would meet there \(a\.png and a\.png/b\.png\)"):
+        check_apart(tmp_path, ['a', 'a.png/b'])
+    monkeypatch.setattr(names, 'folds_names', lambda folder: True)
+    with pytest.raises(ValueError, match="the images 'a' and 'A' would meet there"):
+        check_apart(tmp_path, ['a', 'A'])

@@ -11,6 +11,7 @@ from weclip_sam.checking.configs import full_check, quick_check, require_sound
 from weclip_sam.engine import build_runner, load_config
 from weclip_sam.io.rle import encode_masks
 from weclip_sam.mask_bank import HEADER, MaskBank
+from weclip_sam.offline.mask_import import MaskFolder
 from weclip_sam.offline.mask_run import run_masks
 from weclip_sam.offline.masks import MaskBankHook
 
@@ -79,12 +80,37 @@ def test_imported_masks_that_are_missing_are_named_and_never_generated(photos, t
     require_sound(photos)
 
 
+@pytest.mark.parametrize('old', [False, True])
+def test_imported_masks_of_a_replaced_photo_are_told_and_never_generated(photos, tmp_path, old):
+    fill(photos, tmp_path)
+    if old:  # of before photos were noted: only another size shows
+        for path in (*(tmp_path / 'bank').glob('photos-*'), *(tmp_path / 'bank').glob('shard-*')):
+            path.unlink()
+        with MaskBank(tmp_path / 'bank') as bank:
+            for i in range(3):
+                bank.put(f'p{i}', MaskFolder(tmp_path / 'amg').read(f'p{i}', SIZE))
+    require_sound(photos)
+    path = tmp_path / 'photos' / 'images' / 'p1.png'
+    Image.fromarray(np.zeros((*SIZE[:old], 55, 3) if old else (*SIZE, 3), np.uint8)).save(path)
+    before = {path: path.read_bytes() for path in (tmp_path / 'bank').iterdir()}
+    for check in (quick_check, full_check):
+        finding, = check(photos).errors
+        assert 'the photos of 1 of 3 images (p1) are others now' in finding.message
+        assert finding.where == 'custom_hooks.0' and 'CONFIG --from DIR' in finding.message
+    for refused in (build_runner(photos).train, lambda: fill(photos, tmp_path)):
+        with pytest.raises(ValueError, match=r'imported masks, and the photos of 1 of 3 images \(p1\) are others'):
+            refused()
+    after = {path: path.read_bytes() for path in (tmp_path / 'bank').iterdir() if not path.name.startswith('photos-')}
+    assert {path: content for path, content in before.items() if not path.name.startswith('photos-')} == after
+
+
 @pytest.mark.parametrize(('key', 'value', 'message'), [
     ('dataset', 'others', "made for dataset 'others'"), ('image_folder', '/elsewhere', 'images in /elsewhere')])
 def test_imported_masks_of_other_images_are_refused(photos, tmp_path, key, value, message):
     fill(photos, tmp_path)
     path = tmp_path / 'bank' / HEADER
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / 'photos' / 'images' / 'p1.png')
     finding, = [each for each in quick_check(photos).errors if each.where == 'custom_hooks.0']
     assert message in finding.message
     runner = build_runner(photos)

@@ -98,6 +98,52 @@ def test_outputs_never_share_a_name(tool, tmp_path):
     assert [name for _, name in named] == ['a.jpg', 'a.png', 'b.png', 'b.png_2']
 
 
+@pytest.mark.parametrize('files, names', [
+    (('a.jpg', 'A.png'), ['A.png', 'a.jpg']),  # sorted: capitals first
+    (('A.jpg', 'a.jpg'), ['A.jpg', 'a.jpg_2']),
+    (('cafe\u0301.jpg', 'caf\u00e9.png'), ['caf\u00e9.jpg', 'caf\u00e9.png']),
+    (('a.jpg', 'a.jpg.tif', 'a.png'), ['a.jpg', 'a.jpg_2', 'a.png']),
+    (('b.png', 'b.tif', 'b.png_2.jpg', 'b.png.png'), ['b.png', 'b.png_2', 'b.png_2_2', 'b.tif']),
+    (('a.jpg', 'a.png/b.jpg'), ['a_2', 'a.png/b']),
+    (('my photo.jpg', 'day 1/my photo.jpg'), ['day 1/my photo', 'my photo'])])
+def test_outputs_never_meet_on_any_file_system(tool, tmp_path, files, names):
+    for name in files:
+        (tmp_path / 'f' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'f' / name).touch()
+    arguments = [str(tmp_path / 'f')]
+    found = tool.list_images(arguments, tool.search(arguments))
+    assert [name for _, name in found] == names and len(found) == len(files)
+
+
+def test_outputs_of_other_images_are_not_mixed_in(tool, trained_run, tmp_path, capsys):
+    first, second, out = picture(tmp_path / 'f' / 'a.png'), picture(tmp_path / 'g' / 'a.png'), tmp_path / 'out'
+
+    def run(*images, code=0, options=()):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(trained_run / 'iter_2.pth'), *map(str, images), '--out', str(out), '--device', 'cpu',
+                       *options])
+        assert stop.value.code == code
+        return capsys.readouterr().err
+    run(first)
+    before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
+    error = run(second, picture(tmp_path / 'f' / 'b.png'), code=2)
+    assert f'labels/a.png of an earlier run is of {first} and would be overwritten by that of {second}, 1 such' in error
+    assert '--overwrite' in error
+    after = {path: path.read_bytes() for path in out.rglob('*') if path.is_file() and path.suffix != '.lock'}
+    assert after == {path: content for path, content in before.items() if path.suffix != '.lock'}
+    run(tmp_path / 'f' / 'b.png')  # another name
+    run(first, tmp_path / 'f' / 'b.png')  # the same
+    assert sorted(path.name for path in (out / 'labels').iterdir()) == ['a.png', 'b.png']
+    run(second, options=['--overwrite'])
+    assert sorted(path.name for path in (out / 'labels').iterdir()) == ['a.png']
+    assert sorted(path.name for path in (out / 'overlays').iterdir()) == ['a.png']
+    record = json.loads((out / 'predictions.json').read_text())
+    record['images'], record['inputs'] = [], {'labels/a.png': str(first)}  # as a run leaves it that was killed
+    (out / 'predictions.json').write_text(json.dumps(record))
+    assert f'is of {first}' in run(second, code=2)
+    run(first)
+
+
 def test_names_that_are_no_utf8_or_decomposed(tool, trained_run, tmp_path):
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     try:

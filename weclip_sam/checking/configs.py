@@ -14,6 +14,7 @@ from mmengine.registry import Registry
 
 from weclip_sam.checking.data import DATA_ERRORS, check_datasets, walk_config
 from weclip_sam.checking.findings import Report
+from weclip_sam.checking.photos import photo_reader
 from weclip_sam.checks import suggest_name
 from weclip_sam.engine.start.errors import explain
 from weclip_sam.engine.start.launch import _check_optimizer
@@ -144,7 +145,7 @@ def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
         try:
             if holds_imported(bank):
                 if (data := _training_set(config)) is not None:
-                    check_imported(bank, node.get('dataset'), data)
+                    check_imported(bank, node.get('dataset'), data, photo_reader(full))
             elif full or (generator.get('sam') or {}).get('arch') == 'tiny':
                 MaskBank(bank, MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
         except Exception as error:

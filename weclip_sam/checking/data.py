@@ -15,6 +15,7 @@ import numpy as np
 from mmengine.config import Config
 
 from weclip_sam.checking.findings import Report
+from weclip_sam.checking.photos import check_photos, photo_reader
 from weclip_sam.checking.prompts import check_prompt_lengths
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
@@ -26,6 +27,7 @@ from weclip_sam.io.images import fit_within, image_header, read_image, read_labe
 from weclip_sam.io.names import is_utf8
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.mask_bank import MaskBank
+from weclip_sam.offline.photos import require_own_photos
 from weclip_sam.registry import DATASETS
 from weclip_sam.structures import IGNORE_LABEL
 
@@ -67,7 +69,7 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
     images; ground truth that holds other classes than its image is named
     for; images without a label, classes with no image or one, names of classes that look like slips; the same
     picture in training and evaluation, or twice in one set; data sets with different classes; SAM masks still to be
-    made; links that lead out of the data folder.
+    made, masks and offline labels of photos that were replaced since; links that lead out of the data folder.
 
     Args:
         config: a whole config.
@@ -91,7 +93,7 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
             datasets[name] = dataset
             _check_labels(name, dataset, report)
             _check_class_names(name, node, dataset, report)
-            _check_bank(name, dataset, report)
+            _check_bank(name, dataset, report, full)
             _check_label_folders(name, dataset, report)
             _check_links(name, node, dataset, report)
             for note in dataset.reader.notes:
@@ -99,6 +101,8 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
             _check_unlisted(name, dataset, report)
     _tell_missing(missing, report)
     _check_same_classes(datasets, report)
+    renewed = {str(node.get('bank')) for _, node in walk_config(config) if node.get('type') == 'MaskBankHook'}
+    check_photos(datasets, renewed, report, full)
     if datasets and isinstance(config.get('model'), Mapping):
         names = config['model'].get('vocabulary') or next(iter(datasets.values())).metainfo
         check_prompt_lengths(config['model'], names, report)
@@ -239,11 +243,13 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
                        f'file; if not, list all classes in {Path(reader["data_root"]) / CLASS_FILE}, one a line')
 
 
-def _check_bank(name: str, dataset: ImageLabelDataset, report: Report) -> None:
+def _check_bank(name: str, dataset: ImageLabelDataset, report: Report, full: bool) -> None:
     for step in dataset.pipeline:
         if isinstance(step, LoadMasks) and isinstance(step.bank, (str, Path)):
             try:
-                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder)
+                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder,
+                                moved=True)
+                require_own_photos(bank, dataset, photo_reader(full))
                 missing = sum(image_id not in bank for image_id in dataset.image_ids)
             except FileNotFoundError:
                 missing = len(dataset)

@@ -13,6 +13,7 @@ import torch
 
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.io.files import inside
+from weclip_sam.io.identity import recognise
 from weclip_sam.io.images import ImageReadError, read_labels
 from weclip_sam.io.names import RealNames, normal, real_path
 from weclip_sam.io.text import read_json
@@ -36,7 +37,8 @@ class LoadMasks:
         missing: for an image the bank does not have (or where there is no bank yet), ``'error'``, or ``'none'`` to
             leave ``masks`` None.
         image_folder: where the images lie that the masks must be of (:class:`ImageLabelDataset` fills it in); None
-            takes whatever the bank holds.
+            takes whatever the bank holds. Of a bank made for another folder the masks of photos with the same content
+            are taken: the folder was copied or renamed.
 
     Raises:
         ValueError: naming bank and image, when masks are missing or have another size than the image; naming the bank,
@@ -49,6 +51,7 @@ class LoadMasks:
             raise ValueError(f"LoadMasks.missing: expected 'error' or 'none', got {missing!r}")
         self.bank, self.fingerprint, self.missing, self.image_folder = bank, fingerprint, missing, image_folder
         self._opened: tuple[int, Any] | None = None
+        self._recognised: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_opened': None}
@@ -60,7 +63,7 @@ class LoadMasks:
         if self._opened is None or self._opened[0] != os.getpid():
             try:
                 self._opened = os.getpid(), MaskBank(self.bank, fingerprint=self.fingerprint, mode='r',
-                                                     image_folder=self.image_folder)
+                                                     image_folder=self.image_folder, moved=True)
             except FileNotFoundError:
                 if self.missing == 'error':
                     raise
@@ -68,8 +71,10 @@ class LoadMasks:
         return self._opened[1]
 
     def __call__(self, results: Results) -> Results:
-        """Reads ``image_id`` and ``ori_shape``; writes ``masks``, a :class:`MaskSet` or None."""
+        """Reads ``image_id``, ``image_path`` and ``ori_shape``; writes ``masks``, a :class:`MaskSet` or None."""
         bank = self.open()
+        if isinstance(bank, MaskBank) and bank.elsewhere:
+            self._require_own(bank, results['image_id'], results.get('image_path'))
         masks = None if bank is None else bank.get(results['image_id'])
         if masks is None and self.missing == 'error':
             raise ValueError(f'mask bank {self.bank}: no masks for image {results["image_id"]!r}; run '
@@ -79,6 +84,14 @@ class LoadMasks:
                              f'is {tuple(results["ori_shape"])} (height, width); the bank belongs to other images')
         results['masks'] = masks
         return results
+
+    def _require_own(self, bank: MaskBank, image_id: str, path: str | None) -> None:
+        if image_id in self._recognised:
+            return
+        known = bank.made_of(image_id)
+        if path is None or known is None or recognise(path, known.photos) is None:
+            raise ValueError(bank.elsewhere)
+        self._recognised.add(image_id)
 
 
 @TRANSFORMS.register_module()

@@ -126,7 +126,7 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
     if missing:
         report.missing.append(f'{", ".join(missing)}: the lists of VOC 2012 itself, at {VOC_URL}')
         return
-    train, val = (read_list(lists[name]) for name in ('train', 'val'))
+    train, val = (read_list(lists[name], root / 'JPEGImages') for name in ('train', 'val'))
     sources = list(lists.values())
     if sbd is not None:
         folder = next((f for f in (sbd, sbd / 'dataset', sbd / 'benchmark_RELEASE' / 'dataset')
@@ -157,7 +157,7 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
                               'because val lists them all; the lists of train and val must differ')
         return
     if path.is_file() and not overwrite:
-        there = read_list(path)
+        there = read_list(path, root / 'JPEGImages')
         if there == names:
             return
         if made is None or lines_digest(there) != made['lines']:
@@ -251,7 +251,7 @@ def _xml_classes(path: Path, vocabulary: Vocabulary) -> tuple[int, ...] | str:
 
 def _voc_lists(root: Path) -> dict[str, list[str]]:
     names = ('train', 'val', 'trainval', 'train_aug')
-    return {name: read_list(root / LIST_DIR / f'{name}.txt') for name in names
+    return {name: read_list(root / LIST_DIR / f'{name}.txt', root / 'JPEGImages') for name in names
             if (root / LIST_DIR / f'{name}.txt').is_file()}
 
 

@@ -33,7 +33,7 @@ from weclip_sam.datasets.readers.names import CLASS_FILE
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
 from weclip_sam.io.files import atomic_open, inside, remove_stale_temporaries
 from weclip_sam.io.images import labels_made_of, read_labels, write_labels
-from weclip_sam.io.names import normal, real_path, stem
+from weclip_sam.io.names import folds_names, meeting, normal, real_path, stem
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.io.text import read_lines
 
@@ -133,6 +133,12 @@ def _coco_split(root: Path, split: str, path: Path, masks: bool, classes: str, o
             inside(root / split, name, str(path))
     except ValueError as error:
         report.failed[str(path)] = str(error).removeprefix(f'{path}: ')
+        return
+    mask_of = {name: f'{stem(name)}.png' for name in sorted(source.named)}
+    if masks and (pair := meeting(mask_of.values(), folds_names(root))):
+        alike = [name for name, mask in mask_of.items() if mask in pair]
+        report.failed[str(path)] = (f'the masks of {" and ".join(map(repr, alike))} would meet (one {pair[0]}); rename '
+                                    'one of the images in the file and on the disk, or give --no-masks')
         return
     there = {normal(entry.name) for entry in (root / split).iterdir()}
     lacking = sorted(name for name in source.named if name not in there and not real_path(root / split, name).is_file())

@@ -2,10 +2,13 @@
 
 One text may be written in two ways: ``é`` is one character on most keyboards and two (``e`` and an accent) in the names
 that a Mac gives to files. Names are compared, kept and written composed (NFC); files are opened by their own names.
+
+Names of files to be written that would meet are found before the first of them is.
 """
 from __future__ import annotations
 
 import os
+import tempfile
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -96,3 +99,52 @@ def merge_forms(names: Iterable[str]) -> list[str]:
 def stem(name: str) -> str:
     """A listed name without its suffix, folders kept."""
     return PurePosixPath(name).with_suffix('').as_posix()
+
+
+def folded(name: str) -> str:
+    """What file systems that know no capitals, or one form of a letter only, make of a name."""
+    return normal(normal(name).casefold())
+
+
+def folds_names(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder takes ``a`` and ``A`` for one name; False where nothing can be written anyway."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix='.a', suffix='.x.tmp', dir=folder) as probe:
+            path = Path(probe.name)
+            return path.with_name(path.name.upper()).exists()
+    except OSError:
+        return False
+
+
+def meeting(files: Iterable[str], fold: bool) -> tuple[str, str] | None:
+    """The first two names of which one would overwrite the other, or of which one is a file and the other its folder.
+
+    Args:
+        files: relative names with ``/`` between their parts.
+        fold: whether names that differ in capitals (or in how an accent is written) are one.
+    """
+    key = folded if fold else normal
+    taken: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in files:
+        path = PurePosixPath(key(name))
+        above = [str(each) for each in path.parents[:-1]]
+        other = taken.get(str(path)) or folders.get(str(path)) or next((taken[up] for up in above if up in taken), None)
+        if other is not None:
+            return other, name
+        taken[str(path)] = name
+        for up in above:
+            folders.setdefault(up, name)
+    return None
+
+
+def check_apart(out: str | os.PathLike[str], image_ids: Iterable[str], suffix: str = '.png') -> None:
+    """Call it before images' files ``out/<image id><suffix>`` are written.
+
+    Raises:
+        ValueError: naming two images whose files would meet.
+    """
+    if pair := meeting((f'{image_id}{suffix}' for image_id in image_ids), folds_names(out)):
+        first, second = (name.removesuffix(suffix) for name in pair)
+        raise ValueError(f'{out}: the files of the images {first!r} and {second!r} would meet there ({pair[0]} and '
+                         f'{pair[1]}); rename one of the images')

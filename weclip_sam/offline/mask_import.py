@@ -29,11 +29,13 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor
 
 from weclip_sam.io.files import inside
+from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.io.images import read_labels
 from weclip_sam.io.names import real_path
 from weclip_sam.io.rle import MAX_PIXELS, decode_masks
 from weclip_sam.io.text import read_json, read_text
 from weclip_sam.mask_bank import HEADER, IMPORTED, MaskBank
+from weclip_sam.offline.photos import require_own_photos
 from weclip_sam.offline.shards import digest_files
 from weclip_sam.offline.work import WorkReport, work_through
 from weclip_sam.structures import MaskSet
@@ -121,7 +123,9 @@ class MaskFolder:
         generator = IMPORTED + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         # Masks that were missing may have come since: an old bank is compared image by image.
         fingerprint = None if (Path(out) / HEADER).is_file() else generator
-        bank = MaskBank(out, fingerprint=fingerprint, dataset=name, mode='a', image_folder=dataset.image_folder)
+        bank = MaskBank(out, fingerprint=fingerprint, dataset=name, mode='a', image_folder=dataset.image_folder,
+                        moved=True)
+        require_own_photos(bank, dataset)
         if not bank.imported:
             raise ValueError(f'{bank.root / HEADER}: this bank is filled by a mask generator '
                              f'({bank.header["generator"]!r}); others\' masks are never mixed with its own: choose '
@@ -141,11 +145,19 @@ class MaskFolder:
 
         Images without masks, or with masks that cannot be used, are recorded and the rest goes on.
         """
-        ids = dataset.image_ids
+        ids, records, photos, max_side = dataset.image_ids, dataset.records, dict[str, FileIdentity](), \
+            dataset.reader.max_side
+
+        def load(index: int) -> MaskSet:
+            if (path := records[index].image_path) is not None:
+                photos[ids[index]] = identify(path)
+            return self.read(ids[index], dataset.image_size(index))
+
+        def write(image_id: str, masks: MaskSet) -> None:
+            bank.put(image_id, masks, self._digests.get(image_id), photos.pop(image_id, None), max_side)
+
         return work_through(
-            'import masks', ids, is_done=lambda index: ids[index] in bank,
-            load=lambda index: self.read(ids[index], dataset.image_size(index)),
-            write=lambda image_id, masks: bank.put(image_id, masks, self._digests.get(image_id)), tick=tick)
+            'import masks', ids, is_done=lambda index: ids[index] in bank, load=load, write=write, tick=tick)
 
 
 def _read_json(path: Path) -> list[Any]:

@@ -13,7 +13,8 @@ from weclip_sam.engine.progress import announce
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.mask_bank import HEADER, MaskBank
 from weclip_sam.offline.mask_import import MaskFolder
-from weclip_sam.offline.masks import fill_bank
+from weclip_sam.offline.masks import fill_bank, refuse_imported, take_photos
+from weclip_sam.offline.photos import require_own_photos, some
 from weclip_sam.offline.splits import mask_settings, split_images
 from weclip_sam.offline.summary import SECONDS, SUMMARY, WorkTime, print_summary, write_summary
 from weclip_sam.offline.work import WorkReport
@@ -37,7 +38,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
 
     Raises:
         ValueError: the config says neither where the bank is nor who makes masks, or the bank is of other images or
-            another generator.
+            another generator, or of imported masks whose photos were replaced.
         FileNotFoundError: ``source`` holds no masks of these images.
     """
     began = time.monotonic()
@@ -52,15 +53,22 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     if source is None:
         generator = MODELS.build(settings['generator']).to(device)
         opened = MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
-                          image_folder=dataset.image_folder)
+                          image_folder=dataset.image_folder, moved=True)
+        require_own_photos(opened, dataset)
     else:
         folder = MaskFolder(source)
         opened = folder.open_bank(out, settings['dataset'], dataset)
     with opened as bank:
+        changed = take_photos(bank, dataset)
+        if source is not None:
+            refuse_imported(bank, changed, len(dataset))
+        elif changed and is_main_process():
+            print(f'{out}: the photos of {some(changed, len(dataset))} are others than when their masks were made; '
+                  'these are made anew')
         about = dict(split=split, dataset=settings['dataset'], generator=bank.header['generator'])
         with WorkTime(out, json.dumps(about), about, began) as clock:
             report = folder.fill(bank, dataset, clock.tick) if source is not None else fill_bank(
-                bank, generator, dataset, batch_size, device, clock.tick)
+                bank, generator, dataset, batch_size, device, clock.tick, changed)
             report = report.gather()
         bank.refresh()
         masks = sum(name in bank for name in dataset.image_ids)

@@ -2,21 +2,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 
+from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.mask_bank import MaskBank, holds_imported
+from weclip_sam.offline.photos import (
+    PhotoReader,
+    gather_ids,
+    look_at_bank,
+    note_photos,
+    require_own_photos,
+    share_of,
+    some,
+)
 from weclip_sam.offline.work import StageClock, WorkReport, work_through
 from weclip_sam.registry import HOOKS, MODELS
 from weclip_sam.structures import MaskSet
 
 
+def take_photos(bank: MaskBank, dataset: Any) -> list[str]:
+    """Compare the photos of a data set with those that a bank's masks were made of; every process calls it.
+
+    A bank made before photos were noted is believed where it can be, and they are noted now.
+
+    Args:
+        bank: opened with mode ``'a'`` and up to date.
+        dataset: an ``ImageLabelDataset``.
+
+    Returns:
+        Ids of the images whose masks are of other photos than are there now, the same in all processes, sorted.
+    """
+    found = look_at_bank(bank, dataset, share_of(len(dataset)))
+    note_photos(bank, found)
+    return gather_ids(found.changed)
+
+
 def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | None = None,
-              device: torch.device | str = 'cpu', tick: Callable[[], None] = lambda: None) -> WorkReport:
+              device: torch.device | str = 'cpu', tick: Callable[[], None] = lambda: None,
+              changed: Collection[str] = ()) -> WorkReport:
     """Make the masks that ``bank`` lacks for the images of ``dataset``; reads no label and no ground truth.
 
     Args:
@@ -27,10 +55,21 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
             (``encode_batch``, by default 1). It may move the last bits of masks.
         device: of the generator; its seconds are counted apart from loading and writing.
         tick: called now and then.
+        changed: ids of images whose masks are made anew, see :func:`take_photos`.
 
     Returns:
         The report of this process, see :func:`weclip_sam.offline.work.work_through`.
     """
+    photos, records, max_side, anew = dict[str, FileIdentity](), dataset.records, dataset.reader.max_side, set(changed)
+
+    def load(index: int) -> np.ndarray:
+        if (path := records[index].image_path) is not None:
+            photos[dataset.image_ids[index]] = identify(path)  # before it is read: replaced meanwhile, it shows
+        return np.array(dataset.load_image(index))
+
+    def write(name: str, masks: MaskSet) -> None:
+        bank.put(name, masks.to('cpu'), photo=photos.pop(name, None), max_side=max_side, replace=name in anew)
+
     def segment(images: list[np.ndarray], clock: StageClock) -> list[MaskSet]:
         with clock('segment'):
             return generator.generate_batch(images, clock.pulse)
@@ -40,33 +79,50 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
     generator.encode_batch = batch_size
     bank.refresh()
     return work_through(
-        'SAM masks', dataset.image_ids, is_done=lambda index: dataset.image_ids[index] in bank,
-        load=lambda index: np.array(dataset.load_image(index)), make=segment,
-        write=lambda name, masks: bank.put(name, masks.to('cpu')), batch_size=batch_size, device=device, tick=tick)
+        'SAM masks', dataset.image_ids, load=load, make=segment, write=write, batch_size=batch_size, device=device,
+        is_done=lambda index: dataset.image_ids[index] in bank and dataset.image_ids[index] not in anew, tick=tick)
 
 
-def check_imported(root: str | os.PathLike, name: str | None, dataset: Any) -> None:
-    """Whether a bank of imported masks is of these images and has those of all of them.
+def refuse_imported(bank: MaskBank, changed: list[str], total: int) -> None:
+    """Nobody here can make imported masks of replaced photos.
+
+    Raises:
+        ValueError: there are ``changed`` ones.
+    """
+    if changed:
+        raise ValueError(f'mask bank {bank.root}: it holds imported masks, and the photos of {some(changed, total)} '
+                         'are others now than those that their masks are of: make the masks of these with the same '
+                         'program, delete that folder (or choose another mask_bank), and run tools/make_masks.py '
+                         'CONFIG --from DIR')
+
+
+def check_imported(root: str | os.PathLike, name: str | None, dataset: Any, reader: PhotoReader | None = None) -> None:
+    """Whether a bank of imported masks is of these images, as they are now, and has those of all of them.
 
     Args:
         root: folder of the bank.
         name: of the data set; None accepts any.
-        dataset: has ``image_ids`` and ``image_folder``.
+        dataset: an ``ImageLabelDataset``.
+        reader: how much of the photos is read; None: whatever must be.
 
     Raises:
-        ValueError: the bank is of other images, or lacks the masks of some.
+        ValueError: the bank is of other images or of photos that were replaced, or lacks the masks of some.
     """
-    bank = MaskBank(root, dataset=name, mode='r', image_folder=dataset.image_folder)
+    bank = MaskBank(root, dataset=name, mode='r', image_folder=dataset.image_folder, moved=True)
+    require_own_photos(bank, dataset, reader)
     if missing := [image_id for image_id in dataset.image_ids if image_id not in bank]:
         raise ValueError(f'mask bank {root}: it holds imported masks, and those of {len(missing)} of the '
                          f'{len(dataset.image_ids)} training images are missing, for example {missing[0]}. Generated '
                          'masks are never added to imported ones: make the missing ones with the same program and run '
                          'tools/make_masks.py CONFIG --from DIR again, or choose another mask_bank')
+    refuse_imported(bank, look_at_bank(bank, dataset, range(len(dataset)), reader, show=False).changed, len(dataset))
 
 
 @HOOKS.register_module()
 class MaskBankHook(Hook):
     """Before training starts, make the SAM masks that the training set's bank lacks. All processes share the work.
+
+    Masks of photos that have been replaced or cropped since are made anew.
 
     A bank of imported masks (``tools/make_masks.py --from``) is taken as it is: nothing is made, and the generator is
     not even built.
@@ -94,11 +150,14 @@ class MaskBankHook(Hook):
         self.bank, self.generator, self.dataset, self.batch_size = bank, generator, dataset, batch_size
 
     def before_train(self, runner: Any) -> None:
-        """Fill; a full bank costs no more than building the generator, whose weights tell whether the bank is its own.
+        """Fill; a full bank costs no more than building the generator, whose weights tell whether the bank is its own,
+        and a look at the time of every photo.
         """
         data = runner.train_dataloader.dataset
         if holds_imported(self.bank):
             check_imported(self.bank, self.dataset, data)
+            with MaskBank(self.bank, mode='a') as bank:
+                take_photos(bank, data)
             return
         if self.generator is None:
             raise ValueError(f'MaskBankHook: nothing makes the masks of {self.bank}; give the config a mask_generator '
@@ -106,12 +165,16 @@ class MaskBankHook(Hook):
                              'tools/make_masks.py CONFIG --from DIR')
         generator = MODELS.build(self.generator)
         with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',
-                      image_folder=data.image_folder) as bank:
-            report = WorkReport()
+                      image_folder=data.image_folder, moved=True) as bank:
+            require_own_photos(bank, data)
+            report, changed = WorkReport(), take_photos(bank, data)
+            if changed:
+                runner.logger.warning(f'{self.bank}: the photos of {some(changed, len(data))} are others than when '
+                                      'their masks were made; these are made anew')
             # Another process may have put masks since this one opened the bank: whatever it sees, all meet below.
-            if not all(name in bank for name in data.image_ids):
+            if changed or not all(name in bank for name in data.image_ids):
                 device = next(runner.model.parameters()).device
-                report = fill_bank(bank, generator.to(device), data, self.batch_size)
+                report = fill_bank(bank, generator.to(device), data, self.batch_size, changed=changed)
             report = report.gather()
         if report.made or report.failed:
             found = len(data.image_ids) - len(report.made) - len(report.failed)

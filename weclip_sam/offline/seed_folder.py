@@ -16,6 +16,7 @@ from weclip_sam.datasets.packing import SEEDS_HEADER
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.evaluation import IoUReport, confusion_matrix
 from weclip_sam.io.files import atomic_open, write_json
+from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.images import read_labels
 from weclip_sam.io.names import normal, real_path
 from weclip_sam.io.text import read_json
@@ -23,11 +24,12 @@ from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, SeedState, for
 
 FORMAT = 'weclip_sam seeds 1'
 # What the header keeps of every image, and what to call it.
-_KEPT = dict(image_labels='classes', input_labels='labels to start from')
+_KEPT = dict(image_labels='classes', input_labels='labels to start from', photos='photos')
 
 
 def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[str, str] | None = None,
-                 inputs: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+                 inputs: Mapping[str, str] | None = None, photos: Mapping[str, FileIdentity] | None = None
+                 ) -> dict[str, list[str]]:
     """Write ``seeds.json``, which says what the labels of a folder were made of, or compare with the one that is there.
 
     Args:
@@ -37,15 +39,18 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
         names: by image id, the classes named for it, as one text. They are kept, and where they are not those that a
             label was made with, the label and its scores are removed.
         inputs: by image id, a digest of the label it starts from; treated likewise.
+        photos: by image id, the file of the image; treated likewise, but a new time of the same content means nothing.
 
     Returns:
-        By what has changed (``'classes'``, ``'labels to start from'``) the images concerned, sorted; empty if nothing.
+        By what has changed (``'classes'``, ``'labels to start from'``, ``'photos'``) the images concerned, sorted;
+        empty if nothing.
 
     Raises:
         ValueError: the folder holds labels of other settings or other images, or label PNGs of unknown origin.
     """
     path = Path(out) / SEEDS_HEADER
-    now = {key: dict(given) for key, given in zip(_KEPT, (names, inputs), strict=True) if given is not None}
+    files = None if photos is None else {image_id: list(photo) for image_id, photo in photos.items()}  # as in JSON
+    now = {key: dict(given) for key, given in zip(_KEPT, (names, inputs, files), strict=True) if given is not None}
     if path.is_file():
         try:
             there = read_json(path)
@@ -72,25 +77,41 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
     return {}
 
 
+def photos_of(out: str | os.PathLike) -> dict[str, FileIdentity]:
+    """By image id, the photo that a label of a folder was made of; empty where the folder does not say."""
+    try:
+        kept = read_json(Path(out) / SEEDS_HEADER)['photos']
+        found = {normal(image_id): FileIdentity.parse(photo) for image_id, photo in kept.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {image_id: photo for image_id, photo in found.items() if photo is not None}
+
+
 def _normal(kept: Mapping[str, Any]) -> dict[str, Any]:
     return {normal(key): normal(value) if isinstance(value, str) else value for key, value in kept.items()}
 
 
-def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict[str, str]],
-                    now: Mapping[str, dict[str, str]]) -> dict[str, list[str]]:
+def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict[str, Any]],
+                    now: Mapping[str, dict[str, Any]]) -> dict[str, list[str]]:
     """Remove labels that were made of something else than is there now, and only then say so in the header."""
     changed, kept = {}, {}
     for key, values in now.items():
         before = known.get(key, values)  # a header of before they were kept: its labels are believed
-        stale = [image_id for image_id, value in values.items() if before.get(image_id) != value]
+        stale = [image_id for image_id, value in values.items() if _content(before.get(image_id)) != _content(value)]
         _remove_labels(path.parent, stale)
-        if stale or key not in known:
+        if key not in known or any(before.get(image_id) != value for image_id, value in values.items()):
             kept[key] = {**before, **values}
         if others := sorted(image_id for image_id in stale if image_id in before):
             changed[_KEPT[key]] = others
     if kept:
         write_json(path, {**header, **kept})
     return changed
+
+
+def _content(value: Any) -> Any:
+    """What counts of a value that the header keeps: of a photo, not its time."""
+    photo = FileIdentity.parse(value)
+    return value if photo is None else photo.digest
 
 
 def clear_folder(out: str | os.PathLike, image_ids: Sequence[str]) -> None:

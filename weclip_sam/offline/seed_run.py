@@ -17,9 +17,19 @@ from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.progress import announce
 from weclip_sam.io.files import remove_stale_temporaries
+from weclip_sam.io.identity import FileIdentity
+from weclip_sam.io.names import check_apart
 from weclip_sam.io.text import read_json
 from weclip_sam.mask_bank import MaskBank
-from weclip_sam.offline.seed_folder import claim_folder, clear_folder, count_pixels, score_path, score_report
+from weclip_sam.offline.photos import gather_ids, identify_photos, look_at_bank, require_own_photos, share_of, some
+from weclip_sam.offline.seed_folder import (
+    claim_folder,
+    clear_folder,
+    count_pixels,
+    photos_of,
+    score_path,
+    score_report,
+)
 from weclip_sam.offline.seed_making import make_seeds
 from weclip_sam.offline.shards import digest_files
 from weclip_sam.offline.splits import mask_settings, scored_images, seed_images
@@ -54,13 +64,14 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
     card = dict(config=name, split=split, classes=list(dataset.metainfo['classes']), images=len(dataset),
                 image_folder=dataset.image_folder,
                 fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32])
-    inputs = _inputs(dataset)
+    check_apart(out, dataset.image_ids)
+    photos, inputs = _photos(dataset, banks, out), _inputs(dataset)
     if is_main_process():
         if overwrite:
             clear_folder(out, dataset.image_ids)
             for file in (SUMMARY, SECONDS):  # they tell of the labels that were there
                 (Path(out) / file).unlink(missing_ok=True)
-        for what, changed in claim_folder(out, card, _names(dataset), inputs).items():
+        for what, changed in claim_folder(out, card, _names(dataset), inputs, photos).items():
             print(f'{out}: the {what} of {len(changed)} images, for example {changed[0]}, are others than when their '
                   'labels were made; these are made anew')
         _remove_what_kills_left(out, dataset.image_ids)
@@ -126,6 +137,32 @@ def _names(dataset: Any) -> dict[str, str] | None:
         return None
     classes = dataset.metainfo['classes']
     return {record.image_id: ';'.join(classes[i] for i in record.classes) for record in dataset.records}
+
+
+def _photos(dataset: Any, banks: Sequence[Any], out: str) -> dict[str, FileIdentity] | None:
+    """What photos the labels will be made of; every process calls it.
+
+    Raises:
+        ValueError: the masks or labels that would be read are of photos that were replaced since.
+    """
+    for bank in banks:
+        if isinstance(bank, MaskBank):
+            require_own_photos(bank, dataset)
+            changed = gather_ids(look_at_bank(bank, dataset, share_of(len(dataset))).changed)
+            if changed:
+                raise ValueError(f'mask bank {bank.root}: the photos of {some(changed, len(dataset))} are others than '
+                                 'when their masks were made. ' + ('Import masks of these' if bank.imported else
+                                 'Make them anew: run tools/make_masks.py with this config'))
+    photos = identify_photos(dataset, photos_of(out))
+    for step in dataset.pipeline:
+        if isinstance(step, LoadPixelLabels) and photos is not None:
+            made_of = photos_of(step.folder)
+            changed = sorted(image_id for image_id, photo in photos.items()
+                             if made_of.get(image_id, photo).digest != photo.digest)
+            if changed:
+                raise ValueError(f'{step.folder}: the photos of {some(changed, len(dataset))} are others than when '
+                                 'these labels were made; run the tools/make_seeds.py that made them again')
+    return photos
 
 
 def _inputs(dataset: Any) -> dict[str, str] | None:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.engine.start.launch import LAUNCHERS, _fill_environment
 from weclip_sam.engine.start.together import stop_watching, watch_others
+from weclip_sam.io.identity import file_digest
 
 # Processes wait for the slowest one, whose share may take days.
 _PATIENCE = timedelta(days=30)
@@ -76,7 +76,7 @@ def digest_files(names: Sequence[str], find: Callable[[str], Path], title: str) 
     digests = {}
     for done, name in enumerate(mine, start=1):
         with suppress(ValueError, OSError):
-            digests[name] = hashlib.blake2b(find(name).read_bytes(), digest_size=8).hexdigest()
+            digests[name] = file_digest(find(name))
         if is_main_process():
             progress.update(done)
     progress.stop()

@@ -206,6 +206,22 @@ def test_real_images_with_their_own_categories(shared):
         CocoReader(**{k: v for k, v in config.items() if k not in ('type', 'classes')})
 
 
+def test_truth_is_that_of_the_image_with_this_suffix(coco, tmp_path, write_image):
+    def twin(data):
+        data['images'].append(dict(id=9, file_name='COCO_5.png', height=12, width=16))
+    root = coco(twin)
+    write_image(tmp_path / 'train2014' / 'COCO_5.png')
+    write_label_table(tmp_path / 'labels_train2014.csv', {'COCO_5.jpg': ['bottle']})
+    reader = CocoReader(root)
+    reader.check_masks()
+    assert reader.load_ground_truth(0).any()  # COCO_5.png has nothing in it
+    report = prepare_coco(tmp_path, ['train2014'], overwrite=True, workers=1)
+    message, = report.failed.values()
+    assert "the masks of 'COCO_5.jpg' and 'COCO_5.png' would meet (one COCO_5.png)" in message
+    assert not (tmp_path / 'semantic_masks').exists()
+    assert prepare_coco(tmp_path, ['train2014'], masks=False, overwrite=True, workers=1).ok
+
+
 def test_names_as_annotation_tools_on_windows_and_macs_write_them(coco, tmp_path, write_image):
     write_image(tmp_path / 'train2014' / 'sub' / 'e\u0301.jpg')
 

@@ -232,6 +232,19 @@ def test_background_is_no_class(photos, name):
         FolderReader(str(photos))
 
 
+def test_a_line_that_could_mean_two_images_is_refused(photos, write_image):
+    write_image(photos / 'images' / 'a.jpg')
+    write_image(photos / 'images' / 'my photo.jpg')
+    (photos / 'labels.csv').write_text('image,classes\na.jpg,dog\na.png,cat\nmy photo.jpg,cat\n')
+    with pytest.raises(ValueError, match=r"share the id 'a': .*a\.jpg and .*a\.png; rename one"):
+        FolderReader(str(photos))
+    (photos / 'list.txt').write_text('a\n')
+    with pytest.raises(ListError, match=r"list\.txt: image 'a' could be 'a\.jpg' or 'a\.png'; write its suffix"):
+        FolderReader(str(photos), split='list.txt')
+    (photos / 'list.txt').write_text('a.png\nmy photo\n')
+    assert [r.image_id for r in FolderReader(str(photos), split='list.txt').records] == ['a', 'my photo']
+
+
 @pytest.mark.parametrize('on_disk', ['NFC', 'NFD'])
 @pytest.mark.parametrize('typed', ['NFC', 'NFD'])
 def test_names_are_found_in_either_unicode_form(tmp_path, write_image, on_disk, typed):

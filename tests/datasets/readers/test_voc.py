@@ -209,6 +209,25 @@ def test_vocs_own_classes_keep_their_prompts(voc):
         VocReader(str(voc), 'train')
 
 
+def test_lines_with_blanks_or_folders_mean_the_image_that_is_there(voc, write_image):
+    for name in ('my photo', 'day 1/a'):
+        write_image(voc / 'JPEGImages' / f'{name}.jpg')
+    lists = voc / 'ImageSets' / 'Segmentation'
+    (lists / 'own.txt').write_text('my photo\nday 1/a.jpg\n2007_000001  1\n')
+    reader = VocReader(str(voc), 'own', labels='none')
+    assert [r.image_id for r in reader.records] == ['2007_000001', 'day 1/a', 'my photo']
+    write_image(voc / 'JPEGImages' / 'my.jpg')
+    with pytest.raises(ValueError, match=r"own\.txt: the line 'my photo' could mean the image 'my photo' or 'my' in"):
+        VocReader(str(voc), 'own', labels='none')
+
+
+def test_a_label_file_with_two_lines_for_one_image_is_refused(voc):
+    write_label_table(voc / 'image_labels.csv', {'2007_000001': ['cat'], '2007_000001.jpg': ['dog'],
+                                                 '2007_000003': ['bus']})
+    with pytest.raises(ListError, match="both '2007_000001' and '2007_000001.jpg' are there"):
+        VocReader(str(voc), 'train')
+
+
 def test_a_missing_list_names_the_override_that_helps(voc):
     (voc / 'ImageSets' / 'Segmentation' / 'train_aug.txt').unlink()
     with pytest.raises(FileNotFoundError, match=r'tools/prepare_voc.py .*VOC2012. Or use a list that is there '

@@ -11,11 +11,17 @@ import torch
 from mmengine.dist import all_gather_object, get_rank
 
 from weclip_sam.mask_bank import MaskBank
+from weclip_sam.offline import masks
 from weclip_sam.offline.masks import MaskBankHook
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet
 
 IDS = ('a', 'b', 'c')
+
+
+class Images(SimpleNamespace):
+    def __len__(self):
+        return len(self.image_ids)
 
 
 @MODELS.register_module()
@@ -38,21 +44,29 @@ def main(folder):
 
 
 def fill(bank, failing):
-    if failing == 'none' and get_rank() == 1:
-        while not _complete(bank):
-            time.sleep(0.05)
+    def take_photos(opened, data):
+        changed = take(opened, data)  # all meet here
+        if failing == 'none' and get_rank() == 1:
+            while not _complete(bank):
+                time.sleep(0.05)
+            opened.refresh()
+        return changed
 
     def load_image(index):
         if IDS[index] == failing:
             raise ValueError('torn')
         return np.zeros((8, 8, 3), np.uint8)
-    data = SimpleNamespace(image_ids=IDS[:1] if failing == 'none' else IDS, image_folder=None, load_image=load_image)
+    ids, take, masks.take_photos = IDS[:1] if failing == 'none' else IDS, masks.take_photos, take_photos
+    data = Images(image_ids=ids, image_folder=None, load_image=load_image, reader=SimpleNamespace(max_side=None),
+                  records=[SimpleNamespace(image_id=image_id, image_path=None) for image_id in ids])
     runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=data), model=torch.nn.Linear(1, 1),
                              logger=SimpleNamespace(info=lambda text: print(text, flush=True)))
     try:
         MaskBankHook(bank, dict(type='ToyGenerator')).before_train(runner)
     except ValueError as error:
         return str(error)
+    finally:
+        masks.take_photos = take
     return 'fine'
 
 

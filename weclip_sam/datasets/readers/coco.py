@@ -65,6 +65,7 @@ class CocoReader(Reader):
         self._coco: Any = None
         self._categories: dict[Any, int] = {}
         self._by_name: dict[str, Any] = {}
+        self._files: dict[str, str] = {}  # below the image folder, by image id
         if labels == 'auto':
             made = root / f'labels_{split}.csv'
             one_hot = None if self._annotations.is_file() or classes == 'json' else find_one_hot(root)
@@ -93,6 +94,7 @@ class CocoReader(Reader):
         records = []
         for name, indices in table.items():
             path, image_id = inside(folder, name, source), PurePosixPath(name).with_suffix('').as_posix()
+            self._files[image_id] = PurePosixPath(name).as_posix()
             records.append(Record(image_id, indices, path, self._masks / f'{image_id}.png'))
         super().__init__(vocabulary, locate_files(records, WHERE), max_pixels)
 
@@ -105,7 +107,8 @@ class CocoReader(Reader):
             raise ValueError(f'{path}: {error}') from None
         self._categories = class_of_category(self._coco, vocabulary, str(path))
         self.notes = passed_over(self._coco, self._categories)
-        self._by_name = {PurePosixPath(image['file_name']).with_suffix('').as_posix(): image['id']
+        # By the whole name: a.jpg may lie beside a.png.
+        self._by_name = {PurePosixPath(image['file_name']).as_posix(): image['id']
                          for image in self._coco.dataset['images']}
         return vocabulary
 
@@ -129,7 +132,7 @@ class CocoReader(Reader):
         bare = []
         for record in self.records:
             if record.mask_path is None or not record.mask_path.is_file():
-                instances = [each for each in self._coco.imgToAnns[self._by_name.get(record.image_id)]
+                instances = [each for each in self._coco.imgToAnns[self._by_name.get(self._files[record.image_id])]
                              if each['category_id'] in self._categories]
                 bare += [record.image_id] if instances and not any(map(has_outline, instances)) else []
         if bare:
@@ -144,7 +147,7 @@ class CocoReader(Reader):
             return super().load_ground_truth(index)
         if record.mask_path is not None and record.mask_path.is_file():
             return read_labels(record.mask_path, self.vocabulary.num_classes, max_pixels=self.max_pixels)
-        number = self._by_name.get(record.image_id)
+        number = self._by_name.get(self._files[record.image_id])
         if number is None:
             raise ValueError(f'{self._annotations}: no image {record.image_id!r}; labels and annotations do not match')
         image = self._coco.imgs[number]

@@ -193,11 +193,17 @@ def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object]
             raise ValueError(f'val_fraction: expected between 0 and 1, got {fraction}')
         return [name for name in table if in_val(stem(name), fraction) == (split == 'val')]
     path = find_file(root / split, 'the split file', "Or use split='train' and 'val' with val_fraction")
-    by_id = {stem(name): name for name in table}
+    by_id: dict[str, list[str]] = {}
+    for name in table:
+        by_id.setdefault(stem(name), []).append(name)
     chosen: dict[str, None] = {}
     for name in map(listed_name, read_lines(path)):
-        known = name if name in table else by_id.get(name)
+        named = [name] if name in table else by_id.get(name, [])
+        known = named[0] if named else None
         with faults:
+            if len(named) > 1:
+                raise ValueError(f'{path}: image {name!r} could be {" or ".join(map(repr, named))}; write its suffix, '
+                                 'too')
             if known is None:
                 raise ValueError(f'{path}: image {name!r} is not in the label file.{nearest(name, table)}')
             if known in chosen:

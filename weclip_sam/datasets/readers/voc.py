@@ -63,7 +63,8 @@ class VocReader(Reader):
         root = Path(data_root)
         find_file(root, 'the VOC folder', f'{WHERE}. Give the folder with --cfg-options data_root=...')
         names = read_list(find_file(root / LIST_DIR / f'{split}.txt', f'the list of split {split!r}',
-                                    f'Run: python tools/prepare_voc.py {root}{_other_splits(root, split)}'))
+                                    f'Run: python tools/prepare_voc.py {root}{_other_splits(root, split)}'),
+                          root / 'JPEGImages')
         vocabulary = voc_vocabulary(root, classes)
         indices = self._labels(root, names, labels, vocabulary)
         masks = mask_paths(root, names) if mask_dir is None else png_paths(root / mask_dir, names)
@@ -147,8 +148,13 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
         ListError: on unknown classes, and images the file does not have.
     """
     table = read_label_table(path)
-    table = {strip_suffix(name): classes for name, classes in table.items()}
-    faults, names = Faults(), list(names)
+    faults, names, whole = Faults(), list(names), dict[str, str]()
+    for name in table:
+        with faults:
+            if other := whole.get(strip_suffix(name)):
+                raise ValueError(f'{path}: both {other!r} and {name!r} are there and mean one image; remove one')
+        whole.setdefault(strip_suffix(name), name)
+    table = {bare: table[name] for bare, name in whole.items()}
     for name in names:
         with faults:
             if name not in table:

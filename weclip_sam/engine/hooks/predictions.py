@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from weclip_sam.io.images import write_labels
-from weclip_sam.io.names import real_path
+from weclip_sam.io.names import check_apart, real_path
 from weclip_sam.registry import HOOKS
 
 
@@ -26,10 +26,27 @@ class SavePredictionsHook(Hook):
 
     Args:
         out_dir: the folder; made when missing.
+
+    Raises:
+        ValueError: before the test, when files of two images would meet, or the folder holds label PNGs of others.
     """
 
     def __init__(self, out_dir: str) -> None:
         self.out_dir = out_dir
+
+    def before_test(self, runner: Any) -> None:
+        """Find out now what would overwrite something or be mixed up with it."""
+        image_ids = getattr(runner.test_dataloader.dataset, 'image_ids', None)
+        if image_ids is None:
+            return
+        Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+        check_apart(self.out_dir, image_ids)
+        own = {str(label_path(self.out_dir, image_id)) for image_id in image_ids}
+        others = sorted(str(path) for path in Path(self.out_dir).rglob('*.png') if str(path) not in own)
+        if others:
+            raise ValueError(f'--out {self.out_dir}: holds {len(others)} PNGs that are no predictions for these '
+                             f'{len(image_ids)} images, for example {others[0]}; they would be mixed up: give another '
+                             'folder, or empty this one')
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Write one batch."""

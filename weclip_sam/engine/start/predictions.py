@@ -1,14 +1,18 @@
-"""A folder of predictions is of one model with one protocol: predictions of two are never mixed."""
+"""A folder of predictions is of one model with one protocol: predictions of two are never mixed.
+
+Nor are those of two images with one name: more images are added, but none takes the place of another.
+"""
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weclip_sam.engine.start.identity import quick_digest
 from weclip_sam.io.files import inside, write_json
+from weclip_sam.io.names import folded
 
 HEADER = 'predictions.json'
 _SAME = ('weights', 'config', 'options', 'multi_scale', 'crf')
@@ -22,7 +26,8 @@ def prediction_card(checkpoint: str | os.PathLike, config: str | None, options: 
 
 
 def claim_predictions(out: str | os.PathLike, card: Mapping[str, Any], overwrite: bool = False,
-                      places: tuple[str, ...] = ('labels', 'overlays')) -> list[dict[str, Any]]:
+                      places: tuple[str, ...] = ('labels', 'overlays'), inputs: Mapping[str, str] | None = None
+                      ) -> list[dict[str, Any]]:
     """Say in ``predictions.json`` what the predictions of a folder are made with, or compare with what it says.
 
     Args:
@@ -30,13 +35,15 @@ def claim_predictions(out: str | os.PathLike, card: Mapping[str, Any], overwrite
         card: see :func:`prediction_card`.
         overwrite: remove predictions that are there, and only those.
         places: the folders below ``out`` that label PNGs go to.
+        inputs: by label PNG below ``out``, the image that it will be of, as an absolute path. They are kept, so that a
+            run that is killed has said of what its files are; None where images are known by their ids.
 
     Returns:
         The entries of the images that were predicted there before with the same card.
 
     Raises:
-        ValueError: predictions of another model or protocol are there, or label PNGs of unknown origin. Nothing was
-            changed.
+        ValueError: predictions of another model or protocol are there, or of other images where the new ones would
+            go, or label PNGs of unknown origin. Nothing was changed.
     """
     out = Path(out)
     try:
@@ -62,5 +69,31 @@ def claim_predictions(out: str | os.PathLike, card: Mapping[str, Any], overwrite
     if not there and (strange := next((path for place in places for path in (out / place).glob('*.png')), None)):
         raise ValueError(f'{strange}: label PNGs are there, but no {HEADER}, so nobody knows what made them; choose '
                          'another --out, or move them away')
-    write_json(out / HEADER, {**card, 'images': entries})
+    kept = _images_of(out, there)
+    if taken := _taken(kept, inputs or {}):
+        (label, image), now = taken[0], (inputs or {}).get(taken[0][0], 'another one')
+        raise ValueError(f'{out}: {label} of an earlier run is of {image} and would be overwritten by that of {now}, '
+                         f'{len(taken)} such images in all. Nothing was changed: choose another --out, or add '
+                         '--overwrite to remove what is there')
+    write_json(out / HEADER, {**card, 'images': entries, **({} if inputs is None else {'inputs': {**kept, **inputs}})})
     return [entry for entry in entries if inside(out, str(entry.get('labels'))).is_file()]
+
+
+def _images_of(out: Path, there: Mapping[str, Any]) -> dict[str, str]:
+    """By label PNG that is there, the image that earlier runs wrote it of; those they had only begun with, too."""
+    found = {str(entry.get('labels')): str(entry['image']) for entry in there.get('images', ()) if entry.get('image')}
+    if isinstance(begun := there.get('inputs'), dict):
+        found.update({str(label): str(image) for label, image in begun.items()})
+    return {label: image for label, image in found.items() if inside(out, label, str(out / HEADER)).is_file()}
+
+
+def _taken(kept: Mapping[str, str], inputs: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Label PNGs that are there and would meet those of other images, with the images that they are of."""
+    files = {folded(label) for label in inputs}
+    folders = {str(up) for file in files for up in PurePosixPath(file).parents}
+
+    def meets(label: str) -> bool:
+        key = folded(label)
+        return key in files or key in folders or any(str(up) in files for up in PurePosixPath(key).parents)
+    return [(label, image) for label, image in kept.items() if meets(label)
+            and (label not in inputs or os.path.abspath(inputs[label]) != os.path.abspath(image))]
