@@ -63,9 +63,14 @@ def test_a_command_has_nothing_of_this_process_s_group(monkeypatch):
     assert child_processes.run(['-c', code]) == 'None 1\n'
 
 
-def test_no_test_forks_after_torch_has_run_or_chooses_a_port():
-    forks = re.compile(r"get_context\(['\"]fork['\"]|os\.fork\(|MASTER_PORT=|['\"]MASTER_PORT['\"]\]? ?[:=]")
-    files = (path for path in TESTS.rglob('*.py') if path != Path(__file__))
-    found = {path.name for path in files if forks.search(path.read_text(encoding='utf-8'))}
-    assert found <= {'fill_bank.py'}  # it forks before it runs torch
+def test_no_test_forks_after_torch_has_run_or_joins_a_group_at_a_place_of_its_own_choice():
+    files = [path for path in TESTS.rglob('*.py') if path != Path(__file__)]
+
+    def those_with(pattern):
+        return {path.name for path in files if re.search(pattern, path.read_text(encoding='utf-8'))}
+    forks = those_with(r"get_context\(['\"]fork['\"]|os\.fork\(")
+    assert forks <= {'fill_bank.py', 'lock_child.py'}  # they fork before they run torch
+    places = those_with(r"MASTER_PORT=|['\"]MASTER_PORT['\"]\]? ?[:=]")
+    # The first asks the system for a free port each time; the others only look at the variables and join nothing.
+    assert places <= {'test_ends_together.py', 'test_locks.py', 'test_work_dir.py'}
     assert torch.get_num_threads() == 1  # nor has a forked data worker anything to wait for

@@ -1,16 +1,21 @@
 """One run at a time in a folder; a run that is gone stands in nobody's way."""
 import json
-import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
+import child_processes
 import pytest
 
 from weclip_sam.io import locks
 from weclip_sam.io.locks import LOCK, FolderLock, FolderTaken, launch_id, living_owner
+
+SUPPORT = Path(__file__).parents[1] / 'support'
 
 
 def owner_of(folder, **changes):
@@ -43,27 +48,30 @@ def test_a_second_run_is_refused_and_told_whose_the_folder_is(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def hold(folder, ready):
-    FolderLock(folder, 'training').acquire()
-    ready.set()
-    time.sleep(60)
+def child(what, folder):
+    """A process that takes the folder's lock, see ``support/lock_child.py``; what it says comes through a pipe."""
+    process = subprocess.Popen([sys.executable, str(SUPPORT / 'lock_child.py'), what, str(folder)], text=True,
+                               env=child_processes.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               start_new_session=True)
+    return process
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
-    context = multiprocessing.get_context('fork')
-    ready = context.Event()
-    process = context.Process(target=hold, args=(tmp_path, ready))
-    process.start()
-    assert ready.wait(20)
-    with pytest.raises(FolderTaken):
-        FolderLock(tmp_path).acquire()
-    os.kill(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while living_owner(tmp_path) and time.monotonic() < deadline:  # dead, and its parent has not taken note
-        time.sleep(0.01)
-    with FolderLock(tmp_path):
-        assert living_owner(tmp_path)['pid'] == os.getpid()
-    process.join()
+    process = child('hold', tmp_path)
+    try:
+        assert process.stdout.readline() == 'holds it\n'
+        with pytest.raises(FolderTaken):
+            FolderLock(tmp_path).acquire()
+        os.kill(process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while living_owner(tmp_path) and time.monotonic() < deadline:  # dead, and its parent has not taken note
+            time.sleep(0.01)
+        with FolderLock(tmp_path):
+            assert living_owner(tmp_path)['pid'] == os.getpid()
+    finally:
+        child_processes.kill(process)
+        process.communicate()
 
 
 def test_a_number_given_to_another_process_and_another_boot_are_no_sign_of_life(tmp_path, left, monkeypatch):
@@ -75,13 +83,13 @@ def test_a_number_given_to_another_process_and_another_boot_are_no_sign_of_life(
     assert living_owner(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_forked_worker_does_not_give_the_lock_back(tmp_path):
-    with FolderLock(tmp_path) as lock:
-        worker = multiprocessing.get_context('fork').Process(target=lock.release)
-        worker.start()
-        worker.join()
-        assert living_owner(tmp_path) is not None
-        # Nor does a run whose lock another took over meanwhile.
+    assert child_processes.run([SUPPORT / 'lock_child.py', 'fork', tmp_path]) == 'still held\n'
+
+
+def test_a_lock_that_another_took_over_is_not_given_back(tmp_path):
+    with FolderLock(tmp_path):
         (tmp_path / LOCK).unlink()
         (tmp_path / LOCK).write_text('{}')
     assert (tmp_path / LOCK).exists()
@@ -139,27 +147,22 @@ def test_a_lock_that_a_kill_left_half_written_is_taken_over(tmp_path, text):
         assert living_owner(tmp_path) is not None
 
 
-def grab(folder, start, results):
-    start.wait()
-    try:
-        FolderLock(folder).acquire()
-        results.put('taken')
-        time.sleep(1)
-    except FolderTaken:
-        results.put('refused')
-
-
+@pytest.mark.slow
 def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path, left):
     left(born='1')
-    context = multiprocessing.get_context('fork')
-    start, results = context.Barrier(6), context.Queue()
-    processes = [context.Process(target=grab, args=(tmp_path, start, results)) for _ in range(6)]
-    for process in processes:
-        process.start()
-    found = sorted(results.get(timeout=30) for _ in processes)
-    for process in processes:
-        process.join()
-    assert found == ['refused'] * 5 + ['taken']
+    processes = [child('grab', tmp_path) for _ in range(4)]
+    try:
+        for process in processes:
+            assert process.stdout.readline() == 'ready\n'
+        for process in processes:
+            process.stdin.write('\n')
+            process.stdin.flush()
+        found = sorted(process.stdout.readline() for process in processes)
+    finally:
+        for process in processes:
+            child_processes.kill(process)
+            process.communicate()
+    assert found == ['refused\n'] * 3 + ['taken\n']
 
 
 def test_a_full_disk_names_the_folder_and_leaves_nothing(tmp_path, monkeypatch):

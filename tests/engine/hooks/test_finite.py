@@ -68,7 +68,8 @@ def test_steps_may_be_left_out_a_few_times(run_toy, tmp_path):
     assert json.loads((tmp_path / 'run' / 'summary.json').read_text())['skipped_steps'] == 2
     steps = safe_load(tmp_path / 'run' / 'iter_12.pth')['optimizer']['state'][0]['step']
     assert int(steps) == 10
-    settings['custom_hooks'][0]['times'] = 3
+    hook, = settings['custom_hooks']
+    hook['times'] = 3
     with pytest.raises(NotFiniteError, match='iteration 8: .*after 2 skipped steps'):
         run_toy(work_dir='more', **settings)
 
