@@ -2,7 +2,8 @@
 """Score label PNGs against ground truth: ``python tools/eval_seeds.py --pred PRED --gt GT``.
 
 PRED and GT are folders or zip archives of label PNGs with equal names. One confusion matrix over the set; 255 in the
-ground truth is ignored. Every image of the list (or of GT) needs a prediction of its size.
+ground truth is ignored. Every image of the list (or of GT) needs a prediction of its size. Class names are those that
+predictions.json or seeds.json beside the predictions lists, unless --classes names them; without either, VOC's.
 """
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ import argparse
 
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.engine import ProgressReporter, friendly_errors
-from weclip_sam.engine.start.class_names import read_id_list, resolve_classes
+from weclip_sam.engine.start.class_names import read_id_list
+from weclip_sam.engine.start.label_names import classes_to_score
 from weclip_sam.evaluation import IoUReport
 from weclip_sam.evaluation.label_files import LabelStore, NamedTruths, score_label_files
+from weclip_sam.evaluation.truth import much_ignored, no_class_in_truth
 from weclip_sam.io.files import write_json
 from weclip_sam.io.parallel import default_workers
 
@@ -22,8 +25,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--pred', required=True, help='folder or zip of predicted label PNGs')
     parser.add_argument('--gt', required=True, help='folder or zip of ground-truth label PNGs')
     parser.add_argument('--list', metavar='FILE', help='image ids to score, one per line (default: all of --gt)')
-    parser.add_argument('--classes', default='voc', metavar='voc|coco|N|FILE',
-                        help='class names, the number of labels with background, or a file of names (default: voc)')
+    parser.add_argument('--classes', metavar='voc|coco|N|FILE',
+                        help='class names, the number of labels with background, or a file of names '
+                             '(default: those that predictions.json or seeds.json of --pred lists, else voc)')
     parser.add_argument('--labels', metavar='FILE',
                         help='a label table (image,classes): whether the masks of --gt hold what images are named for')
     parser.add_argument('--jobs', type=int, default=default_workers(), help='processes (default: all cores)')
@@ -34,19 +38,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with friendly_errors():
-        classes = resolve_classes(args.classes)
+        classes, told = classes_to_score(args.classes, args.pred)
         named = NamedTruths(read_label_table(args.labels), classes, args.labels) if args.labels else None
         predictions, truths = LabelStore(args.pred), LabelStore(args.gt)
         ids = read_id_list(args.list) if args.list else truths.ids()
+        if told:
+            print(told, flush=True)
+        ignored: list[int] = []
         bar = ProgressReporter()
         bar.start('score', len(ids))
         try:
             matrix = score_label_files(predictions, truths, len(classes), ids, args.jobs, bar.update,
+                                       ignored=ignored.append,
                                        **({} if named is None else dict(counted=named)))
         finally:
             bar.stop()
         report = IoUReport.from_confusion(matrix, classes, len(ids))
+        if wrong := no_class_in_truth(report.pixels, sum(ignored)):
+            raise ValueError(f'ground truth {args.gt}: {wrong}')
         print(report.format(f'{args.pred} against {args.gt}: IoU by class, percent'))
+        if much := much_ignored(report.pixels, sum(ignored)):
+            print(f'NOTE {much}')
         truth = None if named is None else named.check()
         if truth is not None and truth.disagreeing:
             print(f'WARNING {truth.message()}')

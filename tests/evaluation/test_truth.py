@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from weclip_sam.evaluation import IoUMetric
 from weclip_sam.evaluation.truth import TruthRecord, compare_truth
@@ -84,3 +85,18 @@ def test_the_metric_does_without_names():
     samples = [sample('a', np.eye(2, dtype=int).tolist(), [True, False, False])]
     samples[0].pop('image_labels')
     assert evaluate(metric, samples)['mIoU'] == 100 and metric.last_truth.images == 0
+
+
+@pytest.mark.parametrize('truth, told', [([[0, 255]], True), ([[0, 1, 255]], False), ([[0, 0]], False)])
+def test_the_metric_tells_once_that_masks_hold_255_and_no_class(caplog, truth, told):
+    metric = IoUMetric()
+    metric.dataset_meta = dict(classes=['cat'])
+    logger, truth = MMLogger.get_current_instance(), torch.tensor(truth)
+    logger.addHandler(caplog.handler)
+    try:
+        for _ in range(2):
+            metric.process(None, [dict(image_id='a', prediction=torch.zeros_like(truth), ground_truth=truth)])
+            metric.evaluate(1)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.text.count('hold 0 and 255 alone (255 on 50 % of the pixels) and no class') == int(told)

@@ -210,3 +210,70 @@ def test_ground_truth_is_compared_with_a_table_of_names(tool, tmp_path, capsys):
     (tmp_path / 'labels.csv').write_text('image,classes\na.jpg,catt\n')
     assert "labels.csv: 'catt' is none of the classes. Did you mean 'cat'" in run_and_fail(tool, capsys, *args[:-4],
                                                                                          *args[-2:])
+
+
+@pytest.mark.parametrize('masks, said', [([[0, 255], [0, 0]], '0 and 255 alone (255 on 25 % of the pixels)'),
+                                         ([[255, 255]], '255 alone')])
+def test_masks_that_draw_the_object_as_255_are_no_ground_truth(tool, tmp_path, capsys, masks, said):
+    gt, pred = folder(tmp_path / 'gt', {'a': masks, 'b': masks}), folder(tmp_path / 'pred', {'a': masks, 'b': masks})
+    told = run_and_fail(tool, capsys, '--pred', pred, '--gt', gt, '--classes', 3, '--json', tmp_path / 'o.json')
+    assert f'ground truth {gt}: the masks hold {said}' in told and 'write labels 1..2' in told
+    assert not (tmp_path / 'o.json').exists()
+
+
+@pytest.mark.parametrize('truth, note', [([[0, 0, 0, 1, 255]], False), ([[0, 0, 1, 255]], True), ([[0, 0]], False)])
+def test_much_ignored_is_told(tool, tmp_path, capsys, truth, note):
+    gt, pred = folder(tmp_path / 'gt', {'a': truth}), folder(tmp_path / 'pred', {'a': np.zeros_like(truth)})
+    tool.main(['--pred', str(pred), '--gt', str(gt), '--classes', '2', '--jobs', '1'])
+    assert ('NOTE 25 % of the pixels of the ground truth are 255' in capsys.readouterr().out) == note
+
+
+HEADERS = {'predictions.json': ['background', 'cat', 'dog'], 'seeds.json': ['cat', 'dog']}
+
+
+@pytest.mark.parametrize('header', HEADERS)
+@pytest.mark.parametrize('place', ['out', 'out/labels'])
+def test_labels_that_say_what_they_are_of_name_the_classes(tool, tmp_path, capsys, header, place):
+    gt, pred = folder(tmp_path / 'gt', GT), folder(tmp_path / 'out' / 'labels', PRED)
+    path, names = tmp_path / place / header, tmp_path / 'names.txt'
+    path.write_text(json.dumps(dict(classes=HEADERS[header])))
+    args = ['--pred', str(pred), '--gt', str(gt), '--jobs', '1']
+    tool.main([*args, '--json', str(tmp_path / 'o.json')])
+    assert f'class names are those of {path}' in capsys.readouterr().out
+    assert list(json.loads((tmp_path / 'o.json').read_text())['classes']) == ['background', 'cat', 'dog']
+    for right in ('cat\ndog', 'background\ncat\ndog', 'cat\ndog\ncow', None):
+        names.write_text(right or '')
+        tool.main([*args, '--classes', str(names) if right else '3'])
+        assert 'class names are' not in capsys.readouterr().out
+    for wrong, how in (('dog\ncat', 'the same classes in another order'), ('cat\ncow', 'other classes')):
+        names.write_text(wrong)
+        told = run_and_fail(tool, capsys, *args, '--classes', names)
+        assert f'{how} than {path} says' in told
+        assert f'There: cat, dog; --classes: {wrong.replace(chr(10), ", ")}.' in told
+    assert 'other classes than' in run_and_fail(tool, capsys, *args, '--classes', 2)
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{}', '{"classes": null}', '{"classes": [1]}', '{"classes": ["x"]'])
+def test_default_names_are_said_to_be_voc_s(tool, tmp_path, capsys, content):
+    gt, pred = folder(tmp_path / 'gt', GT), folder(tmp_path / 'pred', PRED)
+    (pred / 'predictions.json').write_text(content)  # does not say, or is none of ours
+    args = ['--pred', str(pred), '--gt', str(gt), '--jobs', '1']
+    tool.main(args)
+    out = capsys.readouterr().out
+    assert "class names are VOC's 21" in out.splitlines()[0] and '--classes FILE' in out and 'aeroplane' in out
+    tool.main([*args, '--classes', 'voc'])
+    assert 'class names are' not in capsys.readouterr().out
+    write_png(gt / 'a.png', [[0, 30], [1, 255]])
+    with pytest.raises(SystemExit):
+        tool.main(args)
+    said = capsys.readouterr()
+    assert "class names are VOC's 21" in said.out and 'labels [30] lie outside the 21 classes' in said.err
+
+
+@pytest.mark.parametrize('table', ['image,classes\na.jpg,cat\n', 'Image\tclasses\na.jpg\tcat\n', 'a.jpg,cat;dog\nb.jpg',
+                                   'image;classes\na.jpg;cat\n'])
+def test_a_label_table_is_no_list_of_classes(tool, tmp_path, capsys, table):
+    gt, pred = folder(tmp_path / 'gt', GT), folder(tmp_path / 'pred', PRED)
+    (tmp_path / 'labels.csv').write_text(table)
+    told = run_and_fail(tool, capsys, '--pred', pred, '--gt', gt, '--classes', tmp_path / 'labels.csv')
+    assert 'labels.csv: begins with' in told and 'table of images' in told and 'give classes.txt' in told

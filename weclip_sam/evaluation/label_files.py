@@ -20,6 +20,7 @@ from weclip_sam.io.folders import find_files, in_clutter
 from weclip_sam.io.images import decode_labels
 from weclip_sam.io.names import normal
 from weclip_sam.io.parallel import parallel_map
+from weclip_sam.structures import IGNORE_LABEL
 
 _LARGEST_MEMBER = 1 << 28  # bytes of one PNG when unpacked; a label map of 10,000 x 10,000 stays below
 _READ_HERE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
@@ -151,15 +152,17 @@ def _open_store(path: Path) -> LabelStore:
     return LabelStore(path)
 
 
-def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_id: str) -> np.ndarray:
-    """The confusion matrix of one image (num_classes x num_classes int64, rows ground truth)."""
+def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_id: str) -> tuple[np.ndarray, int]:
+    """One image's confusion matrix (num_classes x num_classes int64, rows ground truth) and ignored pixels."""
     predicted, truth = (torch.from_numpy(store.read(image_id).astype(np.int64)) for store in (predictions, truths))
-    return confusion_matrix(predicted, truth, num_classes, name=predictions.where(image_id)).numpy()
+    matrix = confusion_matrix(predicted, truth, num_classes, name=predictions.where(image_id)).numpy()
+    return matrix, int((truth == IGNORE_LABEL).sum())
 
 
 def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str] | None = None,
                       workers: int = 1, progress: Callable[[int], None] = lambda done: None,
-                      counted: Callable[[str, np.ndarray], None] = lambda image_id, matrix: None) -> Tensor:
+                      counted: Callable[[str, np.ndarray], None] = lambda image_id, matrix: None,
+                      ignored: Callable[[int], None] = lambda pixels: None) -> Tensor:
     """Sum of the images' confusion matrices.
 
     Args:
@@ -170,6 +173,7 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
         workers: processes; 1 works in this one.
         progress: called with the number of images done.
         counted: called with every image's id and matrix.
+        ignored: called with the number of every image's pixels that are 255 in its ground truth.
 
     Returns:
         num_classes x num_classes int64, rows ground truth.
@@ -186,8 +190,9 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
     total = np.zeros((num_classes, num_classes), np.int64)
     matrices = parallel_map(partial(_count, predictions, truths, num_classes), ids, len(ids), workers, 'scoring',
                             lambda name, done, total: progress(done), option='--jobs')
-    for image_id, counts in zip(ids, matrices, strict=True):
+    for image_id, (counts, left_out) in zip(ids, matrices, strict=True):
         counted(image_id, counts)
+        ignored(left_out)
         total += counts
     return torch.from_numpy(total)
 

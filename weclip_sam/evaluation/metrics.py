@@ -11,9 +11,10 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from weclip_sam.evaluation.iou import IoUReport, confusion_matrix
-from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth
+from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth, no_class_in_truth
 from weclip_sam.io.files import write_json
 from weclip_sam.registry import METRICS
+from weclip_sam.structures import IGNORE_LABEL
 
 
 class _PerImageMetric(BaseMetric):
@@ -70,7 +71,8 @@ class IoUMetric(_PerImageMetric):
 
     Metrics (percent): ``mIoU``, ``mAcc``, ``aAcc``. The per-class table of the last evaluation is ``last_report``.
     Where samples say what an image is named for (``image_labels``), the ground truth is compared with that
-    (``last_truth``), and a disagreement is told once, with the first table.
+    (``last_truth``), and a disagreement is told once, with the first table. So is ground truth that
+    holds no class, but 255.
     """
 
     def __init__(self, prediction_key: str = 'prediction', prefix: str | None = None, json_path: str | None = None,
@@ -88,18 +90,20 @@ class IoUMetric(_PerImageMetric):
         num_classes = len(self._class_names(background=True))
         for sample in data_samples:
             image_id = str(self._field(sample, 'image_id'))
-            matrix = confusion_matrix(self._field(sample, self.prediction_key), self._field(sample, 'ground_truth'),
-                                      num_classes, name=f"image '{image_id}'").flatten().cpu()
+            truth = self._field(sample, 'ground_truth')
+            matrix = confusion_matrix(self._field(sample, self.prediction_key), truth, num_classes,
+                                      name=f"image '{image_id}'").flatten().cpu()
             cells = matrix.nonzero().squeeze(1)
             named = sample.get('image_labels')
             named = None if named is None else named.cpu().flatten().nonzero().squeeze(1).numpy()
-            self.results.append((image_id, (image_id, cells.numpy(), matrix[cells].numpy(), named)))
+            self.results.append((image_id, (image_id, cells.numpy(), matrix[cells].numpy(), named,
+                                            int((truth == IGNORE_LABEL).sum()))))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Sum the images' counts and score the sum."""
         classes = self._class_names(background=True)
         total = torch.zeros(len(classes) ** 2, dtype=torch.int64)
-        for _, cells, counts, _ in results:
+        for _, cells, counts, *_ in results:
             total[torch.from_numpy(cells)] += torch.from_numpy(counts)
         report = IoUReport.from_confusion(total.view(len(classes), -1), classes, len(results))
         self.last_report = report
@@ -108,8 +112,11 @@ class IoUMetric(_PerImageMetric):
             if self.print_table:
                 title = f'{self.prefix or self.prediction_key}: IoU by class, percent'
                 MMLogger.get_current_instance().info('\n' + report.format(title))
-                if self.last_truth.disagreeing and not self._told:
-                    MMLogger.get_current_instance().warning(self.last_truth.message())
+                empty = no_class_in_truth(report.pixels, sum(ignored for *_, ignored in results))
+                wrong = [f'ground truth: {empty}'] * bool(empty) + [self.last_truth.message()]
+                if any(wrong) and not self._told:
+                    for told in filter(None, wrong):
+                        MMLogger.get_current_instance().warning(told)
                     self._told = True
             if self.json_path:
                 truth = dict(ground_truth_check=self.last_truth.to_json()) if self.last_truth.disagreeing else {}
@@ -118,7 +125,7 @@ class IoUMetric(_PerImageMetric):
 
 
 def _truth_records(results: list, num_labels: int) -> Iterator[TruthRecord]:
-    for image_id, cells, counts, named in results:
+    for image_id, cells, counts, named, _ in results:
         if named is not None:
             pixels: dict[int, int] = {}
             for label, count in zip((cells // num_labels).tolist(), counts.tolist(), strict=True):  # rows are the truth

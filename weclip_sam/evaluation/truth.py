@@ -7,6 +7,7 @@ from typing import Any
 
 VERY_PROBABLY_WRONG = 0.5  # share of the images that disagree, from which it is no matter of a few slips
 WORST = 5  # images that are told
+MUCH_IGNORED = 0.2  # share of the pixels, from which it is told
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,35 @@ def compare_truth(records: Iterable[TruthRecord], classes: Sequence[str]) -> Tru
     worst = tuple(_phrase(record, classes) for record in wrong[:WORST])
     return TruthCheck(len(records), sum(bool(r.unnamed) for r in records), sum(r.none_of_the_named for r in records),
                       len(wrong), worst, _shift(records, len(wrong)))
+
+
+def no_class_in_truth(pixels: Sequence[int], ignored: int) -> str:
+    """What is wrong with the ground truth of a set that holds no class, but 255: masks that draw an object as white.
+
+    Args:
+        pixels: of the set by label, background first.
+        ignored: pixels that are 255.
+
+    Returns:
+        One line, or nothing where a class is there or nothing is ignored: photos of background alone are no mistake.
+    """
+    if not ignored or any(pixels[1:]):
+        return ''
+    held = f'0 and 255 alone (255 on {_percent(pixels, ignored)})' if pixels[0] else '255 alone'
+    return (f'the masks hold {held} and no class: 255 means ignore here, so nothing but background is scored; write '
+            f'labels 1..{max(len(pixels) - 1, 1)} for the classes (1 for an object of a binary mask) and keep 255 for '
+            'pixels that do not count')
+
+
+def much_ignored(pixels: Sequence[int], ignored: int) -> str:
+    """One line on the share of the pixels that do not count, or nothing where it is usual; arguments as above."""
+    if ignored <= MUCH_IGNORED * (sum(pixels) + ignored):
+        return ''
+    return f'{_percent(pixels, ignored)} of the ground truth are 255, which means ignore, and were not scored'
+
+
+def _percent(pixels: Sequence[int], ignored: int) -> str:
+    return f'{100 * ignored / (sum(pixels) + ignored):.3g} % of the pixels'
 
 
 def _phrase(record: TruthRecord, classes: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Class names as a command line gives them."""
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json, read_lines
 
 _KNOWN = {'voc': VOC_CLASSES, 'coco': COCO_CLASSES}
+_TABLE = re.compile(r'\s*"?image"?\s*[,;\t]|.*;', re.IGNORECASE)  # the first line of a table of images
 
 
 def resolve_classes(spec: str) -> tuple[str, ...]:
@@ -22,8 +24,8 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
             name per line, or a JSON list (names of the background may come first: see :func:`foreground_names`).
 
     Raises:
-        ValueError: none of these, an empty or doubled name, the background where a class should be, or more labels than
-            a PNG can hold.
+        ValueError: none of these, a label table, an empty or doubled name, the background where a class should be, or
+            more labels than a PNG can hold.
     """
     if spec.lower() in _KNOWN:
         return ('background', *_KNOWN[spec.lower()])
@@ -34,6 +36,9 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
         if not path.is_file():
             raise ValueError(f"--classes '{spec}': neither voc, coco, a number nor a file.{suggest_name(spec, _KNOWN)}")
         names = read_json(path) if path.suffix.lower() == '.json' else read_lines(path)
+        if path.suffix.lower() != '.json' and names and _TABLE.match(names[0]):
+            raise ValueError(f'{path}: begins with {names[0]!r} and is a table of images with their classes; --classes '
+                             'takes the names alone, one per line in the order of the labels: give classes.txt')
         if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
             raise ValueError(f'{path}: expected one class name per line, or a JSON list of names')
         names = foreground_names([normal(name.strip()) for name in names], str(path))
