@@ -53,9 +53,9 @@ def main(argv: list[str] | None = None) -> None:
                 state = 'stale' if why_stale(stage) else 'finished' if is_finished(stage) else 'to do'
                 print(f'{state:<9} python tools/{stage.tool}.py {shlex.join(stage.arguments)}')
             return
-        out = Path(prepare_work_dir(args.out or experiment.root))
+        out = Path(prepare_work_dir(args.out or experiment.root, '--out' if args.out else '--root'))
         if args.run:
-            root = prepare_work_dir(experiment.root)
+            root = prepare_work_dir(experiment.root, '--root')
             with own_folder(root, 'comparison', option='--root'):
                 report = run_experiment(experiment)
             failed = report.failed

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         config = load_config(args.config, args.cfg_options)
-        out = prepare_work_dir(args.out) if args.out else None
+        out = prepare_work_dir(args.out, '--out') if args.out else None
         device = start_sharing(args.launcher)
         report = run_masks(config, args.split, out, device, args.batch_size, args.source)
         stop_sharing()

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         config = load_config(args.config, args.cfg_options)
         name = Path(args.config).stem
-        out = prepare_work_dir(args.out or f'work_dirs/{name}/seeds/{args.split}')
+        out = prepare_work_dir(args.out or f'work_dirs/{name}/seeds/{args.split}', '--out')
         device = start_sharing(args.launcher)
         try:
             with own_folder(out, 'seed making', args.launcher, '--out'):

@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
         folders = search(args.images)
         images = list_images(args.images, folders)
         check_apart(args.images, args.out, folders)
-        out = Path(prepare_work_dir(args.out))
+        out = Path(prepare_work_dir(args.out, '--out'))
         segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
                               multi_scale=args.tta, crf=args.crf)
         stack.enter_context(own_folder(out, 'prediction', option='--out'))

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         if not config.model.get('clip'):
             raise ValueError(f'{args.config}: this model has no CLIP to ask')
         if args.json:
-            prepare_work_dir(Path(args.json).absolute().parent)
+            prepare_work_dir(Path(args.json).absolute().parent, '--json')
         templates = read_templates(args.templates, list(config.model.get('templates') or []))
         dataset = DATASETS.build(seed_images(config, args.split))
         several = (dataset.image_labels.sum(1) >= 2).nonzero()[:, 0].tolist()

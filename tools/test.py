@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         use_test_options(config, tta=args.tta, crf=args.crf)
         use_randomness(config)
         if args.out:
-            out = prepare_work_dir(args.out)
+            out = prepare_work_dir(args.out, '--out')
             hook = dict(type='SavePredictionsHook', out_dir=out)
             config.custom_hooks = [*(config.get('custom_hooks') or []), hook]
         start_distributed(args.launcher, config)

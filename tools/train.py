@@ -27,7 +27,7 @@ from weclip_sam.engine import (
 from weclip_sam.engine.start.config import use_amp, use_randomness
 from weclip_sam.engine.start.launch import LAUNCHERS, asked_to_resume
 from weclip_sam.engine.start.restore import changed_settings
-from weclip_sam.engine.start.work_dir import own_work_dir
+from weclip_sam.engine.start.work_dir import check_outside_images, own_work_dir
 from weclip_sam.offline.shards import stop_sharing
 
 
@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     with friendly_errors(lambda: state.get('work_dir'), on_stop):
         config = load_config(args.config, args.cfg_options)
         default = config.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+        check_outside_images(config, args.work_dir or default)
         config.work_dir = prepare_work_dir(args.work_dir or default)
         if args.amp:
             use_amp(config)
@@ -76,7 +77,9 @@ def main(argv: list[str] | None = None) -> None:
         start_distributed(args.launcher, config)
         checked = require_sound(config)
         resume = args.resume or asked_to_resume(config)
-        with own_work_dir(config, resume, args.overwrite) as work_dir:
+        named = any(option.startswith('randomness') for option in args.cfg_options)
+        seed = config.randomness['seed'] if named else args.seed
+        with own_work_dir(config, resume, args.overwrite, seed) as work_dir:
             if work_dir.finished:
                 if is_main_process():
                     print(work_dir.finished)

@@ -40,6 +40,30 @@ def test_bad_options_are_one_line(photos, outcome, tool, option, tmp_path, monke
     assert len(lines) == (code == 2) and 'fault of the program' not in err, err
 
 
+def test_a_file_where_outputs_go_is_told_by_the_option_that_named_it(photos, outcome, tmp_path):
+    root, config = photos
+    for tool, args in [('predict', ['x.pth', root]), ('make_seeds', [config]), ('make_masks', [config])]:
+        code, lines, err = outcome(tool, *args, '--out', config)
+        assert code == 2 and len(lines) == 1 and f'--out {config}: a file of that name' in err, (tool, err)
+
+
+def test_a_work_dir_among_the_images_is_refused_before_anything_is_written(photos, outcome):
+    root, config = photos
+    code, lines, err = outcome('train', config, '--work-dir', root / 'images' / 'work')
+    assert code == 2 and len(lines) == 1 and f'lies in the image folder {root}/images' in err, err
+    assert not (root / 'images' / 'work').exists()
+
+
+@pytest.mark.parametrize('option', ['train_cfg.max_iters=0', 'train_cfg.max_iters=1.5', 'train_cfg.max_iters=many',
+                                    'train_dataloader.batch_size=0', 'train_dataloader.batch_size=x'])
+def test_a_training_of_no_iterations_or_images_writes_nothing(photos, outcome, tmp_path, option):
+    config = photos[1]
+    config.write_text(config.read_text() + 'train_cfg = dict(max_iters=2)\ntrain_dataloader["batch_size"] = 2\n')
+    code, lines, err = outcome('train', config, '--work-dir', tmp_path / 'w', '--cfg-options', option)
+    assert code == 2 and len(lines) == 1 and 'expected a whole number of at least 1' in err, err
+    assert option.split('=')[0] in err and not (tmp_path / 'w').exists()
+
+
 def test_bad_files_and_numbers_are_one_line(photos, outcome, tmp_path, monkeypatch):
     root, config = photos
     monkeypatch.chdir(tmp_path)

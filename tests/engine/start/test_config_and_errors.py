@@ -366,6 +366,16 @@ def test_an_interruption_that_a_library_caught_is_still_one(capsys):
     assert stopped.value.code == 143 and capsys.readouterr().err == 'stopped.\n'
 
 
+@pytest.mark.parametrize('key, values, least', [
+    ('train_cfg.max_iters', [0, -3, 1.5, 'many', True, None], 1), ('train_dataloader.batch_size', [0, -1, 2.5, 'x'], 1),
+    ('val_dataloader.batch_size', [0, 'x'], 1), ('train_dataloader.num_workers', [-1, 'x'], 0)])
+def test_numbers_of_iterations_and_images_are_whole_and_enough(toy_config, key, values, least):
+    for value in values:
+        with pytest.raises(ValueError, match=f'{key}: expected a whole number of at least {least}, got {value!r}$'):
+            toy_config(**{key: value})
+    toy_config(**{key: least})
+
+
 def test_work_dir_is_probed(tmp_path, monkeypatch):
     assert prepare_work_dir(tmp_path / 'a' / 'b') == str(tmp_path / 'a' / 'b')
     assert list((tmp_path / 'a' / 'b').iterdir()) == []
@@ -374,6 +384,9 @@ def test_work_dir_is_probed(tmp_path, monkeypatch):
         prepare_work_dir(tmp_path / 'file')
     with pytest.raises(ValueError, match=f'--work-dir {tmp_path}/file/a/b: {tmp_path}/file is a file, not a folder'):
         prepare_work_dir(tmp_path / 'file' / 'a' / 'b')
+
+    with pytest.raises(ValueError, match=f'^--out {tmp_path}/file: a file of that name'):
+        prepare_work_dir(tmp_path / 'file', '--out')
 
     def refuse(fd):
         raise OSError(errno.ENOSPC, 'No space left on device')

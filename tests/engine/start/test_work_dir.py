@@ -13,7 +13,14 @@ from mmengine.visualization import Visualizer
 from weclip_sam.engine import load_config
 from weclip_sam.engine.start.identity import differences, quick_digest, run_identity
 from weclip_sam.engine.start.launch import asked_to_resume
-from weclip_sam.engine.start.work_dir import RECORD, WorkDir, check_work_dir, clear_work_dir, own_work_dir
+from weclip_sam.engine.start.work_dir import (
+    RECORD,
+    WorkDir,
+    check_outside_images,
+    check_work_dir,
+    clear_work_dir,
+    own_work_dir,
+)
 from weclip_sam.io.locks import LOCK, FolderLock, launch_id
 
 ROOT = Path(__file__).parents[3]
@@ -219,6 +226,39 @@ def test_the_tool_keeps_runs_apart(train, tmp_path, capsys):
     assert sorted(path.name for path in folder.glob('iter_*.pth')) == ['iter_2.pth']
     assert train('--seed', '1', '--resume') == 0  # longer than it was
     assert (folder / 'iter_4.pth').exists() and json.loads((folder / RECORD).read_text())['state'] == 'finished'
+
+
+def test_a_resumed_run_keeps_the_seed_that_it_began_with(train, tmp_path, capsys):
+    folder = tmp_path / 'run'
+    assert train('--seed', '3', **{'train_cfg.max_iters': 2}) == 0
+    before = files(folder)
+    for resume in ('auto', str(folder / 'iter_2.pth')):
+        assert train('--resume', resume, '--seed', '5') == 2 and files(folder) == before
+        told = capsys.readouterr().err
+        assert '--seed 5' in told and 'began with seed 3' in told and 'leave --seed out' in told
+    assert train('--resume', **{'randomness.seed': 5}) == 2 and files(folder) == before
+    assert 'began with seed 3' in capsys.readouterr().err
+    assert train('--resume', **{'train_cfg.max_iters': 2}) == 0 and files(folder) == before  # nothing is left to do
+    assert train('--resume') == 0
+    assert json.loads((folder / RECORD).read_text())['settings']['randomness.seed'] == 3
+    assert json.loads((folder / 'summary.json').read_text())['seed'] == 3
+
+
+@pytest.mark.parametrize('place, passes', [
+    ('data', False), ('data/images', False), ('data/images/work', False), ('data/work', True), ('data2', True),
+    ('flat', False), ('flat/work', False), ('voc/work', True), ('voc/JPEGImages/a', False), ('own/a', True),
+    ('own/pictures/a', False), ('link/a', False)])
+def test_a_work_dir_among_the_images_is_refused(toy_config, tmp_path, place, passes):
+    config = toy_config()
+    for folder in ('data/images', 'flat', 'voc/JPEGImages', 'own/pictures'):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / 'link').symlink_to(tmp_path / 'data' / 'images')
+    config.sets = [dict(reader=dict(data_root=str(tmp_path / root))) for root in ('data', 'flat', 'voc')]
+    config.sets.append(dict(reader=dict(data_root=str(tmp_path / 'own'), image_dir='pictures')))
+    if passes:
+        return check_outside_images(config, tmp_path / place)
+    with pytest.raises(ValueError, match=f'--work-dir {tmp_path}/{place}: lies in the image folder .*outside'):
+        check_outside_images(config, tmp_path / place)
 
 
 def test_overwriting_does_not_remove_what_it_starts_from(train, tmp_path, capsys):

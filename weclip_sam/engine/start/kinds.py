@@ -29,6 +29,11 @@ _DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'tra
           'optim_wrapper', 'default_hooks', 'randomness', 'env_cfg', 'log_processor', 'mask_generator', 'seed_dataset',
           'tune_dataset', 'tta', 'crf')
 
+# Numbers of things, and the least that there can be; mmengine's classes take them, whose annotations are not believed.
+_COUNTS = {('train_cfg', 'max_iters'): 1, ('train_cfg', 'max_epochs'): 1,
+           **{(f'{part}_dataloader', name): least for part in ('train', 'val', 'test')
+              for name, least in (('batch_size', 1), ('num_workers', 0))}}
+
 
 @cache
 def all_registries() -> tuple[Registry, ...]:
@@ -113,11 +118,12 @@ def check_kinds(config: Config, source: str) -> None:
                 raise ValueError(f'{source}: {place}: expected settings (a dict), got {value!r:.60}')
     if not isinstance(config.get('custom_hooks'), (list, tuple, type(None))):
         raise ValueError(f'{source}: custom_hooks: expected a list of hooks, got {config.custom_hooks!r:.60}')
+    _check_counts(config, source)
     for name in TEXT_VARIABLES:
         value = config.get(name)
         if value is not None and value is not True and not isinstance(value, (str, PurePath, Mapping)):
             raise ValueError(_no_text(source, name, value))
-    for place, node in _dicts(dict(config.items()), ''):
+    for place, node in walk_dicts(dict(config.items()), ''):
         owner = Runner if not place else registered(node.get('type'))
         for name, value in node.items() if owner is not None else ():
             kinds, where = kinds_of(owner, str(name)), f'{place}.{name}'.lstrip('.')
@@ -127,6 +133,17 @@ def check_kinds(config: Config, source: str) -> None:
                 raise ValueError(_no_text(source, where, value))
             if isinstance(value, str) and kinds <= (_SIMPLE - _TEXT) | {'Tensor'}:
                 raise ValueError(f'{source}: {where}: expected {" or ".join(sorted(kinds))}, got the text {value!r}')
+
+
+def _check_counts(config: Config, source: str) -> None:
+    for (part, name), least in _COUNTS.items():
+        settings = config.get(part) or {}
+        value = settings.get(name)
+        if name not in settings or value is None and name != 'max_iters':
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f'{source}: {part}.{name}: expected a whole number of at least {least}, got '
+                             f'{value!r:.60}')
 
 
 def _dataset(loader: Any) -> Any:
@@ -139,9 +156,10 @@ def _no_text(source: str, where: str, value: Any) -> str:
             f"('{value!s:.30}'), or on a command line {where}=./{value!s:.30} for a folder")
 
 
-def _dicts(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def walk_dicts(node: Any, place: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(dotted place, dict) of every dict in a config, outer ones first."""
     if isinstance(node, Mapping):
         yield place, node
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
     for key, below in items:
-        yield from _dicts(below, f'{place}.{key}'.lstrip('.'))
+        yield from walk_dicts(below, f'{place}.{key}'.lstrip('.'))

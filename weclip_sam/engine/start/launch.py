@@ -29,8 +29,12 @@ _MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sc
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
-def prepare_work_dir(path: str | os.PathLike) -> str:
+def prepare_work_dir(path: str | os.PathLike, option: str = '--work-dir') -> str:
     """Make the work dir and find out now, not after the first thousand iterations, whether it can be written.
+
+    Args:
+        path: made with its parents.
+        option: what the user chose it with.
 
     Raises:
         ValueError: a file is in the way, here or further up.
@@ -39,8 +43,8 @@ def prepare_work_dir(path: str | os.PathLike) -> str:
     folder = Path(path).expanduser().absolute()
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise ValueError(f'--work-dir {folder}: a file of that name is in the way' if place == folder else
-                             f'--work-dir {folder}: {place} is a file, not a folder; choose another work dir')
+            raise ValueError(f'{option} {folder}: a file of that name is in the way' if place == folder else
+                             f'{option} {folder}: {place} is a file, not a folder; choose another {option}')
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from weclip_sam.engine.start.identity import differences, flat_settings, run_identity
+from weclip_sam.engine.start.kinds import walk_dicts
 from weclip_sam.engine.start.restore import checkpoint_config
 from weclip_sam.io.checkpoints import find_resumable, safe_load
 from weclip_sam.io.files import atomic_open, remove_stale_temporaries
@@ -72,7 +73,8 @@ class WorkDir:
 
 
 @contextmanager
-def own_work_dir(config: Config, resume: str | None = None, overwrite: bool = False) -> Iterator[WorkDir]:
+def own_work_dir(config: Config, resume: str | None = None, overwrite: bool = False, seed: int | None = None
+                 ) -> Iterator[WorkDir]:
     """Own ``config.work_dir`` for a training: a lock while it goes on, and nothing of another run in it.
 
     Only the main process of a launch locks; the others pass where it has.
@@ -81,6 +83,7 @@ def own_work_dir(config: Config, resume: str | None = None, overwrite: bool = Fa
         config: a whole and sound config with ``work_dir``, before :func:`use_resume`.
         resume: ``--resume``.
         overwrite: ``--overwrite``.
+        seed: ``--seed``, see :func:`keep_seed`.
 
     Raises:
         FolderTaken: another training is writing there.
@@ -95,6 +98,8 @@ def own_work_dir(config: Config, resume: str | None = None, overwrite: bool = Fa
     launch = launch_id() if distributed else None
     lock = FolderLock(folder, 'training', 'Wait for its end, or choose another --work-dir', launch)
     with lock if main else nullcontext():
+        if resume is not None and not overwrite:
+            keep_seed(config, resume, seed)
         processes = int(os.environ.get('WORLD_SIZE', 1)) if distributed else 1
         work_dir = WorkDir(folder, run_identity(config, processes), overwrite, main)
         owner = None if main else living_owner(folder)
@@ -104,6 +109,58 @@ def own_work_dir(config: Config, resume: str | None = None, overwrite: bool = Fa
             max_iters = (config.get('train_cfg') or {}).get('max_iters')
             work_dir.finished = check_work_dir(folder, work_dir.identity, resume, max_iters)
         yield work_dir
+
+
+def keep_seed(config: Config, resume: str, seed: int | None = None) -> None:
+    """Give a resumed training the seed that it began with: a checkpoint restores the states of all random generators,
+    so that another one would have no effect, and the logs would tell what is not so.
+
+    Args:
+        config: changed in place; with ``work_dir``.
+        resume: ``'auto'`` or a checkpoint.
+        seed: asked for by name (``--seed``); None leaves it to the run.
+
+    Raises:
+        ValueError: the run began with another seed than ``seed``.
+    """
+    path = find_resumable(config.work_dir) if resume == 'auto' else Path(resume).expanduser()
+    if path is None:
+        return
+    content = safe_load(path, kind='training')
+    try:
+        began = (checkpoint_config(path, content).get('randomness') or {}).get('seed')
+    except (ValueError, AttributeError):
+        return  # does not say how it was trained
+    if not isinstance(began, int):
+        return
+    if seed is not None and seed != began:
+        raise ValueError(f'--seed {seed}: the run of {path} began with seed {began}, and its random generators go on '
+                         'where they were; leave --seed out, or start anew in another --work-dir')
+    config.randomness = {**(config.get('randomness') or {}), 'seed': began}
+
+
+def check_outside_images(config: Config, folder: str | os.PathLike) -> None:
+    """Make sure that a training writes no pictures among those that it reads.
+
+    Args:
+        config: a whole config; readers without ``data_root`` are passed over.
+        folder: the work dir; need not exist.
+
+    Raises:
+        ValueError: it is a data folder, or lies in its folder of images.
+    """
+    target = Path(folder).expanduser().resolve()
+    for _, node in walk_dicts(dict(config.items())):
+        reader = node.get('reader')
+        if not isinstance(reader, Mapping) or not isinstance(reader.get('data_root'), (str, os.PathLike)):
+            continue
+        root = Path(reader['data_root']).expanduser()
+        names = [reader['image_dir']] if reader.get('image_dir') else ['images', 'JPEGImages', reader.get('split')]
+        images = next((root / name for name in names if isinstance(name, str) and (root / name).is_dir()), root)
+        if target == root.resolve() or target.is_relative_to(images.resolve()):
+            place = root if target == root.resolve() else images
+            raise ValueError(f'--work-dir {folder}: lies in the image folder {place}, where its pictures would be '
+                             'taken for images of the data; give a folder outside of it')
 
 
 def own_folder(folder: str | os.PathLike, what: str, launcher: str = 'none', option: str = '--work-dir'
