@@ -17,6 +17,9 @@ ends before its tries are used up is compared, and begins again in an empty fold
 ``replaced``
     Photos are replaced, cropped, touched and copied between two runs of mask and of seed making, the first of which is
     killed; masks and labels must then be those of the photos that are there.
+``mixups``
+    Runs that meet: two in one folder, another in a finished one's, a copied folder, a loss that is no number; see
+    ``faults/mixups.py``.
 
 After ``disk``, ``worker`` and ``read-only`` the run must have ended by itself, with exit code 2 and one error that
 names the place, without a traceback; a start while the disk is full or read-only must end likewise; and when that is
@@ -50,6 +53,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported
 
 from faults.campaign import LOSSES, campaign, format_table  # noqa: E402
 from faults.kinds import ALL_FAULTS  # noqa: E402
+from faults.mixups import run_mixups  # noqa: E402
 from faults.replaced import replaced_inputs  # noqa: E402
 from faults.works import Masks, Seeds, Training, Work  # noqa: E402
 
@@ -58,7 +62,7 @@ PRIVATE = ['unshare', '--user', '--map-root-user', '--mount']  # mounts of its o
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     kinds, faults = [kind.name for kind in (Training, Masks, Seeds)], [fault.name for fault in ALL_FAULTS]
-    faults.append('replaced')
+    faults += ['replaced', 'mixups']
     parser = argparse.ArgumentParser(description='Strike the tools at random moments and look for what is lost.')
     parser.add_argument('--kills', type=int, default=20, help='of each kind of work (default: 20)')
     parser.add_argument('--tries', type=int, default=5, help='of every other fault, of each kind of work (default: 5)')
@@ -93,8 +97,13 @@ def main(argv: list[str] | None = None) -> int:
             reports['photos, replaced'] = replaced_inputs(home, args.tries, random.Random(f'{args.seed} replaced'))
             if args.out:
                 args.out.write_text(json.dumps(dict(seed=args.seed, work=reports), indent=2) + '\n')
+        lost = []
+        if 'mixups' in args.faults:
+            met = run_mixups((args.keep or Path(temporary)) / 'mixups')
+            lost = [name for name, wrong in met.items() if wrong]
+            print(f'runs that meet: {len(met)} tried, {len(met) - len(lost)} survived, {len(lost)} lost', flush=True)
     print(f'\n{format_table(reports)}')
-    return int(any(report[kind] for report in reports.values() for kind in LOSSES)
+    return int(bool(lost) or any(report[kind] for report in reports.values() for kind in LOSSES)
                or any(report['survived'] != report['tries'] for report in reports.values()))
 
 

@@ -114,7 +114,7 @@ def another_afterwards(case: Situation) -> None:
     before = case.contents('run')
     case.train('the same', 0, ('finished already', '--overwrite'), 'run')
     case.train('another seed', 2, ('holds another run', 'randomness.seed'), 'run', '--seed', '1')
-    case.train('another seed resumed', 2, ('nothing is left to train',), 'run', '--seed', '1', '--resume')
+    case.train('another seed resumed', 2, ('began with seed',), 'run', '--seed', '1', '--resume')
     case.train('another length', 2, ('holds another run', 'max_iters'), 'run', iterations=6)
     case.unchanged('after four', 'run', before)
     case.train('overwriting', 0, (), 'run', '--overwrite')
