@@ -47,7 +47,6 @@ class SeedMaker(WithSeeds):
         card = [seeds, settled, clip, vocabulary, list(templates), mask_generator, *([encoders] if encoders else [])]
         self._card = json.dumps(card, sort_keys=True, default=str)
         self.prompts = prompts
-        self.needs_masks = mask_generator is None and 'masks' in self.seeds_need
         self.starts_from_labels = 'pixel_labels' in self.seeds_need
 
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
