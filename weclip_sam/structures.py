@@ -24,6 +24,8 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from weclip_sam.features import ClipFeatures as ClipFeatures  # one of the values that flow
+
 Movable = TypeVar('Movable', Tensor, 'MaskSet', 'Tensor | MaskSet')
 # None that a type checker does not see: what a step reads of this is checked before the step runs (its ``needs``).
 _NOT_YET: Any = None
@@ -63,32 +65,6 @@ class SegSample(BaseDataElement):
     Meta fields: ``image_id`` (str), ``image_path``, ``ori_shape`` (H, W) of the file, ``img_shape`` (H, W) of the
     inputs, ``content_box`` (top, left, bottom, right) of the part of the inputs that is no padding, ``flip`` (bool).
     """
-
-
-@dataclass(frozen=True)
-class ClipFeatures:
-    """What the frozen image encoder saw.
-
-    Attributes:
-        tokens: L B 1+P D, the output of every block.
-        attentions: L B 1+P 1+P, softmax attention averaged over heads, rows sum to one.
-        grid: (h, w), so that P = h * w.
-        padding: B P bool, patches that nobody attended to because they are padding, or None.
-    """
-
-    tokens: Tensor
-    attentions: Tensor
-    grid: tuple[int, int]
-    padding: Tensor | None = None
-
-    @property
-    def last_block_input(self) -> Tensor:
-        """B 1+P D: what enters the last block."""
-        return self.tokens[-2]
-
-    def patch_attentions(self) -> Tensor:
-        """L B P P: attention between patches; the class token's row and column dropped, rows not renormalised."""
-        return self.attentions[:, :, 1:, 1:]
 
 
 @dataclass(frozen=True)

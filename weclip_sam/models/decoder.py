@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weclip_sam.checks import select_layers
+from weclip_sam.features import ClipFeatures, Named, Wanted
 from weclip_sam.registry import MODELS
-from weclip_sam.structures import ClipFeatures
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,10 @@ class WeClipDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
         self.classify = nn.Conv2d(dim, num_classes + 1, 1)
 
+    def wants(self, encoders: Named | None = None, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """What is read of the encoder: the tokens of some blocks."""
+        return {self.encoder: Wanted(tokens=frozenset(self.token_layers))}
+
     def forward(self, features: Mapping[str, ClipFeatures]) -> DecoderOutput:
         """Decode the frozen features of B images.
 
@@ -134,8 +138,8 @@ class WeClipDecoder(nn.Module):
         if len(features.tokens) != self.encoder_layers:
             raise ValueError(f'features: expected the tokens of {self.encoder_layers} blocks, got '
                              f'{len(features.tokens)}; build the decoder with encoder_layers={len(features.tokens)}')
-        tokens = features.tokens[:, :, 1:]
-        projected = [project(tokens[index]) for project, index in zip(self.projections, self.token_layers, strict=True)]
+        projected = [project(features.tokens[index][:, 1:])
+                     for project, index in zip(self.projections, self.token_layers, strict=True)]
         # A 1x1 convolution on tokens is a linear layer: no need to bring every block into image layout first.
         fused = F.linear(torch.cat(projected, -1), self.fuse.weight.flatten(1), self.fuse.bias)
         return fused.transpose(1, 2).unflatten(2, features.grid)
