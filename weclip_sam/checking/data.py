@@ -4,6 +4,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
 from weclip_sam.datasets.readers.folder import FolderReader
-from weclip_sam.datasets.readers.names import CLASS_FILE
+from weclip_sam.datasets.readers.names import CLASS_FILE, PROMPT_FILE
+from weclip_sam.datasets.vocabulary import is_number
 from weclip_sam.evaluation.truth import TruthRecord, compare_truth
 from weclip_sam.io.images import fit_within, image_header, read_image, read_labels
 from weclip_sam.io.names import is_utf8
@@ -231,6 +233,16 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
     for each in (c for c in counts if ',' in c):
         report.add('warning', 'class names', name, f'class {each!r} has a comma in its name, which CLIP reads as '
                    "synonyms; if these are several classes, separate them by ';' in the label file")
+    for each in counts:
+        parts = re.split(r'[\s,/&+]+', each)
+        if len(parts) > 1 and counts.keys() >= set(parts):
+            report.add('warning', 'class names', name, f'class {each!r} is made of the names of other classes; if '
+                       "these are several classes, separate them by ';' in the label file")
+    vocabulary = dataset.reader.vocabulary
+    if numbers := [c for c, text in zip(vocabulary.classes, vocabulary.prompt_names, strict=True) if is_number(text)]:
+        report.add('warning', 'class names', name, f'CLIP is asked for numbers ({", ".join(numbers[:5])}), which name '
+                   f'nothing to be seen: write the names of the classes, or a text for each in {PROMPT_FILE}. (The '
+                   'label of a class is its place in the list, whatever number it is called)')
     reader = node['reader']
     if not _is_folder(node) or reader.get('classes') is not None or \
             (Path(reader['data_root']) / CLASS_FILE).is_file():

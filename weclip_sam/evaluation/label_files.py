@@ -186,7 +186,8 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
     missing = [image_id for image_id in ids if image_id not in predictions]
     if missing:
         more = f' ({len(missing)} of {len(ids)} are missing)' if len(missing) > 1 else ''
-        raise ValueError(f'{predictions.where(missing[0])}: missing{more}; every ground truth needs its prediction')
+        raise ValueError(f'{predictions.where(missing[0])}: missing{more}; every ground truth needs its prediction.'
+                         f'{suggest_name(missing[0], predictions.ids())}')
     total = np.zeros((num_classes, num_classes), np.int64)
     matrices = parallel_map(partial(_count, predictions, truths, num_classes), ids, len(ids), workers, 'scoring',
                             lambda name, done, total: progress(done), option='--jobs')

@@ -152,7 +152,8 @@ def test_options_that_are_a_dict_are_taken_as_they_are(config):
 
 
 @pytest.mark.parametrize('leaf, option, meant', [
-    ('weclip_sam/weclip-sam_tiny_400_folder.py', 'crop_size=96', r'itself: train_dataloader.dataset.pipeline.2.size=...$'),
+    ('weclip_sam/weclip-sam_tiny_400_folder.py', 'crop_size=96', r'itself: train_dataloader.dataset.pipeline.2.size='
+     r'\.\.\.$'),
     ('weclip_sam/weclip-sam_vit-b16_5k_folder.py', 'val_split=x.txt', 'the setting that you mean itself'),
     ('weclip_sam/weclip-sam-agree_tiny_400_shapes.py', 'seeds.0.softmax=fma', r'itself: model.seeds=\.\.\.$')])
 def test_a_variable_that_reaches_nothing_is_told_with_what_it_may_mean(leaf, option, meant):
