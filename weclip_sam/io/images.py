@@ -296,6 +296,16 @@ def decode_labels(path: str | os.PathLike[str], content: IO[bytes] | None = None
     return _with_image(path, max_pixels, values, ('PNG',), content)
 
 
+def label_palette(path: str | os.PathLike[str], content: IO[bytes] | None = None) -> dict[int, tuple[int, int, int]]:
+    """The colours of a palette PNG by number, without decoding it; none of a grey one. Arguments and errors as above.
+    """
+    def colours(image: Image.Image) -> dict[int, tuple[int, int, int]]:
+        flat = (image.getpalette('RGB') or []) if image.mode == 'P' else []
+        return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True)))
+
+    return _with_image(path, MAX_PIXELS, colours, ('PNG',), content)
+
+
 def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, size: tuple[int, int] | None = None,
                 max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a label PNG: one byte per pixel, palette or grey.
