@@ -64,6 +64,16 @@ def test_a_set_that_was_renumbered_as_a_whole_shows_vocs_colours_of_other_labels
     assert "draws label 1 in the colour that VOC's palette has for label 6 (f)" in message and 'a.png' in message
 
 
+def test_a_background_that_became_a_class_is_told(tmp_path):
+    image = Image.fromarray(np.array([[1, 1, 0]], np.uint8))
+    image.putpalette([*voc_palette()[2], *voc_palette()[0]])
+    image.save(tmp_path / 'a.png')
+    assert "draws label 1 in the colour that VOC's palette has for label 0 (background)" in told(tmp_path)
+    image.putpalette([200, 3, 7, *voc_palette()[1]])  # a background of whatever colour
+    image.save(tmp_path / 'a.png')
+    assert told(tmp_path) == ''
+
+
 def test_a_colour_of_two_labels_says_nothing():
     palette = {0: (0, 0, 0), 1: (5, 5, 5), 2: (0, 0, 0)}
     assert colours_of(np.array([[0, 1, 2]]), palette) == {1: (5, 5, 5)}

@@ -53,15 +53,18 @@ class PaletteCheck:
         if self._conflicts:
             more = f' ({self._conflicts} such disagreements)' if self._conflicts > 1 else ''
             return f'the palettes of the ground truth do not agree: {self._conflict}{more}. {_ADVICE}'
-        voc = {colour: label for label, colour in enumerate(voc_palette(len(self.classes) + 1)) if label}
-        means = {label: voc.get(colour) for label, (colour, _) in sorted(self._colour_of.items())
-                 if label not in (BACKGROUND_LABEL, IGNORE_LABEL)}
-        moved = {label: other for label, other in means.items() if label != other}
-        if not moved or None in means.values():
+        voc = {colour: label for label, colour in enumerate(voc_palette(len(self.classes) + 1))}
+        means = {label: voc.get(colour) for label, (colour, _) in sorted(self._colour_of.items(), reverse=True)
+                 if label != IGNORE_LABEL}
+        if means.get(BACKGROUND_LABEL, BACKGROUND_LABEL) is None:
+            del means[BACKGROUND_LABEL]  # drawn in whatever colour
+        moved = next(((label, other) for label, other in means.items() if label != other), None)
+        if moved is None or None in means.values():
             return ''
-        label, other = next((label, other) for label, other in moved.items() if other is not None)
+        label, other = moved
+        name = ('background', *self.classes)[other or BACKGROUND_LABEL]
         return (f"the ground truth draws label {label} in the colour that VOC's palette has for label {other} "
-                f'({self.classes[other - 1]}), for example in {self._colour_of[label][1]}. {_ADVICE}')
+                f'({name}), for example in {self._colour_of[label][1]}. {_ADVICE}')
 
 
 def look_at_palettes(records: Sequence[Any], classes: Sequence[str], most: int = 200) -> str:

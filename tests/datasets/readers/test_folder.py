@@ -380,3 +380,17 @@ def test_a_class_list_that_would_shift_the_labels_is_refused(photos, lines, mess
     (photos / 'classes.txt').write_text(lines)
     with pytest.raises(ValueError, match=f'classes.txt: .*{message}'):
         FolderReader(str(photos))
+
+
+def test_a_data_root_beside_the_data_folder_is_told(photos):
+    with pytest.raises(FileNotFoundError, match=f'label file is missing: .*One is in {photos}, perhaps the data f'):
+        FolderReader(str(photos / 'images'))
+    with pytest.raises(ValueError, match=f'labels.csv: is a file; .*data_root={photos}$'):
+        FolderReader(str(photos / 'labels.csv'))
+
+
+def test_masks_that_are_called_otherwise_are_told(photos):
+    for name in ('a', 'b', 'trip/c'):
+        write_labels(photos / 'masks' / f'{name}_mask.png', np.zeros((4, 4), int))
+    with pytest.raises(FileNotFoundError, match=r"3 of 3 ground-truth masks are missing.*Did you mean 'a_mask.png'\?"):
+        FolderReader(str(photos)).check_masks()

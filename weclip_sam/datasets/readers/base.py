@@ -138,8 +138,10 @@ class Reader:
                    if record.mask_path is None or not os.path.isfile(record.mask_path)]  # or no file can be called so
         if missing:
             shown = ', '.join(str(record.mask_path or record.image_id) for record in missing[:3])
+            first = missing[0].mask_path
+            near = '' if first is None or not first.parent.is_dir() else nearest(first.name, os.listdir(first.parent))
             raise FileNotFoundError(f'{len(missing)} of {len(self.records)} ground-truth masks are missing, for '
-                                    f'example {shown}; evaluation needs them all (or set with_masks=False)')
+                                    f'example {shown}.{near} Evaluation needs them all (or set with_masks=False)')
 
 
 class ListError(ValueError):
@@ -219,11 +221,14 @@ def find_file(path: Path, what: str, remedy: str) -> Path:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the file or image that a name may stand for, or an empty string.
 
-    It is the one with another suffix, or none, other capitals, folders or leading zeros, which spreadsheets drop; else
-    :func:`suggest_name`'s of the first few thousand: comparing with all of a large set would take minutes.
+    It is the one with another suffix, or none, other capitals, folders or leading zeros, which spreadsheets drop, or
+    with something behind it (``a_mask.png``); else :func:`suggest_name`'s of the first few thousand: comparing with all
+    of a large set would take minutes.
     """
     known, meant = list(known), _bare(name)
-    alike = next((each for each in known if _bare(each) == meant), None)
+    longer = re.compile(re.escape(meant) + r'[^\w]|' + re.escape(meant) + '_')
+    alike = next((each for each in known if _bare(each) == meant),
+                 next((each for each in known if longer.match(_bare(each))), None))
     return f" Did you mean '{alike}'?" if alike is not None else suggest_name(name, itertools.islice(known, 5000))
 
 

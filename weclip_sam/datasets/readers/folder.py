@@ -77,10 +77,13 @@ class FolderReader(Reader):
         if missing not in ('error', 'skip'):
             raise ValueError(f"FolderReader.missing: expected 'error' or 'skip', got {missing!r}")
         root = find_file(Path(data_root), 'the data folder', 'Give it with --cfg-options data_root=...')
+        if root.is_file():
+            raise ValueError(f'{root}: is a file; data_root is the folder that it lies in: data_root={root.parent}')
         if labels == LABEL_FILE and not (root / labels).exists():
             labels = find_one_hot(root) or labels
-        table_path = find_file(root / labels, 'the label file', 'It has the header image,classes and one image a line, '
-                               'with ; between class names, for example: beach.jpg,person;boat')
+        above = f'One is in {root.parent}, perhaps the data folder. ' if (root.parent / labels).is_file() else ''
+        table_path = find_file(root / labels, 'the label file', f'{above}It has the header image,classes and one '
+                               'image a line, with ; between class names, for example: beach.jpg,person;boat')
         prepared = Prepared(root)
         prepared.check(labels)
         if image_dir is None:
