@@ -1,6 +1,7 @@
 """Names: the classes of the data sets, how CLIP is asked for them, and what else there is to see."""
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,23 @@ def numbers_labels(names: Sequence[str]) -> bool:
     return len(names) > 0 and list(names) == list(map(str, range(len(names))))
 
 
+def check_plain_list(names: Sequence[str], source: str) -> None:
+    """Refuse a list of names that has comments, or numbers before the names: other labels would be meant than told.
+
+    Raises:
+        ValueError: naming ``source``.
+    """
+    if comment := next((name for name in names if isinstance(name, str) and name.startswith('#')), None):
+        raise ValueError(f'{source}: {comment!r:.60} is a comment, and every line is a class; leave it out')
+    for lines in (list(names), list(names)[1:]):  # perhaps below a header
+        parts = [re.match(r'(\d+)[\s:;,.]+(.*)', name) for name in lines if isinstance(name, str)]
+        found = [(int(part[1]), part[2]) for part in parts if part]
+        numbers, bare = [number for number, _ in found], {name for _, name in found}
+        if len(found) > 1 and len(bare) == len(lines) and numbers == list(range(numbers[0], numbers[0] + len(lines))):
+            raise ValueError(f'{source}: has numbers before the names ({lines[0]!r:.60}); write the names alone, one a '
+                             'line in the order of the labels, label 1 first')
+
+
 def check_class_names(names: Iterable[str], source: str, advice: str = 'leave it out') -> None:
     """Refuse names of the background, and of pixels that do not count, among the names of classes.
 
@@ -98,6 +116,7 @@ def foreground_names(names: Sequence[str], source: str) -> list[str]:
         ValueError: naming ``source``, when such a name stands where it would take the number of a class.
     """
     names = list(names)
+    check_plain_list(names, source)
     plain = [_plain(name) for name in names[:2]]
     if len(plain) == 2 and plain[0] == 'ignore' and is_background(names[1]):
         names = names[2:]

@@ -375,7 +375,8 @@ def test_numbers_with_texts_or_in_a_list_are_classes(photos):
     assert FolderReader(str(photos), classes=['7', '3']).records[0].classes == (0, 1)
 
 
-@pytest.mark.parametrize('lines, message', [('0\n1\n2', 'label 0 is the background'), ('# names\ncat', 'is a comment')])
+@pytest.mark.parametrize('lines, message', [('0\n1\n2', 'label 0 is the background'), ('# names\ncat', 'is a comment'),
+                                            ('0 background\n1: cat', 'numbers before the names')])
 def test_a_class_list_that_would_shift_the_labels_is_refused(photos, lines, message):
     (photos / 'classes.txt').write_text(lines)
     with pytest.raises(ValueError, match=f'classes.txt: .*{message}'):
