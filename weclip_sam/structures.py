@@ -92,6 +92,19 @@ class ClipFeatures:
 
 
 @dataclass(frozen=True)
+class TokenFeatures:
+    """What a frozen encoder other than CLIP saw.
+
+    Attributes:
+        tokens: L B 1+P D, the output of every block; the class token comes first.
+        grid: (h, w), so that P = h * w.
+    """
+
+    tokens: Tensor
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class ClassMaps:
     """One score map for every present (image, class) pair of a batch, flat.
 

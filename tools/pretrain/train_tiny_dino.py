@@ -42,18 +42,19 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # First word of the seed sequences: no other part of the project uses it.
 STREAM = 0x44_49_4E_4F
 CHUNK, SIDE = 4096, 128
-IMAGE_PROTOTYPES, PATCH_PROTOTYPES, QUEUE = 256, 1024, 960
+IMAGE_PROTOTYPES, PATCH_PROTOTYPES, QUEUE = 256, 512, 992
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_dino'),
                         help='checkpoint and log (default: %(default)s)')
-    parser.add_argument('--iterations', type=int, default=8000,
+    parser.add_argument('--iterations', type=int, default=12000,
                         help='in all; the learning rate falls in the last quarter (default: %(default)s)')
+    parser.add_argument('--stop-at', type=int, help='stop after this iteration, with a checkpoint (default: go on)')
     parser.add_argument('--hours', type=float, default=float('inf'),
                         help='stop after so long, with a checkpoint (default: no limit)')
-    parser.add_argument('--batch', type=int, default=64, help='scenes per iteration (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=32, help='scenes per iteration (default: %(default)s)')
     parser.add_argument('--visits', type=int, default=3,
                         help=f'how often each chunk of {CHUNK} scenes is seen before new ones (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate (default: %(default)s)')
@@ -74,7 +75,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 class Scenes:
     """Batches of rendered scenes by iteration: a chunk is drawn, visited a few times in new orders, and dropped."""
 
-    def __init__(self, seed: int, batch: int, visits: int, chunk: int = CHUNK) -> None:
+    def __init__(self, seed: int, batch: int, visits: int, chunk: int) -> None:
         self.seed, self.batch, self.visits, self.chunk = seed, batch, visits, chunk
         self.number = -1
 
@@ -93,7 +94,7 @@ class Scenes:
 
 
 def view_sizes(iteration: int) -> tuple[int, int, int]:
-    """Pixels of the teacher's view, of the student's views, and how many of these: mostly small ones, which are cheap."""
+    """Pixels of the teacher's view, of the student's views, and how many of these: mostly small, as cheap."""
     return (112, 112, 1) if iteration % 4 == 3 else (84, 56, 3)
 
 
@@ -120,7 +121,7 @@ class Trainer:
                               betas=(0.9, 0.98))]
         self.queue = torch.zeros(0, IMAGE_PROTOTYPES, device=args.device)
         self.iteration, self.seconds = 0, 0.0
-        self.scenes = Scenes(args.seed, args.batch, args.visits)
+        self.scenes = Scenes(args.seed, args.batch, args.visits, CHUNK)
         self.mean, self.std = (255 * torch.tensor(v, device=args.device).view(1, 3, 1, 1) for v in (MEAN, STD))
 
     def state(self) -> dict:
@@ -233,7 +234,7 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
     if checkpoint.is_file():
         trainer.load(torch.load(checkpoint, map_location=args.device, weights_only=True))
     totals: dict[str, float] = {}
-    while trainer.iteration < args.iterations and time.time() < stop:
+    while trainer.iteration < min(args.iterations, args.stop_at or args.iterations) and time.time() < stop:
         for name, value in trainer.step().items():
             totals[name] = totals.get(name, 0.0) + value / 20
         at = trainer.iteration
