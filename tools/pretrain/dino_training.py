@@ -1,9 +1,10 @@
 """Self-distillation of patch tokens: views of a scene, the teacher's assignments, the losses.
 
-A teacher, the running average of the student, sees a large view of a scene and assigns its class token and each of its
-patches to prototypes. The student sees small views of the same scene, other colours, some patches masked, and predicts
-the assignment of the image and, patch by patch, that of the place in the scene where the patch lies (as DINO, iBOT and
-SwAV do; the patches here meet by place across views). No names and no masks take part.
+A teacher, the running average of the student, sees a large view of a scene and assigns its class token, each of its
+patches, and what surrounds each patch and looks alike, to prototypes. The student sees small views of the same scene,
+other colours, some patches masked, and predicts the assignment of the image and, patch by patch, those of the place in
+the scene where the patch lies (as DINO, iBOT and SwAV do; the patches here meet by place across views). No names and no
+masks take part.
 """
 from __future__ import annotations
 
@@ -119,7 +120,7 @@ class Head(nn.Module):
 
 
 class Distiller(nn.Module):
-    """A vision transformer with a mask token and one head each for the class token and the patches."""
+    """A vision transformer with a mask token, and one head each for the image, its patches and their surroundings."""
 
     def __init__(self, card: dict, image_prototypes: int, patch_prototypes: int) -> None:
         super().__init__()
@@ -130,9 +131,10 @@ class Distiller(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
         self.image_head = Head(self.vit.embed_dim, image_prototypes)
         self.patch_head = Head(self.vit.embed_dim, patch_prototypes)
+        self.thing_head = Head(self.vit.embed_dim, patch_prototypes)
 
-    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Cosines N K of the class token and N P K of the patches; masked patches (N P bool) are not seen."""
+    def tokens(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Class token N D and patches N P D of the last block, normed; masked patches (N P bool) are not seen."""
         x = self.vit.patch_embed(images)
         if mask is not None:
             x = torch.where(mask.view(*x.shape[:3], 1), self.mask_token.to(x.dtype), x)
@@ -140,7 +142,29 @@ class Distiller(nn.Module):
         for block in self.vit.blocks:
             x = block(x)
         x = self.vit.norm(x)
-        return self.image_head(x[:, 0]), self.patch_head(x[:, 1:])
+        return x[:, 0], x[:, 1:]
+
+
+def surroundings(patches: Tensor, temperature: float = 0.25, reach: float = 0.2) -> Tensor:
+    """Every patch's mean over patches that are near and look alike: of its object, more or less.
+
+    A patch of a body and one of the head that tells whose body it is get nearly the same mean, so what is predicted
+    from either is what they have in common.
+
+    Args:
+        patches: N P D of a square grid.
+        temperature: of the cosines, after the image's mean token is subtracted.
+        reach: standard deviation of the distance, of the grid's side.
+
+    Returns:
+        N P D.
+    """
+    grid = round(patches.shape[1] ** 0.5)
+    line = torch.arange(grid, device=patches.device) / (grid * reach)
+    place = torch.cartesian_prod(line, line)
+    centred = F.normalize(patches - patches.mean(1, keepdim=True), dim=-1)
+    alike = centred @ centred.transpose(1, 2) / temperature - torch.cdist(place, place).square() / 2
+    return alike.softmax(-1) @ patches
 
 
 # Losses --------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from dino_training import Distiller, assign, cross_entropy, draw_mask, draw_view, look_up
+from dino_training import Distiller, View, assign, cross_entropy, draw_mask, draw_view, look_up, surroundings
 from safetensors.torch import save_file
 from tiny import pretraining_scene
 from token_gate import gate
@@ -37,7 +37,7 @@ from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.io.files import atomic_open
 
-CARD = dict(img_size=112, patch_size=7, embed_dim=160, depth=6, num_heads=5, num_classes=0, dynamic_img_size=True)
+CARD = dict(img_size=112, patch_size=7, embed_dim=128, depth=6, num_heads=4, num_classes=0, dynamic_img_size=True)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # First word of the seed sequences: no other part of the project uses it.
 STREAM = 0x44_49_4E_4F
@@ -150,28 +150,28 @@ class Trainer:
         views = [draw_view(scenes, small, (0.12, 0.7), rng) for _ in range(count)]
         mask = torch.cat([draw_mask(len(scenes), small // patch, rng) for _ in views])
         precision = torch.autocast(torch.device(args.device).type, torch.bfloat16)
-        with torch.no_grad(), precision:
-            image, patches = self.teacher(self.normalise(whole.images))
-        fresh = torch.cat([image.float(), self.queue])
-        images = assign(fresh, 0.05)[:len(scenes)]
-        self.queue = fresh[:QUEUE]
-        targets = assign(patches.float().flatten(0, 1), 0.05).view_as(patches)
-        found = [look_up(targets, whole, view.places(small // patch)) for view in views]
-        target, inside = (torch.cat([f[i] for f in found]) for i in (0, 1))
+        images, patches, things = self.targets(whole, precision)
+        found = [[look_up(target, whole, view.places(small // patch)) for view in views]
+                 for target in (patches, things)]
+        patches, things = (torch.cat([target for target, _ in each]) for each in found)
+        inside = torch.cat([inside for _, inside in found[0]])
         rate = learning_rate(self.iteration, args.iterations, args.lr)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
                 group['lr'] = rate
+        student = self.student
         with precision:
-            image, patches = self.student(self.normalise(torch.cat([v.images for v in views])), mask)
-        loss_image = cross_entropy(image, images.repeat(count, 1), 0.1)
-        loss_patch = cross_entropy(patches, target, 0.1, inside)
-        loss = loss_image + loss_patch
+            first, rest = student.tokens(self.normalise(torch.cat([v.images for v in views])), mask)
+            guesses = student.image_head(first), student.patch_head(rest), student.thing_head(rest)
+        losses = dict(image=cross_entropy(guesses[0], images.repeat(count, 1), 0.1),
+                      patch=cross_entropy(guesses[1], patches, 0.1, inside),
+                      thing=cross_entropy(guesses[2], things, 0.1, inside))
+        loss = sum(losses.values())
         if not torch.isfinite(loss):
             raise FloatingPointError(f'loss is {loss.item()} at iteration {self.iteration}: lower --lr')
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         momentum = min(0.9975, (self.iteration + 1) / (self.iteration + 20))
@@ -180,11 +180,24 @@ class Trainer:
                 mine.lerp_(theirs, 1 - momentum)
         self.iteration += 1
         self.seconds += time.time() - began
-        usage = targets.flatten(0, 1).mean(0)
-        hit = (patches.argmax(-1) == target.argmax(-1))[inside].float().mean()
-        return dict(image=loss_image.item(), patch=loss_patch.item(), hit=hit.item(),
-                    sure=targets.amax(-1).mean().item(), image_sure=images.amax(-1).mean().item(),
-                    used=(-(usage * usage.clamp(min=1e-12).log()).sum()).exp().item())
+        sure = dict(image=images, patch=patches, thing=things)
+        hits = [(guesses[i].argmax(-1) == target.argmax(-1))[inside].float().mean() for i, target in ((1, patches),
+                                                                                                     (2, things))]
+        return {**{name: value.item() for name, value in losses.items()},
+                **{f'sure_{name}': value.amax(-1).mean().item() for name, value in sure.items()},
+                'hit_patch': hits[0].item(), 'hit_thing': hits[1].item()}
+
+    @torch.no_grad()
+    def targets(self, view: View, precision: torch.autocast) -> tuple[Tensor, Tensor, Tensor]:
+        """The teacher's assignments of a view: N K of the images (shared out among those of the last iterations, too),
+        N P K of the patches and of their surroundings."""
+        with precision:
+            first, patches = self.teacher.tokens(self.normalise(view.images))
+            cosines = (self.teacher.image_head(first), self.teacher.patch_head(patches),
+                       self.teacher.thing_head(surroundings(patches.float())))
+        queue = torch.cat([cosines[0].float(), self.queue])
+        self.queue = queue[:QUEUE]
+        return assign(queue, 0.05)[:len(first)], *(assign(c.flatten(0, 1), 0.05).view(c.shape) for c in cosines[1:])
 
     def gate(self) -> dict[str, float]:
         """What the teacher's patch tokens know, and how far they spread (0: they have collapsed)."""
