@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from dino_training import View, assign, draw_view, look_up
+from dino_training import View, assign, draw_mask, draw_view, look_up, surroundings
 from safetensors.torch import load_file
 from token_gate import GateScenes, neighbour_purity, probe_miou, shares
 
@@ -22,7 +22,7 @@ def tool(monkeypatch):
 
 
 def run(tool, folder, *options):
-    tool.main(['--work-dir', str(folder), '--batch', '2', '--iterations', '4', '--gate-every', '0', '--threads', '0',
+    tool.main(['--work-dir', str(folder), '--batch', '2', '--iterations', '3', '--gate-every', '0', '--threads', '0',
                *options])
 
 
@@ -93,6 +93,27 @@ def test_assignments_use_every_prototype_alike():
     assert (q.sum(0) - 8).abs().max() < 0.5 and (cosines.argmax(1) == 0).all()
 
 
+def test_surroundings_are_near_and_alike():
+    torch.manual_seed(0)
+    kinds = torch.zeros(8, 8, dtype=torch.long)
+    kinds[:, 4:], kinds[0, 0] = 1, 1  # two halves, and one patch of the right half's kind far from it
+    tokens = (torch.randn(2, 16)[kinds] + 0.3 * torch.randn(8, 8, 16)).flatten(0, 1)[None]
+    means = surroundings(tokens)[0].unflatten(0, (8, 8))
+    plane = tokens[0].unflatten(0, (8, 8))
+    left, right = plane[1:, :4].mean((0, 1)), plane[:, 4:].mean((0, 1))
+    apart = (left - right).norm()
+    assert (means[4, 2] - left).norm() < 0.2 * apart and (means[4, 5] - right).norm() < 0.2 * apart
+    noisy = (plane[2:6, 5:7] - right).norm(dim=-1)
+    assert ((means[2:6, 5:7] - right).norm(dim=-1) < noisy).all()
+
+
+def test_half_of_the_images_are_masked_in_blocks():
+    mask = draw_mask(400, 8, np.random.default_rng(0)).view(400, 4, 2, 4, 2)
+    assert (mask.float().std((2, 4)) == 0).all()
+    share = mask.flatten(1).float().mean(1)
+    assert 0.35 < (share > 0).float().mean() < 0.55 and share.max() < 0.9
+
+
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(tool, tmp_path):
@@ -100,7 +121,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(tool, tmp_path):
     run(tool, tmp_path / 'parts', '--stop-at', '1')
     run(tool, tmp_path / 'parts')
     whole, parts = (torch.load(tmp_path / name / 'last.pth', weights_only=True) for name in ('whole', 'parts'))
-    assert whole['iteration'] == parts['iteration'] == 4
+    assert whole['iteration'] == parts['iteration'] == 3
     for key in ('student', 'teacher'):
         assert all(torch.equal(value, parts[key][name]) for name, value in whole[key].items())
     assert torch.equal(whole['queue'], parts['queue'])
