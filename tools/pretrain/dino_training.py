@@ -170,9 +170,15 @@ def surroundings(patches: Tensor, temperature: float = 0.25, reach: float = 0.2)
 # Losses --------------------------------------------------------------------------------------------------------------
 
 @torch.no_grad()
-def assign(cosines: Tensor, temperature: float, steps: int = 3) -> Tensor:
-    """N K soft assignments of which every prototype gets the same share (Sinkhorn-Knopp, as SwAV)."""
-    q = ((cosines.float() - cosines.max()) / temperature).exp()
+def assign(cosines: Tensor, sharpness: float = 5.0, steps: int = 3) -> Tensor:
+    """N K soft assignments of which every prototype gets the same share (Sinkhorn-Knopp, as SwAV).
+
+    Each prototype's cosines are centred and all are scaled to a deviation of 1 first: with a fixed temperature, tokens that
+    have come close to one another are assigned to everything a little, pull the student closer still, and collapse.
+    """
+    cosines = cosines.float()
+    centred = cosines - cosines.mean(0)
+    q = (sharpness * centred / centred.std().clamp(min=1e-6)).clamp(max=60).exp()
     for _ in range(steps):
         q = q / q.sum(0).clamp(min=1e-12)
         q = q / q.sum(1, keepdim=True).clamp(min=1e-12)

@@ -197,7 +197,7 @@ class Trainer:
                        self.teacher.thing_head(surroundings(patches.float())))
         queue = torch.cat([cosines[0].float(), self.queue])
         self.queue = queue[:QUEUE]
-        return assign(queue, 0.05)[:len(first)], *(assign(c.flatten(0, 1), 0.05).view(c.shape) for c in cosines[1:])
+        return assign(queue)[:len(first)], *(assign(c.flatten(0, 1)).view(c.shape) for c in cosines[1:])
 
     def gate(self) -> dict[str, float]:
         """What the teacher's patch tokens know, and how far they spread (0: they have collapsed)."""
