@@ -174,6 +174,19 @@ class ClipFeatures:
         return mean_of([self.patch_attention(block) for block in key])
 
 
+@dataclass(frozen=True)
+class TokenFeatures:
+    """What a frozen encoder other than CLIP saw.
+
+    Attributes:
+        tokens: B 1+P D of every block, the class token first: L B 1+P D, or :class:`Kept` of those asked for.
+        grid: (h, w), so that P = h * w.
+    """
+
+    tokens: Tensor | Kept
+    grid: tuple[int, int]
+
+
 def mean_of(tensors: Sequence[Tensor]) -> Tensor:
     """Mean of equally shaped tensors, in float32 and in one buffer."""
     total = tensors[0].float().clone()
