@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ PACKAGE = Path(weclip_sam.__file__).parent
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SYSTEMS = {'WeCLIP': 'weclip/weclip_vit-b16_30k_voc.py', 'WeCLIP-SAM': 'weclip_sam/weclip-sam_vit-b16_30k_voc.py'}
 # Functions that are one kernel on a GPU, (module, name); what they do elsewhere counts as one operator.
-ONE_KERNEL: tuple[tuple[str, str], ...] = ()
+ONE_KERNEL = (('torch.optim.adam', 'adam'),)  # fused, see FusedOptimWrapperConstructor
 # Memory, and other names for what is there: no kernel.
 FREE = {'alias', 'detach', 'detach_', 'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided',
         '_unsafe_view', '_reshape_alias', 'lift_fresh', 'set_', 'resize_', '_pin_memory', 'is_pinned', 'record_stream'}
@@ -91,7 +92,8 @@ class Operators(TorchDispatchMode):
 
 def _part() -> str:
     """Whose operator this is, from the stack of calls: the innermost file of the package."""
-    frame, backward = sys._getframe(1), ''
+    frame: FrameType | None = sys._getframe(1)
+    backward = ''
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if path.is_relative_to(PACKAGE):
@@ -200,7 +202,8 @@ def made_up_batch(count: int, size: int, masks: int, classes: int = 20) -> dict[
                          for axis in (0, 1))
         sample.mask_set = MaskSet(
             rows[:, :, None] & columns[:, None], torch.randint(0, 3, (masks,), generator=generator),
-            *torch.rand(2, masks, generator=generator), torch.zeros(masks, dtype=torch.long))
+            torch.rand(masks, generator=generator), torch.rand(masks, generator=generator),
+            torch.zeros(masks, dtype=torch.long))
         inputs.append(torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8))
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)

@@ -61,6 +61,8 @@ class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor, and what its name means in a config, which asks for ``fused=True`` where an optimizer has
     it and it pays, unless the config says how (``fused`` or ``foreach``)."""
 
+    optimizer_cfg: dict[str, Any] | None
+
     def __call__(self, model: nn.Module) -> mmengine.optim.OptimWrapper:
         """The wrapped optimizer of a model's parameters."""
         devices = {parameter.device.type for parameter in model.parameters()}

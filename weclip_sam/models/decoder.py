@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -142,7 +143,8 @@ class WeClipDecoder(nn.Module):
             raise ValueError(f'features: expected the tokens of {self.encoder_layers} blocks, got '
                              f'{len(features.tokens)}; build the decoder with encoder_layers={len(features.tokens)}')
         tokens = torch.stack([features.tokens[index][:, 1:] for index in self.token_layers])
-        first, second = ([project[place] for project in self.projections] for place in (0, 2))
+        projections: Any = self.projections
+        first, second = ([project[place] for project in projections] for place in (0, 2))
         hidden = torch.baddbmm(torch.stack([layer.bias for layer in first])[:, None], tokens.flatten(1, 2),
                                torch.stack([layer.weight for layer in first]).transpose(1, 2)).relu()
         # No non-linearity lies between a block's second layer and the fusion (a 1x1 convolution, so a linear layer on
