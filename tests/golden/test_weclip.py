@@ -97,9 +97,9 @@ def watched(decoder, features):
     """The decoder's answer, its fused features after dropout, and the head-mean attention of its layers."""
     fused, attentions = [], []
     hooks = [decoder.dropout.register_forward_hook(lambda module, inputs, output: fused.append(output))]
-    for layer in decoder.layers:  # forward itself: calling the module would call the hook again
-        hooks.append(layer.attention.register_forward_hook(
-            lambda module, inputs, output: attentions.append(module.forward(*inputs, need_weights=True)[1])))
+    for layer in decoder.layers:
+        hooks.append(layer.norm1.register_forward_hook(
+            lambda module, inputs, output, layer=layer: attentions.append(layer.attention(output, output, output)[1])))
     try:
         return decoder({'clip': features}), fused[0], torch.stack(attentions)
     finally:

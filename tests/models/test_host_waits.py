@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import weclip_sam
-from weclip_sam.models.preprocess import SegDataPreprocessor
+from weclip_sam.models.preprocess import SegDataPreprocessor, move_together, pack, unpack
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet, SegSample, to_device
 
@@ -210,6 +210,51 @@ def test_everything_but_the_image_labels_is_moved_at_once():
     assert {sample.padding_mask.device.type, sample.pixel_labels.device.type} == {'meta'}
     assert {getattr(sample.mask_set, name).device.type for name in vars(sample.mask_set)} == {'meta'}
     assert 'meta' not in {t.device.type for t in batch()['data_samples'][1].values() if isinstance(t, torch.Tensor)}
+
+
+class Copies(TorchDispatchMode):
+    """Counts the copies from the host to a device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func.__name__.split('.')[0] in ('_to_copy', 'copy_'):
+            sources = {tensor.device.type for tensor in args if isinstance(tensor, torch.Tensor)}
+            self.count += 'cpu' in sources and result.device.type != 'cpu'
+        return result
+
+
+def test_a_batch_is_moved_in_one_copy():
+    preprocessor, data = SegDataPreprocessor(16).to('meta'), batch()
+    with Copies() as copies:
+        preprocessor(data, True)
+    assert copies.count == 1
+    with Copies() as copies:
+        data['data_samples'][0].mask_set.to('meta')
+    assert copies.count == 5  # one by one
+
+
+def test_what_is_packed_comes_out_again():
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.rand(3, 5, generator=generator), torch.zeros(0, 4, dtype=torch.bool), torch.tensor(7),
+               torch.rand(7, generator=generator) > 0.5, torch.rand(2, 3, generator=generator).double().T,
+               torch.arange(5, dtype=torch.uint8), torch.rand(3, generator=generator).bfloat16()]
+    block = pack(tensors)
+    assert block.dtype == torch.uint8 and block.dim() == 1
+    for part, tensor in zip(unpack(block, tensors), tensors, strict=True):
+        assert part.dtype == tensor.dtype and torch.equal(part, tensor)
+        assert part.untyped_storage().data_ptr() == block.untyped_storage().data_ptr()
+
+
+def test_what_is_on_the_model_s_device_is_not_copied():
+    data = batch()
+    given = data['data_samples'][1]
+    moved = SegDataPreprocessor(16)(data)['data_samples'][1]
+    assert moved is not given and moved.padding_mask is given.padding_mask
+    assert moved.mask_set.masks is given.mask_set.masks
+    there = torch.zeros(3, device='meta')
+    assert move_together([torch.ones(2), there], 'meta')[1] is there
 
 
 def test_masks_of_a_batch_know_their_image_without_waiting():
