@@ -17,20 +17,33 @@ from segment_anything.utils.amg import batched_mask_to_box, build_point_grid, is
 from torch import Tensor
 from torchvision.ops import nms
 
-from weclip_sam.foundation.mask_filters import Box, clean_regions, crop_boxes, mask_nms, stability_score
+from weclip_sam.foundation.mask_filters import (
+    Box,
+    boxes_above,
+    clean_regions,
+    crop_boxes,
+    mask_nms,
+    stability_score,
+)
 from weclip_sam.foundation.sam import FrozenSam
+from weclip_sam.foundation.sam_decoder import ImageSide
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet
 
 __all__ = ['MaskGenerator']
 
+# Of what is worked on at once: what fits a core's cache, and what fills a GPU.
+_CPU_BYTES, _GPU_BYTES = 3 * 2 ** 19, 2 ** 29
 # Raise it whenever the same settings and weights would give other masks: it invalidates mask banks.
 ALGORITHM_VERSION = 1
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Masks on their way through the filters: MaskSet's fields, boxes M 4 and the layer of the crop they came from."""
+    """Masks on their way through the filters: MaskSet's fields, boxes M 4 and the area of the crop they came from.
+
+    ``masks`` are SAM's small logits (M 4h 4w) until most have gone, then bool at the image's size.
+    """
 
     masks: Tensor
     level: Tensor
@@ -67,7 +80,8 @@ class MaskGenerator:
             box fills that of the whole survives.
         min_region_area: holes and islands smaller than this many image pixels are removed; 0 leaves masks as they are.
         level_iou_bonus, level_nms_bonus: for levels 0, 1, 2.
-        points_per_chunk: prompts decoded together; only speed and memory depend on it.
+        points_per_chunk: prompts decoded together; only speed and memory depend on it. None: as many as fit the cache
+            of a CPU, or a share of what memory is free on a GPU.
         encode_batch: images that :meth:`generate_batch` encodes together. With more than one, rounding may depend
             on which images share a batch: keep 1 where runs have to be equal bit for bit.
 
@@ -80,7 +94,7 @@ class MaskGenerator:
                  stability_offset: float = 1.0, nms_thresh: float = 0.7, min_region_area: int = 100,
                  level_iou_bonus: Sequence[float] = (0.0, 0.0, 0.1), level_nms_bonus: Sequence[float] = (0.0, 0.0, 1.0),
                  crop_overlap: float = 512 / 1500, crop_nms_thresh: float = 0.7, nms_type: str = 'box',
-                 points_per_chunk: int = 64, encode_batch: int = 1) -> None:
+                 points_per_chunk: int | None = None, encode_batch: int = 1) -> None:
         self.settings: dict[str, Any] = dict(
             points_per_side=int(points_per_side), crop_n_layers=int(crop_n_layers),
             crop_points_downscale=int(crop_points_downscale), pred_iou_thresh=float(pred_iou_thresh),
@@ -153,37 +167,69 @@ class MaskGenerator:
         x0, y0, x1, y1 = box
         height, width = self.sam.input_shape(y1 - y0, x1 - x0)
         points = torch.from_numpy(build_point_grid(per_side) * [width, height]).float().to(embedding.device)
-        chunks, parts = points.split(self.points_per_chunk), []
+        image = self.sam.look(embedding)
+        chunks, parts = points.split(self._chunk(image)), []
         for done, chunk in enumerate(chunks):
             pulse(done / len(chunks))
-            parts.append(self._search_points(embedding, chunk, box, size))
+            parts.append(self._search_points(image, chunk, box, size))
         found = _Candidates.cat(parts)
         bonus = torch.tensor(self.settings['level_nms_bonus'], device=embedding.device)
-        found = found.select(self._suppress(found, found.predicted_iou + bonus[found.level],
-                                            self.settings['nms_thresh']))
+        score = found.predicted_iou + bonus[found.level]
+        if self.settings['nms_type'] == 'mask':  # needs the masks themselves
+            found = replace(found, masks=self._enlarge(found.masks, (y1 - y0, x1 - x0)))
+            found = found.select(self._suppress(found, score, self.settings['nms_thresh']))
+        else:
+            found = found.select(self._suppress(found, score, self.settings['nms_thresh']))
+            found = replace(found, masks=self._enlarge(found.masks, (y1 - y0, x1 - x0)))
         pad = (x0, size[1] - x1, y0, size[0] - y1)
         return replace(found, masks=torch.nn.functional.pad(found.masks, pad),
                        boxes=found.boxes + torch.tensor([x0, y0, x0, y0], device=embedding.device))
 
-    def _search_points(self, embedding: Tensor, points: Tensor, box: Box, size: Sequence[int]) -> _Candidates:
-        """Masks of a chunk of points that pass the thresholds, in the crop's frame."""
+    def _search_points(self, image: ImageSide, points: Tensor, box: Box, size: Sequence[int]) -> _Candidates:
+        """Masks of a chunk of points that pass the thresholds: small logits, boxes in the crop's frame."""
         x0, y0, x1, y1 = box
-        index = torch.zeros(len(points), dtype=torch.long, device=points.device)
-        logits, iou = self.sam.decode(embedding, index, points)
-        level = torch.arange(3, device=points.device).expand_as(iou)
+        answers = self.sam.ask(image, points)
+        level = torch.arange(3, device=points.device).expand_as(answers.iou)
         bonus = torch.tensor(self.settings['level_iou_bonus'], device=points.device)
         # The sure ones first: only they are worth scaling up.
-        sure = iou + bonus > self.settings['pred_iou_thresh']
-        iou, level = iou[sure], level[sure]
-        logits = self.sam.upscale(logits[sure][:, None], (y1 - y0, x1 - x0))[:, 0]
-        stability = stability_score(logits, self.sam.mask_threshold, self.settings['stability_offset'])
-        masks = logits > self.sam.mask_threshold
-        boxes = batched_mask_to_box(masks).long()  # of no mask at all it makes floats
-        keep = (stability >= self.settings['stability_thresh']) & masks.flatten(1).any(1)
-        # The crop may have cut what ends at its edge, unless that is the image's own.
-        keep &= ~is_box_near_crop_edge(boxes, box, [0, 0, size[1], size[0]])
+        sure = answers.iou + bonus > self.settings['pred_iou_thresh']
+        logits, iou, level = answers.logits(sure), answers.iou[sure], level[sure]
+        seen = [self._look_at(self.sam.upscale(block[:, None], (y1 - y0, x1 - x0))[:, 0])
+                for block in logits.split(self._block((y1 - y0, x1 - x0)))]
+        stability, boxes, keep = (torch.cat(values) for values in zip(*seen, strict=True))
+        if (y1 - y0, x1 - x0) != tuple(size):
+            # The crop may have cut what ends at its edge, unless that is the image's own.
+            keep &= ~is_box_near_crop_edge(boxes, box, [0, 0, size[1], size[0]])
         area = torch.full_like(iou, (x1 - x0) * (y1 - y0))
-        return _Candidates(masks, level, iou, stability, boxes, area).select(keep)
+        return _Candidates(logits, level, iou, stability, boxes, area).select(keep)
+
+    def _look_at(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Stability, boxes and whether they are to be kept, of masks M H W at full size."""
+        stability = stability_score(logits, self.sam.mask_threshold, self.settings['stability_offset'])
+        boxes, any_pixel = boxes_above(logits, self.sam.mask_threshold)
+        return stability, boxes, (stability >= self.settings['stability_thresh']) & any_pixel
+
+    def _enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Small logits M 4h 4w to masks M H W bool, in blocks: full-size logits take 32 times the memory of bits."""
+        masks = torch.empty(len(logits), *size, dtype=torch.bool, device=logits.device)
+        for part, block in zip(masks.split(self._block(size)), logits.split(self._block(size)), strict=True):
+            torch.gt(self.sam.upscale(block[:, None], size)[:, 0], self.sam.mask_threshold, out=part)
+        return masks
+
+    def _block(self, size: tuple[int, int]) -> int:
+        """Masks of this size whose logits are enlarged together."""
+        largest = max(size[0] * size[1], self.sam.image_size ** 2)
+        budget = _CPU_BYTES if self.sam.device.type == 'cpu' else _GPU_BYTES
+        return max(16, budget // (4 * largest) // 16 * 16)
+
+    def _chunk(self, image: ImageSide) -> int:
+        """Points that are asked together."""
+        if self.points_per_chunk is not None:
+            return self.points_per_chunk
+        per_point = image.tokens.numel() * image.tokens.element_size()
+        if image.tokens.device.type == 'cpu':
+            return max(4, _CPU_BYTES // per_point)
+        return max(16, torch.cuda.mem_get_info(image.tokens.device)[0] // 16 // per_point)
 
     def _suppress(self, found: _Candidates, score: Tensor, threshold: float) -> Tensor:
         """Positions that survive NMS, best first; equal scores keep their order."""
@@ -206,10 +252,9 @@ class MaskGenerator:
 
     def _clean(self, found: _Candidates) -> _Candidates:
         """Remove small regions; of masks that became alike, the untouched one stays."""
-        cleaned, changed = zip(*(clean_regions(mask, self.settings['min_region_area'])
-                                 for mask in found.masks.cpu().numpy()), strict=True)
-        masks = torch.from_numpy(np.stack(cleaned)).to(found.masks.device)
-        untouched = 1.0 - torch.tensor(changed, dtype=torch.float, device=masks.device)
+        cleaned, changed = clean_regions(found.masks.cpu().numpy(), self.settings['min_region_area'])
+        masks = torch.from_numpy(cleaned).to(found.masks.device)
+        untouched = 1.0 - torch.from_numpy(changed).to(masks.device, torch.float)
         found = replace(found, masks=masks, boxes=batched_mask_to_box(masks))
         threshold = max(self.settings['nms_thresh'], self.settings['crop_nms_thresh'])
         return found.select(self._suppress(found, untouched, threshold))
@@ -225,13 +270,13 @@ def _as_chw(image: np.ndarray | Tensor, name: str) -> Tensor:
     return tensor.permute(2, 0, 1)
 
 
-def _check_settings(settings: Mapping[str, Any], points_per_chunk: int, encode_batch: int) -> None:
+def _check_settings(settings: Mapping[str, Any], points_per_chunk: int | None, encode_batch: int) -> None:
     least = dict(points_per_side=1, crop_n_layers=0, crop_points_downscale=1, min_region_area=0)
     for name, low in least.items():
         if settings[name] < low:
             raise ValueError(f'MaskGenerator: {name} must be at least {low}, got {settings[name]}')
     for name, value in (('points_per_chunk', points_per_chunk), ('encode_batch', encode_batch)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f'MaskGenerator: {name} must be at least 1, got {value}')
     for name in ('nms_thresh', 'crop_nms_thresh', 'stability_thresh'):
         if not 0 <= settings[name] <= 1:
