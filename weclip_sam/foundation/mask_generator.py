@@ -33,7 +33,7 @@ from weclip_sam.structures import MaskSet
 __all__ = ['MaskGenerator']
 
 # Of what is worked on at once: what fits a core's cache, and what fills a GPU.
-_CPU_BYTES, _GPU_BYTES = 3 * 2 ** 19, 2 ** 29
+_CPU_BYTES, _GPU_BYTES = 3 * 2 ** 20, 2 ** 29
 # Raise it whenever the same settings and weights would give other masks: it invalidates mask banks.
 ALGORITHM_VERSION = 1
 
@@ -112,9 +112,13 @@ class MaskGenerator:
         return self
 
     def fingerprint(self) -> str:
-        """Hash of everything that decides the masks: settings, weights, version of the rules. Names a mask bank."""
+        """Hash of everything that decides the masks: settings, weights, version of the rules. Names a mask bank.
+
+        Another precision than fp32 follows as a word, ``... bf16``.
+        """
         what = json.dumps([ALGORITHM_VERSION, self.settings, self.sam.fingerprint()], sort_keys=True)
-        return hashlib.sha256(what.encode()).hexdigest()[:32]
+        name = hashlib.sha256(what.encode()).hexdigest()[:32]
+        return name if self.sam.precision in (None, 'fp32') else f'{name} {self.sam.precision}'
 
     def generate(self, rgb: np.ndarray | Tensor) -> MaskSet:
         """All masks of one image.
@@ -131,7 +135,6 @@ class MaskGenerator:
         """
         return self.generate_batch([rgb])[0]
 
-    @torch.no_grad()
     def generate_batch(self, images: Sequence[np.ndarray | Tensor],
                        pulse: Callable[[float], None] = lambda share: None) -> list[MaskSet]:
         """All masks of several images of any sizes, ``encode_batch`` of them (or of their crops) encoded together.
@@ -144,6 +147,12 @@ class MaskGenerator:
         Returns:
             One :class:`MaskSet` per image, as :meth:`generate` gives it.
         """
+        return [self.finish(found) for found in self.search(images, pulse)]
+
+    @torch.no_grad()
+    def search(self, images: Sequence[np.ndarray | Tensor],
+               pulse: Callable[[float], None] = lambda share: None) -> list[list[_Candidates]]:
+        """The model's part of :meth:`generate_batch`: for each image what :meth:`finish` makes a mask set of."""
         pictures = [_as_chw(image, f'images[{i}]') for i, image in enumerate(images)]
         jobs = [(i, layer, box) for i, picture in enumerate(pictures)
                 for layer, box in crop_boxes(picture.shape[1], picture.shape[2], self.settings['crop_n_layers'],
@@ -158,7 +167,7 @@ class MaskGenerator:
                 def within(share: float, done: int = done) -> None:
                     pulse((done + share) / len(jobs))
                 found[i].append(self._search_crop(embedding[None], layer, box, pictures[i].shape[1:], within))
-        return [self._finish(parts) for parts in found]
+        return found
 
     def _search_crop(self, embedding: Tensor, layer: int, box: Box, size: Sequence[int],
                      pulse: Callable[[float], None]) -> _Candidates:
@@ -220,7 +229,7 @@ class MaskGenerator:
         """Masks of this size whose logits are enlarged together."""
         largest = max(size[0] * size[1], self.sam.image_size ** 2)
         budget = _CPU_BYTES if self.sam.device.type == 'cpu' else _GPU_BYTES
-        return max(16, budget // (4 * largest) // 16 * 16)
+        return max(16, budget // (4 * largest))
 
     def _chunk(self, image: ImageSide) -> int:
         """Points that are asked together."""
@@ -228,7 +237,7 @@ class MaskGenerator:
             return self.points_per_chunk
         per_point = image.tokens.numel() * image.tokens.element_size()
         if image.tokens.device.type == 'cpu':
-            return max(4, _CPU_BYTES // per_point)
+            return max(4, _CPU_BYTES // 2 // per_point)
         return max(16, torch.cuda.mem_get_info(image.tokens.device)[0] // 16 // per_point)
 
     def _suppress(self, found: _Candidates, score: Tensor, threshold: float) -> Tensor:
@@ -237,8 +246,10 @@ class MaskGenerator:
             return mask_nms(found.masks, score, threshold)
         return nms(found.boxes.float(), score, threshold)
 
-    def _finish(self, parts: list[_Candidates]) -> MaskSet:
-        """Join the crops of an image, clean the masks, put them in order."""
+    @torch.no_grad()
+    def finish(self, parts: list[_Candidates]) -> MaskSet:
+        """The rest, which needs no model and may be done in another thread: join crops, clean masks, put them in order.
+        """
         found = _Candidates.cat(parts)
         if len(parts) > 1:
             # A smaller crop saw the object larger.
@@ -255,7 +266,10 @@ class MaskGenerator:
         cleaned, changed = clean_regions(found.masks.cpu().numpy(), self.settings['min_region_area'])
         masks = torch.from_numpy(cleaned).to(found.masks.device)
         untouched = 1.0 - torch.from_numpy(changed).to(masks.device, torch.float)
-        found = replace(found, masks=masks, boxes=batched_mask_to_box(masks))
+        where = torch.from_numpy(np.flatnonzero(changed)).to(masks.device)
+        boxes = found.boxes.clone()
+        boxes[where] = batched_mask_to_box(masks[where])
+        found = replace(found, masks=masks, boxes=boxes)
         threshold = max(self.settings['nms_thresh'], self.settings['crop_nms_thresh'])
         return found.select(self._suppress(found, untouched, threshold))
 

@@ -25,7 +25,7 @@ PRECISIONS = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float
 
 
 def decode_points(sam: Sam, embeddings: Tensor, index: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """One foreground point per prompt, prompts of several images in one call; differentiable, by the library's own code.
+    """One foreground point per prompt, prompts of several images in one call: the library's code, differentiable.
 
     segment_anything's decoder repeats ONE image embedding over all prompts and adds the dense prompt to it. Handing it
     a zero image and the image embedding inside the dense prompt gives the same sum for any number of images.

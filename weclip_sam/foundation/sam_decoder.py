@@ -15,15 +15,17 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import Sam
-from torch import Tensor, nn
+from torch import Tensor
 
 from weclip_sam.foundation.sam_encoder import norm_channels
 
-_READ = (0, 2, 3, 4)  # of the output tokens: predicted IoU, and the masks of levels 0, 1, 2; 1 is the single-mask output
+# Of the output tokens: predicted IoU, and the masks of levels 0, 1, 2; token 1 is that of the single-mask output.
+_READ = (0, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,13 @@ class PointDecoder:
     """
 
     def __init__(self, sam: Sam, dtype: torch.dtype = torch.float32) -> None:
-        self.dtype, self.prompts = dtype, sam.prompt_encoder
+        self.dtype = dtype
+        self.prompts: Any = sam.prompt_encoder
         (h, w), device = self.prompts.image_embedding_size, self.prompts.no_mask_embed.weight.device
         # Where each pixel of a mask, row by row, is among the 4x4 that each token becomes.
         self.order = torch.arange(16 * h * w, device=device).view(h, w, 2, 2, 2, 2).permute(0, 2, 4, 1, 3, 5).flatten()
         own = next(sam.mask_decoder.parameters()).dtype == dtype
-        self.net: nn.Module = sam.mask_decoder if own else copy.deepcopy(sam.mask_decoder).to(dtype)
+        self.net: Any = sam.mask_decoder if own else copy.deepcopy(sam.mask_decoder).to(dtype)
         transformer = self.net.transformer
         self.layers = list(transformer.layers)
         with torch.no_grad():
@@ -150,7 +153,7 @@ class _Cross:
     whatever all prompts share meets them in one matrix product.
     """
 
-    def __init__(self, attn: nn.Module) -> None:
+    def __init__(self, attn: Any) -> None:
         self.attn, width = attn, attn.internal_dim // attn.num_heads
         self.scale = 1 / math.sqrt(width)
         heads = torch.arange(attn.num_heads, device=attn.q_proj.weight.device)
@@ -168,7 +171,7 @@ class _Cross:
 class _Reader(_Cross):
     """Prompt tokens attend to the image."""
 
-    def __init__(self, attn: nn.Module, position: Tensor) -> None:
+    def __init__(self, attn: Any, position: Tensor) -> None:
         super().__init__(attn)
         # The bias of the keys adds the same to all of a query's logits: the softmax takes it out again.
         self.position = F.linear(position, attn.k_proj.weight).T
@@ -190,7 +193,7 @@ class _Reader(_Cross):
 class _Writer(_Cross):
     """The image attends to prompt tokens."""
 
-    def __init__(self, attn: nn.Module, position: Tensor) -> None:
+    def __init__(self, attn: Any, position: Tensor) -> None:
         super().__init__(attn)
         self.position = attn.q_proj(position).T
         # The weights of a head sum to one, and so its share of the bias may stand in the values.
@@ -213,7 +216,7 @@ class _Writer(_Cross):
         return torch.baddbmm(pixels, weights.mT, values) if image is not None else pixels.baddbmm_(weights.mT, values)
 
 
-def _attend(attn: nn.Module, placed: Tensor, tokens: Tensor) -> Tensor:
+def _attend(attn: Any, placed: Tensor, tokens: Tensor) -> Tensor:
     """Self-attention of B T D, with places and without."""
     query, key, value = (layer(x).unflatten(2, (attn.num_heads, -1)).transpose(1, 2) for layer, x in (
         (attn.q_proj, placed), (attn.k_proj, placed), (attn.v_proj, tokens)))
@@ -230,6 +233,6 @@ def _split_heads(tokens: Tensor, heads: int) -> Tensor:
     return tokens.unflatten(1, (heads, -1)).transpose(0, 1)[None]
 
 
-def _as_linear(conv: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+def _as_linear(conv: Any) -> tuple[Tensor, Tensor]:
     """Weight 4C' C and bias 4C' of a transposed convolution with kernel and stride 2; the 2x2 pixels come first."""
     return conv.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), conv.bias.repeat(4)

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition
-from torch import Tensor, nn
+from torch import Tensor
 
 # Bytes of position bias that exist at once: that of one head of a global block at 1,024 px takes 67 MB in fp32.
 _BIAS_BYTES = 2 ** 28
@@ -27,7 +28,7 @@ class ImageEncoder:
     def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype
         own = next(encoder.parameters()).dtype == dtype
-        self.encoder: ImageEncoderViT = encoder if own else copy.deepcopy(encoder).to(dtype)
+        self.encoder: Any = encoder if own else copy.deepcopy(encoder).to(dtype)
         grid = self.encoder.pos_embed.shape[1:3]
         self.positions = [_positions(block, *([block.window_size] * 2 if block.window_size else grid))
                           for block in self.encoder.blocks]
@@ -44,12 +45,12 @@ class ImageEncoder:
         return norm_channels(last, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
 
 
-def norm_channels(norm: nn.Module, x: Tensor) -> Tensor:
+def norm_channels(norm: Any, x: Tensor) -> Tensor:
     """segment_anything's ``LayerNorm2d`` of ... C, channels last."""
     return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
 
 
-def _positions(block: nn.Module, height: int, width: int) -> Tensor:
+def _positions(block: Any, height: int, width: int) -> Tensor:
     """Position vectors (2h-1)+(2w-1) d of all distances between rows, then columns, the largest one first."""
     pairs = ((height, block.attn.rel_pos_h), (width, block.attn.rel_pos_w))
     with torch.no_grad():
@@ -58,7 +59,7 @@ def _positions(block: nn.Module, height: int, width: int) -> Tensor:
         return torch.cat([torch.cat([table[-1], table[0, 1:]]) for table in tables])
 
 
-def _run_block(block: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
+def _run_block(block: Any, x: Tensor, positions: Tensor) -> Tensor:
     """One transformer block on B h w D."""
     seen, size = block.norm1(x), x.shape[1:3]
     if block.window_size:
@@ -70,7 +71,7 @@ def _run_block(block: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
     return x + block.mlp(block.norm2(x))
 
 
-def _attend(attn: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
+def _attend(attn: Any, x: Tensor, positions: Tensor) -> Tensor:
     """Self-attention within each of B maps, B h w D."""
     b, h, w, _ = x.shape
     heads = attn.num_heads
@@ -85,8 +86,8 @@ def _attend(attn: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
 
 def _bias(q: Tensor, positions: Tensor, h: int, w: int) -> Tensor:
     """What the decomposed relative positions add to the logits of queries n hw d: n hw hw."""
-    products = (q.reshape(-1, q.shape[-1]) @ positions.T).view(len(q), h * w, -1)  # with the vectors of every distance at once: n hw (2h-1)+(2w-1)
-    n, reach = len(q), products.shape[-1]
+    n, reach = len(q), len(positions)
+    products = q.reshape(-1, q.shape[-1]) @ positions.T  # with the vectors of every distance at once: n hw, reach
     # A query in row i reads, of its products from the largest distance down, the h ones that start at h-1-i.
     rows = products.as_strided((n, h, w, h, 1), (h * w * reach, w * reach - 1, reach, 1, 0), h - 1)
     columns = products.as_strided((n, h, w, 1, w), (h * w * reach, w * reach, reach - 1, 0, 1), 2 * h + w - 2)
