@@ -198,11 +198,10 @@ class MaskGenerator:
         """Masks of a chunk of points that pass the thresholds: small logits, boxes in the crop's frame."""
         x0, y0, x1, y1 = box
         answers = self.sam.ask(image, points)
-        level = torch.arange(3, device=points.device).expand_as(answers.iou)
         bonus = torch.tensor(self.settings['level_iou_bonus'], device=points.device)
         # The sure ones first: only they are worth scaling up.
-        sure = answers.iou + bonus > self.settings['pred_iou_thresh']
-        logits, iou, level = answers.logits(sure), answers.iou[sure], level[sure]
+        sure = (answers.iou + bonus > self.settings['pred_iou_thresh']).flatten().nonzero()[:, 0]
+        logits, iou, level = answers.logits(sure), answers.iou.flatten()[sure], sure % 3
         seen = [self._look_at(self.sam.upscale(block[:, None], (y1 - y0, x1 - x0))[:, 0])
                 for block in logits.split(self._block((y1 - y0, x1 - x0)))]
         stability, boxes, keep = (torch.cat(values) for values in zip(*seen, strict=True))
@@ -268,7 +267,7 @@ class MaskGenerator:
         untouched = 1.0 - torch.from_numpy(changed).to(masks.device, torch.float)
         where = torch.from_numpy(np.flatnonzero(changed)).to(masks.device)
         boxes = found.boxes.clone()
-        boxes[where] = batched_mask_to_box(masks[where])
+        boxes[where] = batched_mask_to_box(masks[where]).long()  # of no mask at all it makes floats
         found = replace(found, masks=masks, boxes=boxes)
         threshold = max(self.settings['nms_thresh'], self.settings['crop_nms_thresh'])
         return found.select(self._suppress(found, untouched, threshold))

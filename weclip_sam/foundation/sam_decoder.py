@@ -55,12 +55,12 @@ class Answers:
         self.iou, self._decoder, self._tokens, self._pixels = iou, decoder, tokens, pixels
 
     def logits(self, wanted: Tensor) -> Tensor:
-        """Mask logits M 4h 4w fp32 of the answers where ``wanted`` (N 3 bool) is true, in its order."""
-        asked = wanted.any(1).nonzero()[:, 0]
-        tokens, pixels = self._tokens, self._pixels
-        if len(asked) < len(wanted):
-            tokens, pixels, wanted = tokens[asked], pixels[asked], wanted[asked]
-        return self._decoder.enlarge(tokens, pixels)[wanted].float()
+        """Mask logits M 4h 4w fp32 of the answers at ``wanted``: M ascending positions in 3 N, point by point."""
+        if len(wanted) == self.iou.numel():
+            return self._decoder.enlarge(self._tokens, self._pixels).flatten(0, 1).float()
+        points, place = torch.unique_consecutive(wanted // 3, return_inverse=True)
+        found = self._decoder.enlarge(self._tokens[points], self._pixels[points]).flatten(0, 1)
+        return found.index_select(0, 3 * place + wanted % 3).float()
 
 
 class PointDecoder:
