@@ -284,6 +284,12 @@ class MaskBank:
                                         f'tools/make_masks.py')
             self._create_header(path, fingerprint, dataset, folder)
         header = _read_header(path)
+        if fingerprint is not None and (made := precision_of(header)) != precision_of(dict(generator=fingerprint)) and \
+                fingerprint.split()[0] == header['generator'].split()[0]:
+            asked = precision_of(dict(generator=fingerprint))
+            raise ValueError(f'{path}: this bank holds masks made in {made}, but {asked} was asked for: go on in '
+                             f'{made} ({"--no-amp" if made == "fp32" else "--amp"} or neither; precision={made!r} or '
+                             "none of the mask generator's sam), or use another folder")
         for what, asked in (('generator', fingerprint), ('dataset', dataset)):
             if asked is not None and asked != header[what]:
                 raise ValueError(f'{path}: this bank was made for {what} {header[what]!r}, but {asked!r} was asked '
@@ -451,6 +457,22 @@ class _ShardWriter:
     def close(self) -> None:
         self._shard.close()
         self._index.close()
+
+
+def precision_of(header: dict[str, Any]) -> str | None:
+    """``fp32``, or the word after the hash of a generator that computed in another one; None of imported masks."""
+    words = str(header['generator']).split()
+    return None if _is_imported(header) or not words else (*words[1:], 'fp32')[0]
+
+
+def bank_precision(root: str | os.PathLike) -> str | None:
+    """What the masks of a bank were computed in; None where there is no bank, or another program made its masks.
+
+    Raises:
+        ValueError: its header is damaged.
+    """
+    path = Path(root) / HEADER
+    return precision_of(_read_header(path)) if path.is_file() else None
 
 
 def holds_imported(root: str | os.PathLike) -> bool:

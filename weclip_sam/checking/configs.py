@@ -29,6 +29,7 @@ from weclip_sam.io.names import is_utf8
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.mask_bank import HEADER, MaskBank, holds_imported
 from weclip_sam.offline.masks import check_imported
+from weclip_sam.offline.precision import take_precision
 from weclip_sam.registry import DATASETS, MODELS, OPTIMIZERS, SEED_STEPS
 
 BUILT_IN = ('random', 'tiny')
@@ -148,7 +149,9 @@ def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
                 if (data := _training_set(config)) is not None:
                     check_imported(bank, node.get('dataset'), data, photo_reader(full))
             elif full or (generator.get('sam') or {}).get('arch') == 'tiny':
-                MaskBank(bank, MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
+                made = MODELS.build(dict(generator))
+                take_precision(made, bank)
+                MaskBank(bank, made.fingerprint(), node.get('dataset'), mode='r')
         except Exception as error:
             message = explain(error)
             if message is None:
