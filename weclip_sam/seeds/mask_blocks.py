@@ -82,15 +82,21 @@ class Group:
         self.padding = None if padding is None else padding[images]
         self._only: Columns | None = None
 
-    def blocks(self) -> Iterator[tuple[slice, Columns]]:
-        """Some rows after the other, with their columns; those of a small image are kept for the next time."""
+    def blocks(self, beside: int = 1) -> Iterator[tuple[slice, Columns]]:
+        """Some rows after the other, with their columns; those of a small image are kept for the next time.
+
+        Args:
+            beside: how many numbers a pixel the caller makes of each image.
+        """
         height, width = self.masks.size
         on_cpu = self.masks.device.type == 'cpu'
-        a_row = max(1, self.place.numel() * (-(-width // 8) if on_cpu else width))
-        for rows in row_blocks(height, width, (BLOCK_BYTES if on_cpu else BLOCK_ENTRIES) // a_row):
-            columns = self._only or (self._runs if on_cpu else self._pixels)(rows)
-            if rows == slice(0, height):
-                self._only = columns
+        a_row = self.place.numel() * (-(-width // 8) if on_cpu else width)
+        most = min((BLOCK_BYTES if on_cpu else BLOCK_ENTRIES) // max(1, a_row),
+                   BLOCK_ENTRIES // max(1, beside * len(self.place) * width))
+        for rows in row_blocks(height, width, most):
+            whole = rows == slice(0, height)
+            columns = self._only if whole and self._only else (self._runs if on_cpu else self._pixels)(rows)
+            self._only = columns if whole else None
             yield rows, columns
 
     def fill_up(self, values: Tensor, filling: float) -> Tensor:
