@@ -46,8 +46,13 @@ def transpose_bits(bits: np.ndarray, width: int) -> np.ndarray:
     tall = np.zeros((*lead, 8 * down, count), np.uint8)
     tall[..., :height, :] = bits
     blocks = np.ascontiguousarray(tall.reshape(*lead, down, 8, count).swapaxes(-1, -2)).view('<u8')[..., 0]
-    for shift, chosen in _EXCHANGES:
-        moved = (blocks ^ (blocks >> np.uint64(shift))) & np.uint64(chosen)
-        blocks = blocks ^ moved ^ (moved << np.uint64(shift))
+    moved = np.empty_like(blocks)
+    for shift, chosen in _EXCHANGES:  # in place: memory that is new each time costs more than the work
+        np.right_shift(blocks, np.uint64(shift), out=moved)
+        moved ^= blocks
+        moved &= np.uint64(chosen)
+        blocks ^= moved
+        moved <<= np.uint64(shift)
+        blocks ^= moved
     rows = np.ascontiguousarray(blocks.swapaxes(-1, -2))[..., None].view(np.uint8)  # count, down, 8
     return np.ascontiguousarray(rows.swapaxes(-1, -2)).reshape(*lead, 8 * count, down)[..., :width, :]
