@@ -16,7 +16,7 @@ H, W  pixels; h, w patches
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ Movable = TypeVar('Movable', Tensor, 'MaskSet', 'Tensor | MaskSet')
 _NOT_YET: Any = None
 IGNORE_LABEL = 255
 BACKGROUND_LABEL = 0
-AREA_PIXELS = 1 << 24  # of masks that are unpacked at a time to be counted
+PART_PIXELS = 1 << 24  # of masks that are unpacked at a time
 
 
 def foreground_label(class_index: Tensor) -> Tensor:
@@ -157,9 +157,7 @@ class MaskSet:
     @property
     def area(self) -> Tensor:
         """M int64, in pixels of the current frame."""
-        few = max(1, AREA_PIXELS // max(1, self.size[0] * self.size[1]))
-        return torch.cat([part.flatten(1).sum(1) if self.width is None else unpack_bits(part, self.width).sum((1, 2))
-                          for part in self.held.split(few)])
+        return torch.cat([part.flatten(1).sum(1) for part in self.parts()] or [self.level[:0]])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -193,6 +191,12 @@ class MaskSet:
         if self.width is not None:
             return self
         return self._keep_counts(replace(self, held=pack_bits(self.held), width=self.held.shape[2]))
+
+    def parts(self) -> Iterator[Tensor]:
+        """The masks as M' H W bool, a few at a time."""
+        few = max(1, PART_PIXELS // max(1, self.size[0] * self.size[1]))
+        for part in self.held.split(few) if len(self) else ():
+            yield part if self.width is None else unpack_bits(part, self.width)
 
     def bits(self, top: int = 0, bottom: int | None = None) -> Tensor:
         """M h ceil(W / 8) uint8: some rows as bits, however the masks are held."""
