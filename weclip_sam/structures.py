@@ -205,8 +205,11 @@ class MaskSet:
 
     def select(self, index: Tensor) -> MaskSet:
         """The masks at ``index`` (int64 positions or a bool of length M)."""
-        return MaskSet(self.held[index], self.level[index], self.predicted_iou[index], self.stability[index],
-                       self.sample_index[index], self.width)
+        if index.dtype == torch.bool:
+            index = index.nonzero()[:, 0]
+        # index_select copies whole masks, where self.held[index] takes one number after the other.
+        return MaskSet(self.held.index_select(0, index), self.level[index], self.predicted_iou[index],
+                       self.stability[index], self.sample_index[index], self.width)
 
     def emptied(self, kept: Tensor) -> MaskSet:
         """As many masks, those without ``kept`` (M bool) empty; nothing waits for the host."""
@@ -232,6 +235,10 @@ class MaskSet:
     def with_masks(self, masks: Tensor) -> MaskSet:
         """The same masks seen in another frame (M H' W' bool)."""
         return self._keep_counts(replace(self, held=masks, width=None))
+
+    def with_bits(self, bits: Tensor, width: int) -> MaskSet:
+        """The same masks seen in another frame (M H' ceil(W' / 8) uint8)."""
+        return self._keep_counts(replace(self, held=bits, width=width))
 
     def to(self, *args: Any, **kwargs: Any) -> MaskSet:
         """Move every tensor (device only: dtypes are part of the contract)."""
