@@ -118,5 +118,5 @@ class WithSeeds(WithFrozen):
             sets = [m if s is None else s for s, m in zip(sets, made, strict=True)]
         if any(s is None for s in sets):
             return None
-        size = rgb.shape[-2:]
-        return MaskSet.stack([s.with_masks(pad_to(s.masks, size, False)) for s in sets]).to(rgb.device)
+        size = tuple(rgb.shape[-2:])
+        return MaskSet.stack([s.padded(size) for s in sets]).to(rgb.device)
