@@ -20,7 +20,6 @@ from weclip_sam.io.folders import find_files, in_clutter
 from weclip_sam.io.images import decode_labels
 from weclip_sam.io.names import normal
 from weclip_sam.io.parallel import parallel_map
-from weclip_sam.structures import IGNORE_LABEL
 
 _LARGEST_MEMBER = 1 << 28  # bytes of one PNG when unpacked; a label map of 10,000 x 10,000 stays below
 _READ_HERE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
@@ -154,9 +153,10 @@ def _open_store(path: Path) -> LabelStore:
 
 def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_id: str) -> tuple[np.ndarray, int]:
     """One image's confusion matrix (num_classes x num_classes int64, rows ground truth) and ignored pixels."""
-    predicted, truth = (torch.from_numpy(store.read(image_id).astype(np.int64)) for store in (predictions, truths))
+    labels = (store.read(image_id) for store in (predictions, truths))
+    predicted, truth = (torch.from_numpy(one if one.dtype == np.uint8 else one.astype(np.int64)) for one in labels)
     matrix = confusion_matrix(predicted, truth, num_classes, name=predictions.where(image_id)).numpy()
-    return matrix, int((truth == IGNORE_LABEL).sum())
+    return matrix, truth.numel() - int(matrix.sum())
 
 
 def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str] | None = None,
