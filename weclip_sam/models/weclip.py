@@ -15,7 +15,7 @@ from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
-from weclip_sam.models.predict import labels_to_original, to_original
+from weclip_sam.models.predict import labels_to_original, predicted_labels, to_original
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.labels import background_of_maps, label_pixels
@@ -165,7 +165,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         features = self._see(inputs)
         decoded = self.decoder(features)
         size = inputs.shape[-2:]
-        prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
+        prediction = predicted_labels(decoded.seg_logits[0], size, sample)
         if self.seeds is None:
             return dict(prediction=prediction)
         state = self.make_seeds(inputs, [sample], features, decoded, self.decoder_heard)
