@@ -15,9 +15,9 @@ from torch import Tensor
 from weclip_sam.engine.start.config import protocol_settings
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.sams import sam_vote
-from weclip_sam.structures import ClassMaps
+from weclip_sam.structures import ClassMaps, MaskSet
 
-SHARE = 1 / 6  # of SAM's masks that random weights let through: about what real ones do
+SHARE = 1 / 6  # of SAM's candidates that are let through where random weights score them
 SEED_BATCHES = (1, 8)
 LARGE = (3000, 4000)
 PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
@@ -55,7 +55,7 @@ def _seed_maker(bench: Bench) -> Any:
 # ---- masks ----------------------------------------------------------------------------------------------------------
 
 def masks(bench: Bench) -> Iterator[Case]:
-    """All SAM masks of an image; ViT-H on a GPU alone, a CPU takes minutes."""
+    """All SAM masks of an image; ViT-H on a GPU alone: it is too much for a CPU."""
     for name, (config, arch, side) in bench.setting.generators.items():
         if arch == 'vit_h' and bench.device.type != 'cuda':
             continue
@@ -128,7 +128,7 @@ def memory(bench: Bench) -> Iterator[Case]:
         yield Case(f'prediction of {height * width // 10 ** 6} megapixels', (
             Way(f'{classes} classes', _predicting(large, model, LARGE)),), most=1)
         del model
-    given, size = boxes(300, LARGE).to(bench.device), tuple(side // 16 for side in LARGE)
+    given, size = _many_boxes(300).to(bench.device), tuple(side // 16 for side in LARGE)
     maps = ClassMaps(torch.rand(2, *size, generator=bench.generator).to(bench.device),
                      torch.zeros(2, dtype=torch.long, device=bench.device), torch.arange(2, device=bench.device))
     yield Case(f'votes of 300 masks of {height} x {width} pixels', (
@@ -136,6 +136,13 @@ def memory(bench: Bench) -> Iterator[Case]:
     maker, photo = _seed_maker(bench), bench.setting.photo
     photos, samples = pictures(1, photo), bench.samples(1, photo)
     yield Case('seeds of one photo', (Way('batch 1', lambda: maker.make(photos, samples).pixel_labels),), most=2)
+
+
+def _many_boxes(count: int, few: int = 10) -> MaskSet:
+    """Masks of the large photo, as bits where masks can be held so: never all of them as whole planes."""
+    sets = (boxes(few, LARGE, seed) for seed in range(count // few))
+    stacked = MaskSet.stack([s.packed() if hasattr(s, 'packed') else s for s in sets])
+    return replace(stacked, sample_index=torch.zeros_like(stacked.sample_index))
 
 
 PARTS = dict(seeds=seeds, masks=masks, inference=inference, memory=memory)

@@ -86,11 +86,11 @@ def par(bench: Bench) -> Iterator[Case]:
 def crf(bench: Bench) -> Iterator[Case]:
     """The dense CRF of a photo: on the classes that are named, and on all of a prediction."""
     height, width = bench.setting.photo
-    rgb = F.interpolate(bench.crops(1).float(), (height, width), mode='bilinear')[0].permute(1, 2, 0)
+    rgb = F.interpolate(bench.crops(1).float(), (height, width), mode='bilinear')[0].permute(1, 2, 0).to(bench.device)
 
     def with_channels(name: str, channels: int) -> Way:
         scores = torch.rand(1, channels, 8, 8, generator=bench.generator)
-        given = F.interpolate(scores, (height, width), mode='bilinear')[0].mul(4).softmax(0)
+        given = F.interpolate(scores, (height, width), mode='bilinear')[0].mul(4).softmax(0).to(bench.device)
         return Way(name, lambda: dense_crf(rgb, given), 1, moved(rgb, given))
     yield Case('dense CRF', (with_channels(f'{bench.setting.named} classes', bench.setting.named + 1),
                              with_channels(f'{bench.setting.classes} classes', bench.setting.classes + 1)),
