@@ -154,9 +154,14 @@ def _open_store(path: Path) -> LabelStore:
 
 def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_id: str) -> tuple[np.ndarray, int]:
     """One image's confusion matrix (num_classes x num_classes int64, rows ground truth) and ignored pixels."""
-    predicted, truth = (torch.from_numpy(store.read(image_id).astype(np.int64)) for store in (predictions, truths))
+    predicted, truth = (_as_tensor(store.read(image_id)) for store in (predictions, truths))
     matrix = confusion_matrix(predicted, truth, num_classes, name=predictions.where(image_id)).numpy()
     return matrix, int((truth == IGNORE_LABEL).sum())
+
+
+def _as_tensor(labels: np.ndarray) -> Tensor:
+    """Bytes as they are; torch computes with few of the other types of PNGs."""
+    return torch.from_numpy(labels if labels.dtype == np.uint8 else labels.astype(np.int64))
 
 
 def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str] | None = None,
