@@ -11,11 +11,12 @@ import argparse
 import platform
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from benchmarks.floors import Machine
 from benchmarks.made_up import SETTINGS, Bench, Setting
-from benchmarks.measure import Case, Measured, measure
+from benchmarks.measure import Case, measure
 from benchmarks.parts import CURVES, ONLY_FULL, PARTS
 from benchmarks.report import table
 
@@ -80,30 +81,31 @@ def main(argv: list[str] | None = None) -> None:
         places(args.curve)
         repeats, warmup = (3, 1) if args.quick else (args.repeats, args.warmup)
         machine, host = Machine(device), Machine(torch.device('cpu'))
+        about = describe(args, machine, repeats, warmup)
         bar, rows = ProgressReporter(), []
         bar.start('measure', 1)
         try:
             for place, case in cases(args, SETTINGS[args.setting], device):
                 measured = measure(case, host if case.on_host else machine, repeats, warmup)
-                rows += [replace(row, at=place) for row in measured]
+                rows += (found := [replace(row, at=place) for row in measured])
+                print(f'\n{table(found)}', flush=True)
         finally:
             bar.stop()
-        show(args, rows, machine, repeats, warmup)
+            if args.json:  # of a run that was interrupted, too: what it has measured
+                write_json(args.json, {**about, 'measured': [row.as_dict() for row in rows]})
 
 
-def show(args: argparse.Namespace, rows: list[Measured], machine: Machine, repeats: int, warmup: int) -> None:
-    """Print everything, and write it where that is wanted."""
+def describe(args: argparse.Namespace, machine: Machine, repeats: int, warmup: int) -> dict[str, Any]:
+    """Where this runs and how fast that is at best; printed, too."""
     name = torch.cuda.get_device_name(machine.device) if machine.device.type == 'cuda' else \
         f'{platform.machine()}, {torch.get_num_threads()} CPU thread(s)'
     rates = machine.rates()
     print(f'{args.setting} on {name}, torch {torch.__version__}; medians of {repeats} turns\n'
           f'this machine: {rates["float32_operations_per_second"] / 1e9:.0f} billion operations/s in float32, '
           f'{rates["bfloat16_operations_per_second"] / 1e9:.0f} in bfloat16, '
-          f'{rates["bytes_per_second"] / 1e9:.1f} GB/s\n\n{table(rows)}')
-    if args.json:
-        write_json(args.json, dict(setting=args.setting, device=str(machine.device), machine=name,
-                                   torch=torch.__version__, threads=torch.get_num_threads(), repeats=repeats,
-                                   warmup=warmup, rates=rates, measured=[row.as_dict() for row in rows]))
+          f'{rates["bytes_per_second"] / 1e9:.1f} GB/s', flush=True)
+    return dict(setting=args.setting, device=str(machine.device), machine=name, torch=torch.__version__,
+                threads=torch.get_num_threads(), repeats=repeats, warmup=warmup, rates=rates)
 
 
 if __name__ == '__main__':

@@ -104,13 +104,21 @@ def test_the_floor_is_the_longer_of_computing_and_moving(machine):
     assert row.share == row.floor.seconds / row.seconds and row.as_dict()['share_of_floor'] == row.share
 
 
+def gradient_of_a_module():
+    x = torch.ones(3, 4, requires_grad=True)
+    layer = nn.Linear(4, 5).requires_grad_(False)
+    return torch.autograd.grad(layer(x).sum(), x)
+
+
 @pytest.mark.parametrize('run, operations', [
     (lambda: torch.ones(2, 3, 4) @ torch.ones(2, 4, 5), 2 * 2 * 3 * 4 * 5),
     (lambda: torch.ones(7) + 1, 0),
     (lambda: nn.Conv2d(3, 4, 2, bias=False)(torch.ones(1, 3, 5, 5)), 2 * 4 * 16 * 3 * 4),
     (lambda: nn.functional.scaled_dot_product_attention(*torch.ones(3, 1, 2, 6, 8)), 2 * 2 * 2 * 6 * 6 * 8),
     (lambda: torch.eye(9).to_sparse() @ torch.ones(9, 4), 2 * 9 * 4),
-    (lambda: nn.Linear(4, 5)(torch.ones(3, 4)).sum().backward(), 2 * 2 * 3 * 4 * 5)])
+    (lambda: nn.Linear(4, 5)(torch.ones(3, 4)).sum().backward(), 2 * 2 * 3 * 4 * 5),
+    (lambda: torch.inference_mode()(nn.Linear(4, 5))(torch.ones(3, 4)), 2 * 3 * 4 * 5),
+    (lambda: gradient_of_a_module(), 2 * 2 * 3 * 4 * 5)])
 def test_operations_are_those_of_matrices(run, operations):
     assert count_operations(run)[1] == operations
 

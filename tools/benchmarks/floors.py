@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 MATRIX = dict(cpu=1024, cuda=8192)  # side of the matrices that are multiplied
 STREAM = dict(cpu=2 ** 26, cuda=2 ** 30)  # bytes of each of the three arrays that are streamed
@@ -96,15 +97,31 @@ def wait(device: torch.device) -> None:
 
 def count_operations(run: Callable[[], Any]) -> tuple[Any, float]:
     """Run once; returns the result and the operations of its matrices."""
-    # The fused path of nn.MultiheadAttention is one operator whose matrices torch's counter does not see.
+    # The fused path of nn.MultiheadAttention is one operator for which torch has no formula.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FlopCounterMode(display=False, custom_mapping=_SPARSE_TOO) as counter:
+        with _Operations() as counter:
             result = run()
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return result, float(counter.get_total_flops())
+    return result, float(counter.total)
+
+
+class _Operations(TorchDispatchMode):
+    """Adds up torch's formulas. Its own counter also follows modules, by hooks that autograd.grad does not bear."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        formula = FORMULAS.get(func._overloadpacket)
+        if formula is None:
+            with self:
+                result = func.decompose(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {})) if result is NotImplemented else result
+        result = func(*args, **(kwargs or {}))
+        self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def _product(left: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
@@ -117,9 +134,7 @@ def _product_and_sum(_: Tensor, left: Tensor, right: Tensor, *__: Any, **___: An
     return _product(left, right)
 
 
-for _formula in (_product, _product_and_sum):
-    _formula._get_raw = True  # asked with the tensors, where torch's own formulas see shapes alone
-_SPARSE_TOO = {torch.ops.aten.mm: _product, torch.ops.aten.addmm: _product_and_sum}
+FORMULAS = {**flop_registry, torch.ops.aten.mm: _product, torch.ops.aten.addmm: _product_and_sum}
 
 
 def moved(*things: Any, dtype: torch.dtype = torch.float32) -> float:

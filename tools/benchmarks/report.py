@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 from benchmarks.measure import Measured
 
+WIDTH = 30  # of the longest usual name
 
 def table(rows: Sequence[Measured]) -> str:
     """All rows, by piece of work and place on the curve."""
-    width = max(len(row.way) for row in rows) + 2
     lines, heading = [], None
     for row in rows:
         at = ''.join(f', {axis} {value}' for axis, value in row.at.items())
         if heading != (heading := row.case + at):
             lines += ['', heading]
-        lines.append('  ' + '  '.join([f'{row.way:<{width}}', *_cells(row)]).rstrip())
+        lines.append('  ' + '  '.join([f'{row.way:<{WIDTH}}', *_cells(row)]).rstrip())
     return '\n'.join(lines).strip('\n')
 
 
