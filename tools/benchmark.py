@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -80,7 +81,10 @@ def main(argv: list[str] | None = None) -> None:
             torch.set_num_threads(args.threads)
         places(args.curve)
         repeats, warmup = (3, 1) if args.quick else (args.repeats, args.warmup)
-        machine, host = Machine(device), Machine(torch.device('cpu'))
+        # One thread's own seconds are disturbed less by what else the machine does than those of a clock on the wall.
+        alone = device.type == 'cpu' and torch.get_num_threads() == 1
+        machine = Machine(device, time.process_time if alone else time.perf_counter)
+        host = Machine(torch.device('cpu'))  # its worker processes have seconds of their own
         about = describe(args, machine, repeats, warmup)
         bar, rows = ProgressReporter(), []
         bar.start('measure', 1)
@@ -99,13 +103,14 @@ def describe(args: argparse.Namespace, machine: Machine, repeats: int, warmup: i
     """Where this runs and how fast that is at best; printed, too."""
     name = torch.cuda.get_device_name(machine.device) if machine.device.type == 'cuda' else \
         f'{platform.machine()}, {torch.get_num_threads()} CPU thread(s)'
-    rates = machine.rates()
-    print(f'{args.setting} on {name}, torch {torch.__version__}; medians of {repeats} turns\n'
+    rates, clock = machine.rates(), 'the process' if machine.clock is time.process_time else 'the wall clock'
+    print(f'{args.setting} on {name}, torch {torch.__version__}; medians of {repeats} turns, '
+          f'seconds of {clock}\n'
           f'this machine: {rates["float32_operations_per_second"] / 1e9:.0f} billion operations/s in float32, '
           f'{rates["bfloat16_operations_per_second"] / 1e9:.0f} in bfloat16, '
           f'{rates["bytes_per_second"] / 1e9:.1f} GB/s', flush=True)
     return dict(setting=args.setting, device=str(machine.device), machine=name, torch=torch.__version__,
-                threads=torch.get_num_threads(), repeats=repeats, warmup=warmup, rates=rates)
+                threads=torch.get_num_threads(), repeats=repeats, warmup=warmup, clock=clock, rates=rates)
 
 
 if __name__ == '__main__':

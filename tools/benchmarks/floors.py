@@ -47,10 +47,11 @@ class Machine:
 
     Args:
         device: its torch threads are those of the moment.
+        clock: seconds, of the rates and of all that is measured on this machine.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.device, self.clock = device, clock
         self.operations_per_second = functools.cache(self._matrix_rate)
         self.bytes_per_second = functools.cache(self._bandwidth)
 
@@ -79,14 +80,15 @@ class Machine:
 
     def _best(self, run: Callable[[], Any]) -> float:
         run()
-        return min(self._once(run) for _ in range(TRIES))
+        return min(self.seconds(run) for _ in range(TRIES))
 
-    def _once(self, run: Callable[[], Any]) -> float:
+    def seconds(self, run: Callable[[], Any]) -> float:
+        """Of one run, until the device has done it."""
         wait(self.device)
-        start = time.perf_counter()
+        start = self.clock()
         run()
         wait(self.device)
-        return time.perf_counter() - start
+        return self.clock() - start
 
 
 def wait(device: torch.device) -> None:

@@ -48,7 +48,7 @@ def parts(bench: Bench) -> Iterator[Case]:
         batch, count = bench.batch(), bench.setting.batch
         given = _what_parts_are_given(model, batch)
         ways = [Way('batch to the device', lambda model=model, batch=batch: model.data_preprocessor(batch, True), count,
-                    moved(batch))]
+                    moved(batch) if bench.device.type == 'cuda' else 0.0)]
         for label, part in (('encoders', model.encoders), ('decoder, forward and backward', model.decoder)):
             args, kwargs = given[label]
             ways.append(Way(label, _with_backward(part, args, kwargs), count, moved(args, kwargs, part)))

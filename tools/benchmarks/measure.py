@@ -5,13 +5,12 @@ Seconds of a busy machine mean little; that one way takes half as long as anothe
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from benchmarks.floors import Floor, Machine, count_operations, moved, wait
+from benchmarks.floors import Floor, Machine, count_operations, moved
 from benchmarks.launches import HostWork, host_work
 from benchmarks.memory import peak_memory
 
@@ -109,7 +108,7 @@ def measure(case: Case, machine: Machine, repeats: int = 10, warmup: int = 2) ->
 
     Args:
         case: see :class:`Case`.
-        machine: whose floor it is; its device is waited for at the end of every run.
+        machine: whose floor and clock it is; its device is waited for at the end of every run.
         repeats: turns; in each, every way runs once.
         warmup: runs of every way that are not timed; operations are counted in the first, memory in the last.
 
@@ -130,7 +129,7 @@ def measure(case: Case, machine: Machine, repeats: int = 10, warmup: int = 2) ->
     seconds: list[list[float]] = [[] for _ in case.ways]
     for _ in range(repeats):
         for times, way in zip(seconds, case.ways, strict=True):
-            times.append(_timed(way.run, machine.device))
+            times.append(machine.seconds(way.run))
     rows = []
     for place, (way, times) in enumerate(zip(case.ways, seconds, strict=True)):
         ratios = [base / own * way.items / case.ways[0].items for base, own in zip(seconds[0], times, strict=True)]
@@ -162,11 +161,3 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float]:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method='inclusive')
     return low, high
-
-
-def _timed(run: Work, device: torch.device) -> float:
-    wait(device)
-    start = time.perf_counter()
-    run()
-    wait(device)
-    return time.perf_counter() - start
