@@ -49,6 +49,29 @@ def test_a_gpu_counts_the_same():
     assert torch.equal(confusion_matrix(pred.cuda(), gt, 4).cpu(), confusion_matrix(pred, gt, 4))
 
 
+@pytest.mark.parametrize('types', [(torch.uint8, torch.uint8), (torch.int64, torch.uint8), (torch.int32, torch.int64)])
+@pytest.mark.parametrize('most', [255, 300])
+def test_confusion_matrix_is_the_same_for_all_types_and_ranges(types, most):
+    generator = torch.Generator().manual_seed(0)
+    pred, gt = torch.randint(0, 5, (2, 40, 30), generator=generator)
+    gt[:9] = 255
+    pred[0, 0] = most if types[0] != torch.uint8 else 255  # where the truth is ignored any value goes
+    expected = torch.zeros(5, 5, dtype=torch.long)
+    for truth, guess in zip(gt[9:].flatten().tolist(), pred[9:].flatten().tolist(), strict=True):
+        expected[truth, guess] += 1
+    matrix = confusion_matrix(pred.to(types[0]), gt.to(types[1]), 5)
+    assert matrix.dtype == torch.int64 and torch.equal(matrix, expected)
+
+
+@pytest.mark.parametrize('wrong', [7, 256, -1])
+def test_labels_outside_are_told_whatever_their_range(wrong):
+    labels = torch.tensor([0, wrong, 1, wrong])
+    with pytest.raises(ValueError, match=rf'^x: labels \[{wrong}\] lie outside the 3 classes'):
+        confusion_matrix(labels, torch.tensor([0, 1, 2, 2]), 3, name='x')
+    with pytest.raises(ValueError, match=rf'^ground truth of x: labels \[{wrong}\] lie outside'):
+        confusion_matrix(torch.zeros(4).long(), labels, 3, name='x')
+
+
 def test_iou_by_hand():
     matrix = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
     iou = iou_from_confusion(matrix)
