@@ -18,7 +18,7 @@ def take_precision(generator: Any, root: str | os.PathLike, amp: bool | None = N
     """Decide what a generator computes in, before its fingerprint is asked for.
 
     Args:
-        generator: a :class:`MaskGenerator`, whose ``sam`` gets the precision.
+        generator: a :class:`MaskGenerator`, whose ``sam`` gets the precision; one without a ``sam`` knows none.
         root: folder of the bank that the masks go to; one that is there already goes on as it began.
         amp: bfloat16 (True) or fp32 (False); None leaves it to the config, then the bank, then the device.
         device: that is worked on: a GPU that computes in bfloat16 is given it, a CPU is not.
@@ -26,6 +26,8 @@ def take_precision(generator: Any, root: str | os.PathLike, amp: bool | None = N
     Returns:
         The precision.
     """
+    if not hasattr(generator, 'sam'):
+        return 'fp32'
     chosen = generator.sam.precision
     if amp is not None:
         chosen = 'bf16' if amp else 'fp32'
