@@ -130,8 +130,8 @@ def test_a_bank_has_one_precision_and_goes_on_in_it(photos, run_tool, tmp_path, 
     assert f'{tmp_path}/half/bank.json: this bank holds masks made in bf16, but fp32 was asked for: go on in bf16 ' \
            '(--amp or neither' in error
     seconds = {torch.float32: 1.2, torch.bfloat16: 1.0}
-    monkeypatch.setattr(precision, 'measure_matrix_product', seconds.__getitem__)
-    for said in ('would not pay: it multiplies matrices 1.2 times', 'would pay: add --amp'):
+    monkeypatch.setattr(precision, 'measure_block', lambda encoder, dtype: seconds[dtype])
+    for said in ('would not pay, a block of this SAM is 1.2 times as fast', 'would pay: add --amp'):
         assert run_tool('make_masks', config, '--out', tmp_path / 'whole', *first) == 0
         assert f'computing in fp32; on this CPU bfloat16 {said}' in capsys.readouterr().err
         seconds[torch.float32] = 2.0
