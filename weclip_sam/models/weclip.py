@@ -12,6 +12,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
+from weclip_sam.models.fixed_shapes import FixedShape
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
 from weclip_sam.models.predict import labels_to_original, to_original
@@ -65,6 +66,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
     """
 
     decoder: WeClipDecoder
+    _fixed: FixedShape | None = None
 
     def __init__(self, clip: dict, decoder: dict, seeds: Sequence[dict] | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
@@ -100,6 +102,17 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
         return self.decoder(self.encoders(inputs, self.decoder.reads)).seg_logits
 
+    def see(self, inputs: Tensor) -> tuple[dict[str, Any], DecoderOutput]:
+        """What the encoders that somebody asks for and the decoder make of B 3 H W, RGB in 0..255: the part of a step
+        whose shapes depend on the images' shape alone."""
+        features = self.encoders(inputs, self.decoder.reads | self.seeds_need)
+        return features, self.decoder(features)
+
+    def fix_shape(self, **options: Any) -> None:
+        """From now on training compiles :meth:`see` for the shape of its batches; ``options`` of :class:`FixedShape`.
+        """
+        self._fixed = FixedShape(self.see, **options)
+
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
         """Losses of one batch (WeCLIP eq. 11-13).
 
@@ -107,8 +120,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels, padding masks and, where the pipeline votes with them, SAM masks.
         """
-        features = self.encoders(inputs, self.decoder.reads | self.seeds_need)
-        decoded = self.decoder(features)
+        features, decoded = (self._fixed or self.see)(inputs)
         losses = {}
         if self.seeds is None:
             labels = offline_labels(data_samples, inputs)
@@ -156,8 +168,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
-        features = self.encoders(inputs, self.decoder.reads | self.seeds_need)
-        decoded = self.decoder(features)
+        features, decoded = self.see(inputs)
         size = inputs.shape[-2:]
         prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
         if self.seeds is None:
