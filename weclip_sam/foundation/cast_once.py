@@ -35,8 +35,10 @@ class CastOnce:
         """
         if tensor.dtype == dtype and factor == 1:
             return tensor
-        stand = stand_of(tensor)
         found = self._copies.get((name, dtype))
+        if found is not None and torch.compiler.is_compiling():
+            return found[1]  # a graph cannot ask where a weight lies
+        stand = stand_of(tensor)
         if found is None or found[0] != stand:
             made = (tensor.detach() if factor == 1 else tensor.detach() * factor).to(dtype)
             if pack and tensor.device.type == 'cpu' and _packs(dtype):
