@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weclip_sam.checks import select_layers
+from weclip_sam.features import ClipFeatures, Named, Wanted
 from weclip_sam.registry import MODELS
-from weclip_sam.structures import ClipFeatures
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,10 @@ class WeClipDecoder(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
         self.classify = nn.Conv2d(dim, num_classes + 1, 1)
+
+    def wants(self, encoders: Named | None = None, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """What is read of the encoder: the tokens of some blocks."""
+        return {self.encoder: Wanted(tokens=frozenset(self.token_layers))}
 
     def forward(self, features: Mapping[str, ClipFeatures]) -> DecoderOutput:
         """Decode the frozen features of B images.

@@ -18,30 +18,31 @@ CHOICES = ('auto', True, False)
 
 
 class FixedShape:
-    """Calls ``function(images)``, compiled where the images have the shape of the first ones, else as it is.
+    """Calls ``function(images, ...)``, compiled where the images have the shape of the first ones, else as it is.
 
     Args:
-        function: of B 3 H W; pure, with results of fixed shapes.
+        function: of B 3 H W and perhaps plain values, for each of which it is compiled anew; pure, with results of
+            fixed shapes.
         backend, mode: of ``torch.compile``.
     """
 
-    def __init__(self, function: Callable[[Tensor], Any], backend: str | Callable = 'inductor',
+    def __init__(self, function: Callable[..., Any], backend: str | Callable = 'inductor',
                  mode: str | None = 'reduce-overhead') -> None:
         self.function = function
         self.shape: torch.Size | None = None
-        self._compiled: Callable[[Tensor], Any] | None = torch.compile(
+        self._compiled: Callable[..., Any] | None = torch.compile(
             function, dynamic=False, backend=backend, mode=mode)
 
-    def __call__(self, images: Tensor) -> Any:
+    def __call__(self, images: Tensor, *values: Any) -> Any:
         """What the function gives; a compiled one's results are overwritten by the next call."""
         if self._compiled is None or self.shape not in (None, images.shape) or not torch.is_grad_enabled():
-            return self.function(images)
+            return self.function(images, *values)
         self.shape = images.shape
         torch.compiler.cudagraph_mark_step_begin()
         try:
-            return self._compiled(images)
+            return self._compiled(images, *values)
         except Exception as error:  # whatever it is: if the function itself is at fault, it says so by itself
-            result = self.function(images)
+            result = self.function(images, *values)
             self._compiled = None
             said = ' '.join(str(error).split('\n\n')[0].split()) or type(error).__name__
             print_log(f'The step could not be compiled and goes on without (compile=False says so): {said:.200}',

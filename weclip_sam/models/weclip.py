@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.features import wanted_by_all, wishes
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
@@ -83,6 +84,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             raise ValueError("WeClip: labels='online' needs seeds (the steps that make labels), labels='offline' none")
         super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders)
         self.decoder = self._build_decoder(decoder)
+        self.decoder_wants = wishes(self.decoder, self.decoder.reads, self.encoders.networks, False)
         self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
         self.teaches_padding = padding == 'teach'
         self.start_curriculum(rfm_start)
@@ -100,12 +102,12 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
 
     def tensor(self, inputs: Tensor, data_samples: list[SegSample] | None = None) -> Tensor:
         """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
-        return self.decoder(self.encoders(inputs, self.decoder.reads)).seg_logits
+        return self.decoder(self.encoders(inputs, self.decoder_wants)).seg_logits
 
-    def see(self, inputs: Tensor) -> tuple[dict[str, Any], DecoderOutput]:
-        """What the encoders that somebody asks for and the decoder make of B 3 H W, RGB in 0..255: the part of a step
-        whose shapes depend on the images' shape alone."""
-        features = self.encoders(inputs, self.decoder.reads | self.seeds_need)
+    def see(self, inputs: Tensor, decoder_heard: bool) -> tuple[dict[str, Any], DecoderOutput]:
+        """What encoders and decoder make of B 3 H W, RGB in 0..255: the part of a step whose shapes depend on the
+        images' shape alone. Of the features, what the decoder and, at this point of the curriculum, the steps read."""
+        features = self.encoders(inputs, wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]]))
         return features, self.decoder(features)
 
     def fix_shape(self, **options: Any) -> None:
@@ -120,7 +122,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels, padding masks and, where the pipeline votes with them, SAM masks.
         """
-        features, decoded = (self._fixed or self.see)(inputs)
+        features, decoded = (self._fixed or self.see)(inputs, self.decoder_heard)
         losses = {}
         if self.seeds is None:
             labels = offline_labels(data_samples, inputs)
@@ -168,7 +170,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
-        features, decoded = self.see(inputs)
+        features, decoded = self.see(inputs, self.decoder_heard)
         size = inputs.shape[-2:]
         prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
         if self.seeds is None:
