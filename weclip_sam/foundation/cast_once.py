@@ -26,6 +26,8 @@ class CastOnce:
         """
         if tensor.dtype == dtype and factor == 1:
             return tensor
+        if torch.compiler.is_compiling():  # a graph knows neither addresses nor versions; casting is a part of it
+            return (tensor.detach() if factor == 1 else tensor.detach() * factor).to(dtype)
         stand = stand_of(tensor)
         found = self._copies.get((name, dtype))
         if found is None or found[0] != stand:

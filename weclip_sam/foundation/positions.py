@@ -58,6 +58,8 @@ class PositionCache:
 
     def __call__(self, embedding: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
         """As :func:`resized_positions`."""
+        if torch.compiler.is_compiling():  # a graph knows neither addresses nor versions
+            return resized_positions(embedding, native, grid)
         stand = stand_of(embedding)
         found = self._made.get(grid)
         if found is None or found[0] != stand:
