@@ -22,11 +22,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import weclip_sam
+import weclip_sam.engine  # noqa: F401 - registers
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet, SegSample
 
@@ -189,7 +191,8 @@ def training_step(system: str, device: str = 'meta', batch: int = 4, size: int =
     net = MODELS.build(model).to(device).train()
     net.set_progress(0)
     settings = dict(config.optim_wrapper, type='Bf16OptimWrapper' if low_precision else 'OptimWrapper')
-    optimizer = build_optim_wrapper(net, settings)
+    with DefaultScope.overwrite_default_scope('weclip_sam'):  # as in a Runner
+        optimizer = build_optim_wrapper(net, settings)
 
     def step() -> Any:
         return net.train_step(made_up_batch(batch, size, masks), optimizer)
