@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import weclip_sam
-import weclip_sam.engine  # noqa: F401 - registers
+import weclip_sam.engine
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet, SegSample
 
