@@ -20,9 +20,11 @@ CHOICES = ('auto', True, False)
 class FixedShape:
     """Calls ``function(images, ...)``, compiled where the images have the shape of the first ones, else as it is.
 
+    The first call runs it as it is, so that what it keeps for later calls (positions, weights cast once) is made
+    outside of a recorded graph, whose memory is written over.
+
     Args:
-        function: of B 3 H W and perhaps plain values, for each of which it is compiled anew; pure, with results of
-            fixed shapes.
+        function: of B 3 H W and plain Python values; pure, with results of fixed shapes.
         backend, mode: of ``torch.compile``.
     """
 
@@ -37,7 +39,9 @@ class FixedShape:
         """What the function gives; a compiled one's results are overwritten by the next call."""
         if self._compiled is None or self.shape not in (None, images.shape) or not torch.is_grad_enabled():
             return self.function(images, *values)
-        self.shape = images.shape
+        if self.shape is None:
+            self.shape = images.shape
+            return self.function(images, *values)
         torch.compiler.cudagraph_mark_step_begin()
         try:
             return self._compiled(images, *values)

@@ -16,7 +16,7 @@ from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
 from weclip_sam.models.fixed_shapes import FixedShape
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
-from weclip_sam.models.predict import labels_to_original, to_original
+from weclip_sam.models.predict import labels_to_original, predicted_labels, to_original
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.labels import background_of_maps, label_pixels
@@ -105,8 +105,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         return self.decoder(self.encoders(inputs, self.decoder_wants)).seg_logits
 
     def see(self, inputs: Tensor, decoder_heard: bool) -> tuple[dict[str, Any], DecoderOutput]:
-        """What encoders and decoder make of B 3 H W, RGB in 0..255: the part of a step whose shapes depend on the
-        images' shape alone. Of the features, what the decoder and, at this point of the curriculum, the steps read."""
+        """What the encoders and the decoder make of B 3 H W, RGB in 0..255: the part of a step whose shapes depend on
+        the images' shape alone. Of the features there is what the decoder and, heard or not, the seed steps read."""
         features = self.encoders(inputs, wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]]))
         return features, self.decoder(features)
 
@@ -172,7 +172,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         inputs, (sample,) = data['inputs'], data['data_samples']
         features, decoded = self.see(inputs, self.decoder_heard)
         size = inputs.shape[-2:]
-        prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
+        prediction = predicted_labels(decoded.seg_logits[0], size, sample)
         if self.seeds is None:
             return dict(prediction=prediction)
         state = self.make_seeds(inputs, [sample], features, decoded, self.decoder_heard)
