@@ -37,12 +37,16 @@ class DecoderOutput:
         return self.affinity_logits.sigmoid()
 
 
+WRITTEN_OUT = 256  # patches up to which a CPU's attention is faster in matrices than in one kernel, gradient included
+QUICK = 1.702  # of CLIP's activation, x * sigmoid(1.702 x)
+
+
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), CLIP's activation."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``x * sigmoid(1.702 x)``, of any shape, as ``silu(1.702 x) / 1.702``: half the memory passes."""
-        return F.silu(1.702 * x).mul_(1 / 1.702)
+        return F.silu(QUICK * x).mul_(1 / QUICK)
 
 
 class DecoderLayer(nn.Module):
@@ -65,14 +69,25 @@ class DecoderLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N P D -> N P D."""
         x = x + self.attend(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        normed = self.norm2(x)
+        return x + (self.mix(normed) if x.device.type == 'cpu' else self.mlp(normed))
+
+    def mix(self, normed: Tensor) -> Tensor:
+        """What ``mlp`` makes of N P D, with the activation's factor in the weights instead of in every hidden number: on
+        a CPU a tenth less to do, on a GPU more launches."""
+        enter, _, leave = self.mlp
+        hidden = F.silu(F.linear(normed, QUICK * enter.weight, QUICK * enter.bias))
+        return F.linear(hidden, leave.weight / QUICK, leave.bias)
 
     def attend(self, normed: Tensor) -> Tensor:
         """N P D: what ``attention`` makes of N P D, without the copies that its layout (P first) costs."""
         attention = self.attention
         projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
         q, k, v = projected.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        if normed.device.type == 'cpu' and normed.shape[1] <= WRITTEN_OUT:
+            mixed = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v)
         return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
