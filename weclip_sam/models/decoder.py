@@ -73,8 +73,8 @@ class DecoderLayer(nn.Module):
         return x + (self.mix(normed) if x.device.type == 'cpu' else self.mlp(normed))
 
     def mix(self, normed: Tensor) -> Tensor:
-        """What ``mlp`` makes of N P D, with the activation's factor in the weights instead of in every hidden number: on
-        a CPU a tenth less to do, on a GPU more launches."""
+        """What ``mlp`` makes of N P D, with the activation's factor in the weights instead of in every hidden number: a
+        tenth less to do on a CPU, more launches on a GPU."""
         enter, _, leave = self.mlp
         hidden = F.silu(F.linear(normed, QUICK * enter.weight, QUICK * enter.bias))
         return F.linear(hidden, leave.weight / QUICK, leave.bias)

@@ -158,29 +158,39 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs, data_samples, features, seg_affinity=decoded.affinity.detach(),
             seg_logits=decoded.seg_logits.detach(), decoder_heard=decoder_heard))
 
-    @torch.no_grad()
     def explain(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """What the model sees in the first image of a collated batch, at its original size.
+        """What the model sees in the first image of a collated batch, see :meth:`explain_all`."""
+        return self.explain_all(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))[0]
+
+    @torch.no_grad()
+    def explain_all(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """What the model sees in each image of a collated batch, at its original size.
 
         Returns:
-            ``cam`` (K H W class maps in [0, 1]) and ``cam_classes`` (K int64, 0-based), ``seed`` and ``prediction``
-            (H W int64), and ``stages``: labels H W after every step of the pipeline that changes the maps. A model
-            that learns from offline labels has its ``prediction`` alone. Labels are those that are taught at this point
-            of the training: whether the decoder is heard is the model's own state.
+            For each ``cam`` (K H W class maps in [0, 1]) and ``cam_classes`` (K int64, 0-based), ``seed`` and
+            ``prediction`` (H W int64), and ``stages``: labels H W after every step of the pipeline that changes the
+            maps. A model that learns from offline labels has its ``prediction`` alone. Labels are those that are taught
+            at this point of the training: whether the decoder is heard is the model's own state.
         """
-        data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
-        inputs, (sample,) = data['inputs'], data['data_samples']
+        data = self.data_preprocessor(batch)
+        inputs, samples = data['inputs'], data['data_samples']
         features, decoded = self.see(inputs, self.decoder_heard)
         size = inputs.shape[-2:]
-        prediction = predicted_labels(decoded.seg_logits[0], size, sample)
+        seen: list[dict[str, Any]] = [dict(prediction=predicted_labels(logits, size, sample))
+                                      for logits, sample in zip(decoded.seg_logits, samples, strict=True)]
         if self.seeds is None:
-            return dict(prediction=prediction)
-        state = self.make_seeds(inputs, [sample], features, decoded, self.decoder_heard)
+            return seen
+        state = self.make_seeds(inputs, samples, features, decoded, self.decoder_heard)
         stages = {}
         for name, maps in state.history.items():
             maps = maps.with_scores(resize_maps(maps.scores, size))
             background = background_of_maps(replace(state, maps=maps, background=None), maps.scores)
-            stages[name] = labels_to_original(label_pixels(maps, background)[0][0], sample)
+            stages[name] = label_pixels(maps, background)[0]
         first = next(iter(state.history.values()))
-        return dict(cam=to_original(first.scores, size, sample), cam_classes=first.class_index,
-                    seed=labels_to_original(state.pixel_labels[0], sample), stages=stages, prediction=prediction)
+        for index, (sample, shown) in enumerate(zip(samples, seen, strict=True)):
+            own = first.sample_index == index
+            shown.update(
+                cam=to_original(first.scores[own], size, sample), cam_classes=first.class_index[own],
+                seed=labels_to_original(state.pixel_labels[index], sample),
+                stages={name: labels_to_original(labels[index], sample) for name, labels in stages.items()})
+        return seen

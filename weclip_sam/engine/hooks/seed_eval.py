@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
 from typing import Any
 
 import torch
@@ -14,12 +16,24 @@ from weclip_sam.evaluation import IoUMetric
 from weclip_sam.registry import DATASETS
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 
+TOGETHER = 8  # images of one size that the model looks at at a time
+
 
 def spread(length: int, most: int | None) -> list[int]:
     """At most ``most`` of the positions 0..length-1, evenly apart, ascending."""
     if most is None or most >= length:
         return list(range(length))
     return [index * length // most for index in range(most)]
+
+
+def _explained(model: Any, items: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each item's sample and what the model shows of it; neighbours of one size go through it together, if it can."""
+    most = TOGETHER if hasattr(model, 'explain_all') else 1
+    for _, equal in groupby(items, key=lambda item: item['inputs'].shape):
+        while batch := list(islice(equal, most)):
+            collated = pseudo_collate(batch)
+            shown = model.explain_all(collated) if most > 1 else [model.explain(collated)]
+            yield from zip([item['data_samples'] for item in batch], shown, strict=True)
 
 
 @torch.no_grad()
@@ -56,10 +70,8 @@ def evaluate_seeds(runner: Any, dataset: dict | Any, max_images: int | None, jso
     mine = chosen[get_rank()::get_world_size()]
     if is_main_process():
         progress.start('seeds of train', len(mine))
-    for done, index in enumerate(mine, start=1):
-        item = data[index]
-        sample = item['data_samples']
-        shown = model.explain(pseudo_collate([item]))
+    items = (data[index] for index in mine)
+    for done, (sample, shown) in enumerate(_explained(model, items), start=1):
         for name in shown.get('stages', {}):
             if name not in stages:
                 stages[name] = IoUMetric(name, print_table=False)
