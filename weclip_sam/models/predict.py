@@ -1,6 +1,7 @@
 """From images to labels at the size of the file: several scales, logits on a padded input, CRF."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,12 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.io.threads import each_on_one_core
 from weclip_sam.seeds.labels import background_of_maps
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import ClassMaps, SeedState, SegSample
 
 _FITS = ('crop', 'resize')
 BORDERS = ('pad', 'cut')
+SMALL = 1 << 21  # numbers of an image's probabilities up to which images are refined side by side
 _LARGEST = 1 << 25  # logits at the size of the file that are held at once: 128 MB; a VOC or COCO image needs fewer
 TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, border='pad', crf=None, refine=(), probabilities=False)
 
@@ -77,20 +80,27 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
         del settings[key]
     seen = _without_padding(inputs, data_samples) if cut else inputs
     logits = multi_scale_logits(forward, seen, multiple=multiple, **settings)
-    for rgb, maps, sample in zip(inputs, logits, data_samples, strict=True):
+
+    def label(image: tuple[Tensor, Tensor, SegSample]) -> None:
+        rgb, maps, sample = image
         enlarged = partial(_stretched if cut else to_original, padded=inputs.shape[-2:], sample=sample)
         if steps is None and not keep:
             sample.prediction = _winners(maps, enlarged, sample)
-            continue
+            return
         scores = enlarged(maps)
         if steps is None:
             sample.prediction = scores.argmax(0)
             sample.probabilities = torch.softmax(scores, 0, out=scores)
-            continue
+            return
         picture = to_original(rgb, inputs.shape[-2:], sample).clamp(0, 255)
         sample.prediction, probabilities = refine_prediction(steps, scores.softmax(0), picture, sample)
         if keep:
             sample.probabilities = probabilities
+    images = zip(inputs, logits, data_samples, strict=True)
+    # The CRF of a small image consists of operators that are too small to share.
+    small = steps is not None and all(logits.shape[1] * math.prod(s.ori_shape) <= SMALL for s in data_samples)
+    for _ in each_on_one_core(label, images, inputs.device) if small else map(label, images):
+        pass
     return data_samples
 
 
