@@ -48,6 +48,14 @@ def test_what_is_loaded_is_the_result_where_nothing_is_made_of_it():
     assert written == dict(a=0, b=-1, c=-2, d=-3, e=-4)
 
 
+def test_an_error_in_the_place_of_a_result_is_that_image_s_alone():
+    written = {}
+    report = work_through('work', IDS, is_done=lambda index: False, load=lambda index: index, batch_size=5,
+                          make=lambda items, clock: [ValueError('too dark') if i == 2 else i for i in items],
+                          write=written.__setitem__)
+    assert report.failed == dict(c='too dark') and written == dict(a=0, b=1, d=3, e=4)
+
+
 @pytest.mark.parametrize('sizes, broken, groups', [
     ((1,) * 5, '', [[0, 1, 2], [3, 4]]), ((1, 2, 1, 2, 2), '', [[0, 2], [1], [3, 4]]),
     ((1,) * 5, 'b', [[0, 2], [3, 4]]), ((1,) * 5, 'abc', [[3, 4]])])

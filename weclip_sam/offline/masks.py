@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 
 from weclip_sam.io.identity import FileIdentity, identify
+from weclip_sam.io.threads import each_on_one_core
 from weclip_sam.mask_bank import MaskBank, holds_imported
 from weclip_sam.offline.photos import (
     PhotoReader,
@@ -21,8 +22,10 @@ from weclip_sam.offline.photos import (
     some,
 )
 from weclip_sam.offline.precision import take_precision
-from weclip_sam.offline.work import StageClock, WorkReport, work_through
+from weclip_sam.offline.work import IMAGE_ERRORS, StageClock, WorkReport, work_through
 from weclip_sam.registry import HOOKS, MODELS
+
+SMALL_SAM = 256  # pixels of SAM's input up to which images are segmented side by side on a CPU
 
 
 def take_photos(bank: MaskBank, dataset: Any) -> list[str]:
@@ -72,7 +75,15 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
 
     def segment(images: list[np.ndarray], clock: StageClock) -> list[Any]:
         with clock('segment'):
+            if side_by_side:
+                return list(each_on_one_core(segment_one, images))
             return search(images, clock.pulse)
+
+    def segment_one(image: np.ndarray) -> Any:
+        try:
+            return search([image])[0]
+        except IMAGE_ERRORS as error:  # of this image alone
+            return error
 
     # A generator of one's own may do everything in one call.
     search = getattr(generator, 'search', None) or generator.generate_batch
@@ -80,10 +91,13 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
     if batch_size is None:
         batch_size = getattr(generator, 'encode_batch', 1)
     generator.encode_batch = batch_size
+    # A small SAM's operators are too small to share: each core takes an image.
+    side_by_side = batch_size == 1 and torch.device(device).type == 'cpu' and torch.get_num_threads() > 1 and \
+        getattr(getattr(generator, 'sam', None), 'image_size', SMALL_SAM + 1) <= SMALL_SAM
     bank.refresh()
     return work_through(
         'SAM masks', dataset.image_ids, load=load, make=segment, finish=finish, write=write, aside=True,
-        batch_size=batch_size, device=device, tick=tick,
+        batch_size=4 * torch.get_num_threads() if side_by_side else batch_size, device=device, tick=tick,
         is_done=lambda index: dataset.image_ids[index] in bank and dataset.image_ids[index] not in anew)
 
 

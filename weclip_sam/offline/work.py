@@ -205,8 +205,8 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
         is_done: whether nothing is left to do for the image of this index; asked once, before all work.
         load: what is needed of the image of an index. Its seconds are the stage ``load``.
         write: keeps the result of an image id. Its seconds are the stage ``write``.
-        make: results of loaded items, in their order; it names its stages to the clock. By default an item is its own
-            result.
+        make: results of loaded items, in their order, or the error of one in the place of its result; it names its
+            stages to the clock. By default an item is its own result.
         batch_size: so many images are loaded before the next step; those that are arrays of one shape are made
             together.
         workers: processes that load ahead.
@@ -287,4 +287,7 @@ def _work_on(batch: dict[str, list[Any]], make: Callable[[list[Any], StageClock]
             report.failed.update(dict.fromkeys(names, _reason(error)))
             continue
         for name, result in zip(names, results, strict=True):
-            writing.put(name, result)
+            if isinstance(result, IMAGE_ERRORS):
+                report.failed[name] = _reason(result)
+            else:
+                writing.put(name, result)
