@@ -4,7 +4,7 @@
 
 Of CLIP-ES's small encoder only the last block is kept, with the stored tokens that enter it: GradCAM, affinity, boxes
 and labels are compared from there on, the text tower is whole. Of WeCLIP only what needs no encoder is kept: PAR,
-losses, schedule, fusion, scores. SEPL and FMA-WSSS are kept as they are. Values are never changed.
+losses, schedule, fusion, scores. SEPL, FMA-WSSS and CDA are kept as they are. Values are never changed.
 """
 import re
 import sys
@@ -18,6 +18,7 @@ KEEP = {
                          r'|fp32/test/(\d+/msc_pred|msc_hist|msc_miou)'),
     'sepl': re.compile('.*'),
     'fma': re.compile('.*'),
+    'cda': re.compile('.*'),
 }
 BLOCK = re.compile(r'sd/visual\.transformer\.resblocks\.(\d+)\..*')
 
