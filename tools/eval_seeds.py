@@ -15,6 +15,7 @@ from weclip_sam.engine.start.class_names import read_id_list
 from weclip_sam.engine.start.label_names import classes_to_score
 from weclip_sam.evaluation import IoUReport
 from weclip_sam.evaluation.label_files import LabelStore, NamedTruths, score_label_files
+from weclip_sam.evaluation.palettes import PaletteCheck
 from weclip_sam.evaluation.truth import much_ignored, no_class_in_truth
 from weclip_sam.io.files import write_json
 from weclip_sam.io.parallel import default_workers
@@ -44,12 +45,12 @@ def main(argv: list[str] | None = None) -> None:
         ids = read_id_list(args.list) if args.list else truths.ids()
         if told:
             print(told, flush=True)
-        ignored: list[int] = []
+        ignored, palettes = list[int](), PaletteCheck(classes[1:])
         bar = ProgressReporter()
         bar.start('score', len(ids))
         try:
             matrix = score_label_files(predictions, truths, len(classes), ids, args.jobs, bar.update,
-                                       ignored=ignored.append,
+                                       ignored=ignored.append, coloured=palettes.add,
                                        **({} if named is None else dict(counted=named)))
         finally:
             bar.stop()
@@ -62,6 +63,8 @@ def main(argv: list[str] | None = None) -> None:
         truth = None if named is None else named.check()
         if truth is not None and truth.disagreeing:
             print(f'WARNING {truth.message()}')
+        if recoloured := palettes.message():
+            print(f'WARNING {recoloured}')
         unused = len(predictions) - len(ids)
         if unused > 0:
             print(f'({unused} further predictions have no ground truth in the list and were not scored)')

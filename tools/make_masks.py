@@ -32,6 +32,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int,
                         help="images of one size that SAM's encoder sees at once (default: the generator's "
                              'encode_batch, 1); more needs more memory and may move the last bits of masks')
+    parser.add_argument('--amp', action=argparse.BooleanOptionalAction, default=None,
+                        help='let SAM compute in bfloat16 (default: on a GPU, unless the bank was begun in fp32; on a '
+                             'CPU only if asked for: the program says whether it would pay)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
     return parser.parse_args(argv)
@@ -43,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         config = load_config(args.config, args.cfg_options)
         out = prepare_work_dir(args.out, '--out') if args.out else None
         device = start_sharing(args.launcher)
-        report = run_masks(config, args.split, out, device, args.batch_size, args.source)
+        report = run_masks(config, args.split, out, device, args.batch_size, args.source, args.amp)
         stop_sharing()
     sys.exit(1 if report.failed else 0)
 

@@ -16,19 +16,25 @@ H, W  pixels; h, w patches
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+
+from weclip_sam.bits import pack_bits, unpack_bits
+from weclip_sam.features import ClipFeatures as ClipFeatures  # one of the values that flow
 
 Movable = TypeVar('Movable', Tensor, 'MaskSet', 'Tensor | MaskSet')
 # None that a type checker does not see: what a step reads of this is checked before the step runs (its ``needs``).
 _NOT_YET: Any = None
 IGNORE_LABEL = 255
 BACKGROUND_LABEL = 0
+PART_PIXELS = 1 << 24  # of masks that are unpacked at a time
 
 
 def foreground_label(class_index: Tensor) -> Tensor:
@@ -66,32 +72,6 @@ class SegSample(BaseDataElement):
 
 
 @dataclass(frozen=True)
-class ClipFeatures:
-    """What the frozen image encoder saw.
-
-    Attributes:
-        tokens: L B 1+P D, the output of every block.
-        attentions: L B 1+P 1+P, softmax attention averaged over heads, rows sum to one.
-        grid: (h, w), so that P = h * w.
-        padding: B P bool, patches that nobody attended to because they are padding, or None.
-    """
-
-    tokens: Tensor
-    attentions: Tensor
-    grid: tuple[int, int]
-    padding: Tensor | None = None
-
-    @property
-    def last_block_input(self) -> Tensor:
-        """B 1+P D: what enters the last block."""
-        return self.tokens[-2]
-
-    def patch_attentions(self) -> Tensor:
-        """L B P P: attention between patches; the class token's row and column dropped, rows not renormalised."""
-        return self.attentions[:, :, 1:, 1:]
-
-
-@dataclass(frozen=True)
 class ClassMaps:
     """One score map for every present (image, class) pair of a batch, flat.
 
@@ -114,37 +94,50 @@ class ClassMaps:
 class MaskSet:
     """SAM masks of one image, or of a batch of equally sized images when ``sample_index`` tells them apart.
 
+    They are made of M H W bool and may be held as bits, an eighth of that (:meth:`packed`): 300 masks of 16 megapixels
+    are 600 MB then. ``masks`` gives M H W bool of either, which for bits is a new tensor each time: work that may meet
+    many megapixels takes a few rows at once from :meth:`bits`.
+
     Attributes:
-        masks: M H W bool.
+        held: M H W bool, or bits: M H ceil(W / 8) uint8 as :mod:`weclip_sam.bits` packs them.
         level: M int64, SAM's output the mask came from: 0 sub-part, 1 part, 2 whole.
         predicted_iou: M float.
         stability: M float.
         sample_index: M int64, the image of each mask, ascending.
+        width: W of bits; None for bool.
+        counts: how many masks each image of a batch has, where the host knows (after :meth:`stack`), or None.
     """
 
-    masks: Tensor
+    held: Tensor
     level: Tensor
     predicted_iou: Tensor
     stability: Tensor
     sample_index: Tensor
+    width: int | None = None
+    counts: tuple[int, ...] | None = field(default=None, init=False, repr=False)  # lost where anything is replaced
 
     def __len__(self) -> int:
-        return self.masks.shape[0]
+        return self.held.shape[0]
 
     @property
     def device(self) -> torch.device:
         """Where the masks are."""
-        return self.masks.device
+        return self.held.device
+
+    @property
+    def masks(self) -> Tensor:
+        """M H W bool."""
+        return self.held if self.width is None else unpack_bits(self.held, self.width)
 
     @property
     def area(self) -> Tensor:
         """M int64, in pixels of the current frame."""
-        return self.masks.flatten(1).sum(1)
+        return torch.cat([part.flatten(1).sum(1) for part in self.parts()] or [self.level[:0]])
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the masks."""
-        return self.masks.shape[1], self.masks.shape[2]
+        return self.held.shape[1], self.held.shape[2] if self.width is None else self.width
 
     @classmethod
     def empty(cls, height: int, width: int, device: torch.device | str = 'cpu') -> MaskSet:
@@ -153,25 +146,74 @@ class MaskSet:
         return cls(torch.zeros(0, height, width, dtype=torch.bool, device=device), none.long(), none, none, none.long())
 
     @classmethod
-    def stack(cls, sets: list[MaskSet]) -> MaskSet:
+    def stack(cls, sets: Sequence[MaskSet]) -> MaskSet:
         """One flat set for a batch; the i-th set's masks get ``sample_index`` i. All sets share H and W."""
         sizes = {s.size for s in sets}
         if len(sizes) != 1:
             raise ValueError(f'masks of a batch must share one size, got {sorted(sizes)}')
+        if any(s.width is not None for s in sets):
+            sets = [s.packed() for s in sets]
         # How many masks an image has is known on the host: one copy instead of a fill for every image.
-        index = torch.arange(len(sets)).repeat_interleave(torch.tensor([len(s) for s in sets]))
-        return cls(torch.cat([s.masks for s in sets]), torch.cat([s.level for s in sets]),
-                   torch.cat([s.predicted_iou for s in sets]), torch.cat([s.stability for s in sets]),
-                   to_device(index, sets[0].device))
+        counts = [len(s) for s in sets]
+        index = to_device(torch.arange(len(sets)).repeat_interleave(torch.tensor(counts)), sets[0].device)
+        held, level, predicted_iou, stability = (
+            torch.cat([getattr(s, name) for s in sets]) if len(sets) > 1 else getattr(sets[0], name)
+            for name in ('held', 'level', 'predicted_iou', 'stability'))
+        return cls(held, level, predicted_iou, stability, index, sets[0].width)._counted(counts)
+
+    def packed(self) -> MaskSet:
+        """The same masks as bits; this set where it is packed."""
+        if self.width is not None:
+            return self
+        return self._keep_counts(replace(self, held=pack_bits(self.held), width=self.held.shape[2]))
+
+    def parts(self) -> Iterator[Tensor]:
+        """The masks as M' H W bool, a few at a time."""
+        few = max(1, PART_PIXELS // max(1, self.size[0] * self.size[1]))
+        for part in self.held.split(few) if len(self) else ():
+            yield part if self.width is None else unpack_bits(part, self.width)
+
+    def bits(self, top: int = 0, bottom: int | None = None) -> Tensor:
+        """M h ceil(W / 8) uint8: some rows as bits, however the masks are held."""
+        rows = self.held[:, top:bottom]
+        return rows if self.width is not None else pack_bits(rows)
 
     def select(self, index: Tensor) -> MaskSet:
         """The masks at ``index`` (int64 positions or a bool of length M)."""
-        return MaskSet(self.masks[index], self.level[index], self.predicted_iou[index], self.stability[index],
-                       self.sample_index[index])
+        if index.dtype == torch.bool:
+            index = index.nonzero()[:, 0]
+        # index_select copies whole masks, where self.held[index] takes one number after the other.
+        return MaskSet(self.held.index_select(0, index), self.level[index], self.predicted_iou[index],
+                       self.stability[index], self.sample_index[index], self.width)
+
+    def emptied(self, kept: Tensor) -> MaskSet:
+        """As many masks, those without ``kept`` (M bool) empty; nothing waits for the host."""
+        if self.device.type == 'cpu':  # what np.zeros gives takes no memory before it is written to
+            source = self.held.numpy()
+            target = np.zeros(source.shape, source.dtype)
+            for place in np.flatnonzero(kept.numpy()):
+                target[place] = source[place]
+            held = torch.from_numpy(target)
+        else:
+            held = self.held * kept[:, None, None]
+        return self._keep_counts(replace(self, held=held))
+
+    def padded(self, size: Sequence[int]) -> MaskSet:
+        """The same masks in a frame with more rows below and columns on the right; this set where it fits."""
+        height, width = size
+        if (height, width) == self.size:
+            return self
+        columns = width if self.width is None else -(-width // 8)
+        held = F.pad(self.held, (0, columns - self.held.shape[2], 0, height - self.held.shape[1]))
+        return self._keep_counts(replace(self, held=held, width=None if self.width is None else width))
 
     def with_masks(self, masks: Tensor) -> MaskSet:
         """The same masks seen in another frame (M H' W' bool)."""
-        return replace(self, masks=masks)
+        return self._keep_counts(replace(self, held=masks, width=None))
+
+    def with_bits(self, bits: Tensor, width: int) -> MaskSet:
+        """The same masks seen in another frame (M H' ceil(W' / 8) uint8)."""
+        return self._keep_counts(replace(self, held=bits, width=width))
 
     def to(self, *args: Any, **kwargs: Any) -> MaskSet:
         """Move every tensor (device only: dtypes are part of the contract)."""
@@ -184,7 +226,16 @@ class MaskSet:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> MaskSet:
-        return MaskSet(*(change(getattr(self, f.name)) for f in fields(self)))
+        tensors: dict[str, Any] = {name: change(value) for name, value in vars(self).items()
+                                   if isinstance(value, Tensor)}
+        return self._keep_counts(replace(self, **tensors))
+
+    def _keep_counts(self, other: MaskSet) -> MaskSet:
+        return other._counted(self.counts)
+
+    def _counted(self, counts: Sequence[int] | None) -> MaskSet:
+        object.__setattr__(self, 'counts', None if counts is None else tuple(counts))
+        return self
 
 
 @dataclass

@@ -57,6 +57,15 @@ def test_missing_backbone_weights_are_errors_with_a_remedy(check, weights, remed
     assert check(dict(model=dict(type='Segmentor', backbone=dict(backbone, weights=None)))).ok
 
 
+def test_missing_dino_weights_are_errors_with_a_remedy(monkeypatch, tmp_path):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    report = quick_check(dict(model=dict(type='WeClip', encoders=dict(dino=dict(type='FrozenDino')))))
+    assert [(f.check, f.where) for f in report.errors] == [('checkpoint', 'model.encoders.dino')]
+    assert 'hf download timm/vit_small_patch14_dinov2.lvd142m' in report.errors[0].message
+    tiny = dict(type='FrozenDino', arch='tiny', checkpoint='tiny')
+    assert quick_check(dict(model=dict(type='WeClip', encoders=dict(dino=tiny)))).ok
+
+
 class _Trap:
     def __init__(self, path):
         self.path = path

@@ -473,3 +473,21 @@ def test_values_of_fewer_bits_than_the_file_has_are_one_warning(photos, full):
     (check, where, message), = _found(_check(_config(photos), full=full), 'warning')[:1]
     assert (check, where) == ('depth', 'train_dataloader') and message.startswith('2 of the images looked at')
     assert f'{photos / "images" / "0.png"} (12)' in message
+
+
+def test_ground_truth_with_a_renumbered_palette_is_told(photos):
+    image = Image.fromarray(np.ones((40, 50), np.uint8))
+    image.putpalette([0, 0, 0, 0, 128, 0])  # VOC's colour of label 2
+    image.save(photos / 'masks' / '4.png')
+    found = [(check, message) for check, where, message in _found(_check(_config(photos)), 'warning')
+             if where == 'val_dataloader']
+    assert [check for check, _ in found] == ['truth']
+    assert 'label 1 is #008000 in ' in found[0][1] and 'masks/4.png and #800000' in found[0][1]
+
+
+@pytest.mark.parametrize('classes, message', [
+    ('1;cat', 'CLIP is asked for numbers (1)'), ('cat dog', "'cat dog' is made of the names of other classes")])
+def test_names_that_are_no_names_are_told(photos, classes, message):
+    (photos / 'labels.csv').write_text(f'image,classes\n0.png,cat;dog\n1.png,cat;dog\n2.png,{classes}\n'
+                                       f'3.png,{classes}\n4.png,cat\n5.png,cat\n')
+    assert any(message in text for _, _, text in _found(_check(_config(photos)), 'warning'))

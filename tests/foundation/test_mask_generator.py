@@ -134,12 +134,10 @@ def test_cleaning_fills_holes_drops_islands_and_keeps_the_last():
     mask[10, 1:3] = True
     expected = np.zeros_like(mask)
     expected[1:8, 1:8] = True
-    cleaned, changed = clean_regions(mask, 4)
-    assert np.array_equal(cleaned, expected) and changed
-    again, changed = clean_regions(cleaned, 4)
-    assert np.array_equal(again, cleaned) and not changed
-    alone, changed = clean_regions(expected, 60)  # smaller than that, but all there is
-    assert np.array_equal(alone, expected) and not changed
+    cleaned, changed = clean_regions(np.stack([mask, expected]), 4)
+    assert np.array_equal(cleaned, [expected, expected]) and changed.tolist() == [True, False]
+    alone, changed = clean_regions(expected[None], 60)  # smaller than that, but all there is
+    assert np.array_equal(alone[0], expected) and not changed.any()
 
 
 def test_fingerprint_follows_settings_and_weights(sam):

@@ -111,6 +111,11 @@ def excel(golden_dir: Path) -> Arrays:
     return arrays_or_skip(golden_dir, 'excel')
 
 
+@pytest.fixture(scope='session')
+def weclip_plus(golden_dir: Path) -> Arrays:
+    return arrays_or_skip(golden_dir, 'weclip_plus')
+
+
 def has_whole_encoder(arrays: Arrays) -> bool:
     """Whether the blocks before the last one are there, too."""
     return any((match := BLOCK.match(key)) and int(match[1]) == 0 for key in arrays)

@@ -31,6 +31,7 @@ STEPS = [dict(type='GradCam'), dict(type='RfmAffinity', layers=6, warmup_layers=
          dict(type='PixelLabels')]
 GRADIENTS = 'fp32/loss/grad/'
 BRANCHES = ('train', 'rfm')
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='the kernels themselves run on a GPU')
 
 
 def parameter_name(name):
@@ -97,9 +98,9 @@ def watched(decoder, features):
     """The decoder's answer, its fused features after dropout, and the head-mean attention of its layers."""
     fused, attentions = [], []
     hooks = [decoder.dropout.register_forward_hook(lambda module, inputs, output: fused.append(output))]
-    for layer in decoder.layers:  # forward itself: calling the module would call the hook again
-        hooks.append(layer.attention.register_forward_hook(
-            lambda module, inputs, output: attentions.append(module.forward(*inputs, need_weights=True)[1])))
+    for layer in decoder.layers:
+        hooks.append(layer.norm1.register_forward_hook(
+            lambda module, inputs, output, layer=layer: attentions.append(layer.attention(output, output, output)[1])))
     try:
         return decoder({'clip': features}), fused[0], torch.stack(attentions)
     finally:
@@ -285,11 +286,12 @@ def test_validation_labels(weclip, batch, close):
     assert disagreement(labels[0], weclip['fp32/val/pseudo_label_0']) <= 1e-3
 
 
-def test_par(weclip, par_case, close):
-    image, mask = weclip[f'par/{par_case}/image'], weclip[f'par/{par_case}/mask']
-    index = torch.arange(len(mask)).repeat_interleave(mask.shape[1])
-    out = pixel_adaptive_refinement(image, mask.flatten(0, 1), index)
-    close(out.view(mask.shape), weclip[f'par/{par_case}/out'], 1e-4)
+@pytest.mark.parametrize('device, plain', [('cpu', False), ('cpu', True), pytest.param('cuda', False, marks=GPU)])
+def test_par(weclip, par_case, close, device, plain):
+    image, mask = weclip[f'par/{par_case}/image'].to(device), weclip[f'par/{par_case}/mask'].to(device)
+    index = torch.arange(len(mask), device=device).repeat_interleave(mask.shape[1])
+    out = pixel_adaptive_refinement(image, mask.flatten(0, 1), index, plain=plain)
+    close(out.view(mask.shape).cpu(), weclip[f'par/{par_case}/out'], 1e-4)
 
 
 def test_par_neighbours(weclip):

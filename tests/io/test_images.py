@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 from weclip_sam.io.images import (
     ImageReadError,
     check_labels,
     image_size,
+    labels_changed,
     read_image,
     read_labels,
     write_labels,
@@ -260,7 +262,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_labels(tmp_path / 'a.png', np.zeros((2, 2), np.uint8))
     before = (tmp_path / 'a.png').read_bytes()
 
-    def full_disk(self, file, format):
+    def full_disk(self, file, **options):
         file.write(b'half')
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr(Image.Image, 'save', full_disk)
@@ -316,3 +318,23 @@ def test_shrinking_keeps_shape_and_orientation(tmp_path, orientation):
     expected = stored[::10, ::10] if orientation == 1 else np.rot90(stored[::10, ::10], -1)
     assert small.shape == expected.shape and np.abs(small - expected).mean() < 5
     assert np.asarray(read_image(tmp_path / 'a.jpg', max_side=800)).shape[:2] in ((600, 800), (800, 600))
+
+
+def test_labels_say_whether_they_were_corrected(tmp_path):
+    path, labels = tmp_path / 'a.png', np.array([[0, 1], [2, 255]], np.uint8)
+    assert not labels_changed(path)  # nothing there
+    write_labels(path, labels)
+    assert not labels_changed(path) and not labels_changed(path, unsaid=False)
+    with Image.open(path) as image:
+        image.load()
+    text = PngInfo()
+    text.add_text('pixels', image.info['pixels'])
+    image.putpixel((0, 0), 2)
+    image.save(path, pnginfo=text)  # an editor that keeps what it does not know
+    assert labels_changed(path) and labels_changed(path, unsaid=False)
+    image.save(path)  # and one that drops it
+    assert labels_changed(path) and not labels_changed(path, unsaid=False)
+    image.convert('RGB').save(path)
+    assert labels_changed(path)
+    path.write_bytes(path.read_bytes()[:45])
+    assert not labels_changed(path)  # nobody can read what it was

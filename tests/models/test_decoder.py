@@ -29,6 +29,7 @@ def test_a_layer_adds_attention_and_mlp_to_normed_tokens(decoder):
     layer, x = decoder.layers[0], torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(0))
     normed = layer.norm1(x)
     mixed, weights = layer.attention(normed, normed, normed)
+    torch.testing.assert_close(layer.attend(normed), mixed)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 7))
     x = x + mixed
     torch.testing.assert_close(layer(x - mixed), x + layer.mlp(layer.norm2(x)), atol=1e-5, rtol=1e-4)
@@ -38,7 +39,13 @@ def test_the_fused_map_is_linear_relu_linear_concatenated_and_convolved(decoder)
     features = make_features()
     maps = [project(features.tokens[i, :, 1:]).transpose(1, 2).unflatten(2, (3, 5))
             for i, project in enumerate(decoder.projections)]
-    torch.testing.assert_close(decoder.fuse_tokens(features), decoder.fuse(torch.cat(maps, 1)), atol=1e-6, rtol=1e-5)
+    plain, fused = decoder.fuse(torch.cat(maps, 1)), decoder.fuse_tokens(features)
+    torch.testing.assert_close(fused, plain, atol=1e-6, rtol=1e-5)
+    parameters = [*decoder.projections.parameters(), *decoder.fuse.parameters()]
+    weights = torch.randn(plain.shape, generator=torch.Generator().manual_seed(1))
+    for ours, theirs in zip(*(torch.autograd.grad((map * weights).sum(), parameters) for map in (fused, plain)),
+                            strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize('token_layers, expected', [(None, [0, 1, 2]), (2, [1, 2]), (9, [0, 1, 2]), ([3, 0], [3, 0]),

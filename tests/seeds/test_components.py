@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import torch
 
+from weclip_sam.seeds import boxes
 from weclip_sam.seeds.boxes import above_threshold, box_masks
-from weclip_sam.seeds.components import connected_components
+from weclip_sam.seeds.components import connected_components, reachable
 
 
 def patterns():
@@ -44,6 +45,41 @@ def test_components_of_many_random_maps_equal_opencv():
         for ours, binary in zip(labels, maps, strict=True):
             count = cv2.connectedComponents(binary.astype(np.uint8))[0]
             assert len(set(ours[binary].tolist())) == count - 1
+
+
+@pytest.mark.parametrize('kind', [torch.float32, torch.bfloat16])
+def test_who_reaches_whom_is_who_shares_a_component(kind):
+    random = np.random.RandomState(3)
+    for maps in (patterns(), *(random.rand(9, *shape) < 0.5 for shape in [(1, 1), (1, 9), (7, 1), (2, 2), (6, 11)])):
+        maps = torch.from_numpy(maps)
+        labels = connected_components(maps).flatten(1)
+        together = (labels[:, :, None] == labels[:, None]) & maps.flatten(1)[:, None]
+        assert torch.equal(reachable(maps, kind), together.to(kind))
+
+
+def test_the_longest_path_on_a_grid_is_found():
+    snake = torch.zeros(1, 15, 15, dtype=torch.bool)
+    snake[0, ::2] = True
+    snake[0, 1::4, -1] = snake[0, 3::4, 0] = True
+    reach = reachable(snake)[0]
+    assert reach[0, 14 * 15] == 1 and reach.sum() == snake.sum() ** 2
+
+
+def test_both_ways_to_boxes_are_one(monkeypatch):
+    random = np.random.RandomState(4)
+    for shape in [(1, 1), (1, 9), (7, 1), (2, 2), (9, 12)]:
+        maps = torch.from_numpy(random.rand(8, *shape).astype(np.float32) ** 2)
+        plain = box_masks(maps)
+        monkeypatch.setattr(boxes, '_few_large_steps', lambda maps: True)
+        assert torch.equal(box_masks(maps), plain) and box_masks(maps[:0]).shape == (0, *shape)
+        monkeypatch.undo()
+
+
+def test_matrices_are_for_small_maps_on_devices_that_multiply_fast():
+    few = {shape: boxes._few_large_steps(torch.zeros(shape, dtype=torch.bool, device='meta'))
+           for shape in [(8, 20, 20), (0, 20, 20), (8, 40, 40), (500, 20, 20)]}
+    assert list(few.values()) == [True, True, False, False]
+    assert not boxes._few_large_steps(torch.zeros(8, 20, 20, dtype=torch.bool))
 
 
 def opencv_boxes(score_map, threshold):

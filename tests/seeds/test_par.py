@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from weclip_sam.seeds import par
 from weclip_sam.seeds.labels import PixelLabels
 from weclip_sam.seeds.par import Par, neighbour_weights, pixel_adaptive_refinement, position_weights
 from weclip_sam.seeds.pipeline import SeedPipeline
@@ -32,13 +33,36 @@ def by_hand(image, scores, dilations, iterations):
     return scores
 
 
-def test_equals_the_definition():
+@pytest.mark.parametrize('plain', [False, True])
+def test_equals_the_definition(plain):
     images, scores = rand(2, 3, 6, 7), rand(3, 6, 7, seed=1)
     index = torch.tensor([0, 0, 1])
-    result = pixel_adaptive_refinement(images, scores, index, iterations=2, dilations=(1, 3))
+    result = pixel_adaptive_refinement(images, scores, index, iterations=2, dilations=(1, 3), plain=plain)
     for sample in (0, 1):
         expected = by_hand(images[sample], scores[index == sample], (1, 3), 2)
         torch.testing.assert_close(result[index == sample], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('block', [1, 40, 1 << 19])
+def test_image_by_image_and_in_any_block_the_numbers_are_those_of_the_plain_version(block, monkeypatch):
+    monkeypatch.setattr(par, '_BLOCK', block)  # one row at a time, two, all
+    images, scores = rand(3, 3, 9, 8), rand(4, 9, 8, seed=1)
+    before = scores.clone()
+    for index in (torch.tensor([2, 0, 2, 2]), None):
+        given = scores[:3] if index is None else scores
+        result = pixel_adaptive_refinement(images, given, index, 3, (1, 12))
+        assert torch.equal(result, pixel_adaptive_refinement(images, given, index, 3, (1, 12), plain=True))
+        assert torch.equal(scores, before)
+
+
+def test_kernels_that_do_not_work_are_told_once_and_done_without(monkeypatch):
+    monkeypatch.setattr(par, 'find_spec', lambda name: name)
+    monkeypatch.setattr(par, '_with_kernels', lambda *args: 1 / 0)
+    par._has_kernels.cache_clear()
+    with pytest.warns(UserWarning, match='plain version is used, which is many times slower .ZeroDivisionError'):
+        assert not par._has_kernels(torch.device('cpu'))
+    assert not par._has_kernels(torch.device('cpu'))  # without another warning
+    par._has_kernels.cache_clear()
 
 
 def test_weights_sum_to_101_percent_and_stop_at_edges():
@@ -75,6 +99,8 @@ def test_no_maps_no_rounds_and_errors():
     assert torch.equal(pixel_adaptive_refinement(images, scores, iterations=0), scores)
     with pytest.raises(ValueError, match='3 maps for 2 images'):
         pixel_adaptive_refinement(images, rand(3, 8, 8))
+    with pytest.raises(ValueError, match=r'images in 0..1, got \[0, 2\]'):
+        pixel_adaptive_refinement(images, scores, torch.tensor([0, 2]))
     with pytest.raises(ValueError, match='dilations >= 1'):
         pixel_adaptive_refinement(images, scores, dilations=(0,))
     with pytest.raises(ValueError, match='downscale'):
@@ -98,6 +124,14 @@ def test_step_refines_maps_and_background_together(state):
     torch.testing.assert_close(after.background, refined[:3])
     torch.testing.assert_close(after.maps.scores, refined[3:])
     assert after.history['par'] is after.maps
+
+
+def test_the_step_can_be_told_to_use_the_plain_version(state, monkeypatch):
+    told = []
+    monkeypatch.setattr(par, 'pixel_adaptive_refinement', lambda *args: told.append(args[-1]) or args[1])
+    Par(plain=True)(state)
+    Par()(state)
+    assert told == [True, False]
 
 
 def test_step_keeps_a_background_made_earlier(state):

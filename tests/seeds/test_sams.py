@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds import sams
+from weclip_sam.seeds import mask_blocks, sams
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import ClassMaps, MaskSet, SeedState
 
@@ -41,28 +41,13 @@ def paint_by_hand(masks, labels, order):
     return canvas
 
 
-def test_mask_means_are_means_over_the_mask():
-    maps = torch.randn(2, 5, 6)
-    masks = torch.rand(3, 5, 6) > 0.5
-    means, area = sams.mask_means(maps, masks)
-    expected = torch.stack([torch.stack([m[k].mean() for k in masks]) for m in maps])
-    assert torch.allclose(means, expected, atol=1e-6)
-    assert area.tolist() == masks.flatten(1).sum(1).tolist()
-
-
-def test_one_mask_found_twice_has_one_score():
-    generator = torch.Generator().manual_seed(1)
-    masks = torch.rand(37, 33, 29, generator=generator) > 0.5
-    masks[[5, 20, 36]] = masks[0].clone()
-    means, _ = sams.mask_means(torch.rand(3, 33, 29, generator=generator), masks)
-    assert (means[:, [5, 20, 36]] == means[:, :1]).all()
-
-
-def test_blocks_of_masks_change_nothing(monkeypatch):
+def test_blocks_of_rows_and_masks_held_as_bits_change_nothing(monkeypatch):
     maps, sets = random_batch()
-    whole = sams.sam_vote(maps, MaskSet.stack(sets), 4)
-    monkeypatch.setattr(sams, 'MASK_BLOCK', 5)
-    parts = sams.sam_vote(maps, MaskSet.stack(sets), 4)
+    whole = sams.sam_vote(maps, MaskSet.stack(sets), 4, extent='image')
+    assert all(torch.equal(a, b) for a, b in zip(
+        whole[:3], sams.sam_vote(maps, MaskSet.stack(sets).packed(), 4, extent='image')[:3], strict=True))
+    monkeypatch.setattr(mask_blocks, 'PIXEL_BLOCK', 25)
+    parts = sams.sam_vote(maps, MaskSet.stack(sets), 4, extent='image')
     assert all(torch.equal(a, b) for a, b in zip(whole[:3], parts[:3], strict=True))
 
 
@@ -273,23 +258,12 @@ def test_padding_says_nothing_about_what_no_mask_covers():
     maps.scores[0, 6:, :6] = 0.3
     padding = torch.zeros(1, 12, 12, dtype=torch.bool)
     padding[..., 6:] = True
-    covered = sams.cover(masks.masks, masks.sample_index, 1)
+
+    def rest(padding):
+        prepare = sams.preparation(maps, 1, 'relu_mean')
+        means = mask_blocks.mask_means(maps, mask_blocks.groups(masks, 1, padding), prepare)
+        return sams.rest_scores(means.rest, maps, padding, prepare).tolist()
+
     # All that is no padding is covered: the lowest value of the picture takes the place of the rest.
-    assert sams.rest_scores(maps.scores, maps.sample_index, covered, padding).tolist() == [pytest.approx(0.3)]
-    assert sams.rest_scores(maps.scores, maps.sample_index, covered).tolist() == [pytest.approx(0.1)]
-
-
-def test_blocks_of_masks_and_pixels_change_nothing(monkeypatch):
-    generator = torch.Generator().manual_seed(3)
-    masks = mask_set(torch.rand(40, 17, 23, generator=generator) > 0.6,
-                     level=torch.randint(0, 3, (40,), generator=generator), sample_index=torch.arange(40) // 20)
-    maps = torch.rand(5, 17, 23, generator=generator)
-    order = torch.randperm(40, generator=generator)
-    whole = (*sams.mask_means(maps, masks.masks), sams.paint(masks.masks, masks.sample_index, order, 2),
-             sams.thin_masks(masks))
-    monkeypatch.setattr(sams, 'PIXEL_BLOCK', 50)
-    monkeypatch.setattr(sams, 'BLOCK_ENTRIES', 350)
-    blocks = (*sams.mask_means(maps, masks.masks), sams.paint(masks.masks, masks.sample_index, order, 2),
-              sams.thin_masks(masks))
-    assert torch.allclose(whole[0], blocks[0], atol=1e-6, rtol=0)
-    assert all(torch.equal(a, b) for a, b in zip(whole[1:], blocks[1:], strict=True))
+    assert rest(padding) == [pytest.approx(0.3)]
+    assert rest(None) == [pytest.approx(0.1)]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds import sepl
+from weclip_sam.seeds import mask_blocks, sepl
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.structures import MaskSet, SeedState
 
@@ -67,8 +67,7 @@ def test_order_of_masks_does_not_matter(rule):
 
 
 def test_a_batch_equals_its_images(monkeypatch):
-    monkeypatch.setattr(sepl, 'MASK_BLOCK', 5)
-    monkeypatch.setattr(sepl, 'ONE_HOT_ELEMENTS', 200)
+    monkeypatch.setattr(mask_blocks, 'BLOCK_ENTRIES', 200)
     cases = [random_case(seed, count=count) for seed, count in ((0, 7), (1, 0), (2, 12))]
     batch = sepl.sepl_merge_batch(torch.stack([label for label, _ in cases]),
                                   MaskSet.stack([mask_set(m) for _, m in cases]), 4)

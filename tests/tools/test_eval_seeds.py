@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from weclip_sam.engine.start.class_names import resolve_classes
+
 ROOT = Path(__file__).parents[2]
 VOC_TRAIN = ROOT.parent / 'shared' / 'voc_train'
 
@@ -277,3 +279,30 @@ def test_a_label_table_is_no_list_of_classes(tool, tmp_path, capsys, table):
     (tmp_path / 'labels.csv').write_text(table)
     told = run_and_fail(tool, capsys, '--pred', pred, '--gt', gt, '--classes', tmp_path / 'labels.csv')
     assert 'labels.csv: begins with' in told and 'table of images' in told and 'give classes.txt' in told
+
+
+@pytest.mark.parametrize(('name', 'text', 'message'), [
+    ('c.txt', '# classes\ncat\ndog\n', 'is a comment'), ('c.txt', '0 background\n1 cat\n', 'numbers before the names'),
+    ('c.csv', 'id,name\n1,cat\n2,dog\n', 'numbers before the names'),
+    ('c.yaml', 'names:\n  0: cat\n', 'one class name per line')])
+def test_lists_that_would_shift_the_labels_are_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f'{name}: .*{message}'):
+        resolve_classes(str(tmp_path / name))
+
+
+def test_a_list_of_label_numbers_begins_with_the_background(tmp_path):
+    for text, names in (('0\n1\n2\n', ('1', '2')), ('1 euro\n2 euro\n', ('1 euro', '2 euro'))):
+        (tmp_path / 'c.txt').write_text(text)
+        assert resolve_classes(str(tmp_path / 'c.txt')) == ('background', *names)
+
+
+def test_ground_truth_with_renumbered_palettes_is_told(tool, tmp_path, capsys):
+    gt, pred = tmp_path / 'gt', folder(tmp_path / 'pred', {'a': [[0, 1]], 'b': [[0, 1]]})
+    for name, colour in (('a', (128, 0, 0)), ('b', (0, 128, 0))):
+        image = Image.fromarray(np.array([[0, 1]], np.uint8))
+        image.putpalette([0, 0, 0, *colour])
+        (gt / name).parent.mkdir(exist_ok=True)
+        image.save(gt / f'{name}.png')
+    tool.main(['--pred', str(pred), '--gt', str(gt), '--classes', '3', '--jobs', '1'])
+    assert 'WARNING the palettes of the ground truth do not agree: label 1 is #800000' in capsys.readouterr().out

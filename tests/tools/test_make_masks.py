@@ -98,14 +98,14 @@ def test_the_encoder_sees_as_many_images_at_once_as_are_asked_for(photos, run_to
 def test_a_signal_within_an_image_ends_the_run_and_the_masks_so_far_stay(photos, run_tool, monkeypatch, summary_of,
                                                                         capsys):
     root, config = photos
-    decode, calls = FrozenSam.decode, []
+    ask, calls = FrozenSam.ask, []
 
     def stop(self, *args):
         calls.append(1)
         if len(calls) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return decode(self, *args)
-    monkeypatch.setattr(FrozenSam, 'decode', stop)
+        return ask(self, *args)
+    monkeypatch.setattr(FrozenSam, 'ask', stop)
     options = ['--cfg-options', 'mask_generator.points_per_chunk=3']  # three times an image
     assert run_tool('make_masks', config, *options) == 143 and len(calls) == 5
     assert capsys.readouterr().err.endswith('stopped. The same command goes on.\n')

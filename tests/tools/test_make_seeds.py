@@ -394,3 +394,23 @@ def test_masks_are_made_once_and_improve_anybodys_labels(photos, tmp_path, capsy
     assert (root / 'bank_val' / 'bank.json').is_file()
     assert run_tool('make_masks', config, '--cfg-options', 'mask_generator.points_per_side=2') == 2
     assert 'A bank belongs to one data set and one generator' in capsys.readouterr().err
+
+
+def test_a_label_that_was_corrected_by_hand_is_not_lost(photos, tmp_path, capsys, run_tool, summary_of):
+    root, config = photos
+    out = tmp_path / 'out'
+    assert run_tool('make_seeds', config, '--out', out) == 0
+    with Image.open(out / 'p1.png') as image:
+        labels = np.array(image)
+    Image.fromarray(np.where(labels == 0, 255, 0).astype(np.uint8)).save(out / 'p1.png')
+    before = files_of(out)
+    assert run_tool('make_seeds', config, '--out', out) == 0 and files_of(out) == before  # kept
+    assert run_tool('make_seeds', config, '--out', out, '--scores') == 2
+    assert f'{out}/p1.png: was changed since it was made' in capsys.readouterr().err and files_of(out) == before
+    table = (root / 'labels.csv').read_text()
+    (root / 'labels.csv').write_text(table.replace('p1.png,cat', 'p1.png,cat;dog'))
+    assert run_tool('make_seeds', config, '--out', out) == 2
+    error = capsys.readouterr().err
+    assert f'{out}/p1.png: was changed since it was made' in error and 'the classes of its image' in error
+    assert '--overwrite' in error and files_of(out) == before
+    assert run_tool('make_seeds', config, '--out', out, '--overwrite') == 0 and files_of(out) != before

@@ -206,3 +206,32 @@ def test_where_nothing_can_be_written_it_ends_soon(tool, trained_run, tmp_path, 
     with pytest.raises(SystemExit) as stop:
         tool.main([str(trained_run / 'iter_2.pth'), str(tmp_path / 'photos'), '--out', str(tmp_path / 'out')])
     assert stop.value.code == 2 and 'labels' in capsys.readouterr().err
+
+
+def test_what_was_corrected_by_hand_is_not_written_over(tool, trained_run, tmp_path, capsys):
+    image, out = picture(tmp_path / 'f' / 'a.png'), tmp_path / 'out'
+    label = out / 'labels' / 'a.png'
+
+    def run(*options, code=0, images=(image,)):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(trained_run / 'iter_2.pth'), *map(str, images), '--out', str(out), '--device', 'cpu',
+                       *options])
+        assert stop.value.code == code
+        return capsys.readouterr().err
+    run()
+    made = label.read_bytes()
+    Image.fromarray(np.full((24, 40), 1, np.uint8)).save(label)
+    corrected = label.read_bytes()
+    error = run(code=2)
+    assert 'labels/a.png was changed since it was written' in error and '--overwrite' in error
+    run(images=[picture(tmp_path / 'f' / 'b.png')])  # other images are added
+    assert f'{out}: labels/a.png was changed' in run(code=2) and label.read_bytes() == corrected
+    run('--overwrite')
+    assert label.read_bytes() == made
+    run()
+    record = json.loads((out / 'predictions.json').read_text())
+    del record['pixels_noted']  # a folder of before it was noted
+    (out / 'predictions.json').write_text(json.dumps(record))
+    Image.fromarray(np.full((24, 40), 1, np.uint8)).save(label)
+    run()
+    assert label.read_bytes() == made

@@ -1,13 +1,25 @@
-"""Training-time forward of a small open_clip model: any image size, and patch dropout.
+"""What the trainers of the tiny networks share: scenes to learn from, and the tiny CLIP's forward in training.
 
 open_clip's own forward adds a position embedding of fixed size. To pretrain on small crops and use the model on larger
 images, the embedding is resized here exactly as :class:`~weclip_sam.foundation.clip.FrozenClip` resizes it in use.
 """
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from weclip_sam.datasets.shapes.scenes import Scene, render_scene
+
+
+def pretraining_scene(rng: np.random.Generator, size: int) -> Scene:
+    """A scene anywhere between part of an object and a whole scene; classes and backgrounds are independent."""
+    if rng.random() < 0.08:
+        return render_scene(rng, size, names=())
+    if rng.random() < 0.5:
+        return render_scene(rng, size, scale=(0.4 * 112 / size, 0.9 * 112 / size))
+    return render_scene(rng, size, scale=(0.8, 1.5), max_objects=2)
 
 
 def image_embeddings(model: nn.Module, images: Tensor, keep: float = 1.0,

@@ -31,11 +31,10 @@ import torch
 import torch.nn.functional as F
 from captions import NAMES, Caption, name_sentence, scene_facts, truth, write_caption
 from safetensors.torch import save_file
-from tiny import image_embeddings
+from tiny import image_embeddings, pretraining_scene
 
 from weclip_sam.api import choose_device
 from weclip_sam.datasets.shapes.reader import ShapesReader, shapes_scene, shapes_vocabulary
-from weclip_sam.datasets.shapes.scenes import render_scene
 from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.evaluation.metrics import average_precision
 from weclip_sam.foundation.clip import FrozenClip
@@ -74,15 +73,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--note', default='', help='kept in the provenance of an export')
     parser.add_argument('--export', type=Path, help='write PREFIX.safetensors and PREFIX.provenance.json, and stop')
     return parser.parse_args(argv)
-
-
-def pretraining_scene(rng: np.random.Generator, size: int):
-    """A scene anywhere between part of an object and a whole scene; classes and backgrounds are independent."""
-    if rng.random() < 0.08:
-        return render_scene(rng, size, names=())
-    if rng.random() < 0.5:
-        return render_scene(rng, size, scale=(0.4 * 112 / size, 0.9 * 112 / size))
-    return render_scene(rng, size, scale=(0.8, 1.5), max_objects=2)
 
 
 def render_chunk(folder: Path, size: int, number: int, seed: int) -> None:

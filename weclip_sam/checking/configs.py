@@ -21,6 +21,7 @@ from weclip_sam.engine.start.launch import _check_optimizer
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.foundation.clip_weights import find_weights
+from weclip_sam.foundation.dino import DEFAULT_ARCH, find_dino_weights
 from weclip_sam.foundation.sam_weights import how_to_get
 from weclip_sam.foundation.timm_weights import find_timm_weights
 from weclip_sam.io.checkpoints import safe_load
@@ -28,6 +29,7 @@ from weclip_sam.io.names import is_utf8
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.mask_bank import HEADER, MaskBank, holds_imported
 from weclip_sam.offline.masks import check_imported
+from weclip_sam.offline.precision import take_precision
 from weclip_sam.registry import DATASETS, MODELS, OPTIMIZERS, SEED_STEPS
 
 BUILT_IN = ('random', 'tiny')
@@ -147,7 +149,9 @@ def _check_banks(config: Mapping[str, Any], report: Report, full: bool) -> None:
                 if (data := _training_set(config)) is not None:
                     check_imported(bank, node.get('dataset'), data, photo_reader(full))
             elif full or (generator.get('sam') or {}).get('arch') == 'tiny':
-                MaskBank(bank, MODELS.build(dict(generator)).fingerprint(), node.get('dataset'), mode='r')
+                made = MODELS.build(dict(generator))
+                take_precision(made, bank)
+                MaskBank(bank, made.fingerprint(), node.get('dataset'), mode='r')
         except Exception as error:
             message = explain(error)
             if message is None:
@@ -233,7 +237,7 @@ def find_foundation(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, 
     seen: list[Any] = []
     idle = tuple(_idle_generators(config))
     for place, node in walk_config(config):
-        if node.get('type') in ('FrozenClip', 'FrozenSam', 'TimmBackbone') and node not in seen and \
+        if node.get('type') in ('FrozenClip', 'FrozenDino', 'FrozenSam', 'TimmBackbone') and node not in seen and \
                 not place.startswith(idle):
             seen.append(node)
             yield place, dict(node)
@@ -254,10 +258,13 @@ def _find_checkpoint(node: Mapping[str, Any]) -> None:
         if node.get('weights') is not None:
             find_timm_weights(node['name'], node['weights'])
         return
-    checkpoint, arch = node.get('checkpoint', 'random'), node.get('arch')
+    dino = node['type'] == 'FrozenDino'
+    checkpoint, arch = node.get('checkpoint', 'timm' if dino else 'random'), node.get('arch')
     if checkpoint in BUILT_IN:
         return
-    if node['type'] == 'FrozenClip':
+    if dino:
+        find_dino_weights(arch or DEFAULT_ARCH, checkpoint)
+    elif node['type'] == 'FrozenClip':
         find_weights(arch or 'ViT-B-16-quickgelu', checkpoint)
     elif not Path(checkpoint).expanduser().is_file():
         raise FileNotFoundError(f'SAM checkpoint {checkpoint} does not exist. '

@@ -4,6 +4,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +22,11 @@ from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
 from weclip_sam.datasets.readers.folder import FolderReader
-from weclip_sam.datasets.readers.names import CLASS_FILE
+from weclip_sam.datasets.readers.names import CLASS_FILE, PROMPT_FILE
+from weclip_sam.datasets.vocabulary import is_number
+from weclip_sam.evaluation.palettes import PaletteCheck, colours_of
 from weclip_sam.evaluation.truth import TruthRecord, compare_truth
-from weclip_sam.io.images import fit_within, image_header, read_image, read_labels
+from weclip_sam.io.images import fit_within, image_header, label_palette, read_image, read_labels
 from weclip_sam.io.names import is_utf8
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.mask_bank import MaskBank
@@ -108,17 +111,21 @@ def check_datasets(config: Mapping[str, Any], report: Report, full: bool = True,
         check_prompt_lengths(config['model'], names, report)
     jobs = _jobs(datasets, full)
     truths: dict[str, dict[str, dict[int, int]]] = defaultdict(dict)  # pixels by label of data set and image
+    palettes = {name: PaletteCheck(dataset.metainfo['classes']) for name, dataset in datasets.items()}
     results = parallel_map(_inspect, jobs, len(jobs), workers if full else 0, 'files', progress)
     for job, result in zip(jobs, results, strict=True):
         _take(job, result, report)
         if result.truth is not None and job.truth is not None:
             truths[job.labels[job.truth][0]][job.images[job.labels[job.truth][0]]] = result.truth
+            palettes[job.labels[job.truth][0]].add(str(job.truth), result.colours)
         job.size, job.digest, job.suspected_bits = result.size, result.digest, result.suspected_bits
     for name in datasets:
         _check_depth(name, [job for job in jobs if name in job.images and job.suspected_bits], report)
     for name, dataset in datasets.items():
         _check_memory(name, dataset, full, report, explain, truths[name])
         _check_truth(name, dataset, truths[name], report)
+        if recoloured := palettes[name].message():
+            report.add('warning', 'truth', name, recoloured)
         _summarise(name, dataset, [job for job in jobs if name in job.images], report)
     if full:
         _check_duplicates(jobs, report)
@@ -231,6 +238,16 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
     for each in (c for c in counts if ',' in c):
         report.add('warning', 'class names', name, f'class {each!r} has a comma in its name, which CLIP reads as '
                    "synonyms; if these are several classes, separate them by ';' in the label file")
+    for each in counts:
+        parts = re.split(r'[\s,/&+]+', each)
+        if len(parts) > 1 and counts.keys() >= set(parts):
+            report.add('warning', 'class names', name, f'class {each!r} is made of the names of other classes; if '
+                       "these are several classes, separate them by ';' in the label file")
+    vocabulary = dataset.reader.vocabulary
+    if numbers := [c for c, text in zip(vocabulary.classes, vocabulary.prompt_names, strict=True) if is_number(text)]:
+        report.add('warning', 'class names', name, f'CLIP is asked for numbers ({", ".join(numbers[:5])}), which name '
+                   f'nothing to be seen: write the names of the classes, or a text for each in {PROMPT_FILE}. (The '
+                   'label of a class is its place in the list, whatever number it is called)')
     reader = node['reader']
     if not _is_folder(node) or reader.get('classes') is not None or \
             (Path(reader['data_root']) / CLASS_FILE).is_file():
@@ -322,6 +339,7 @@ class _Result:
     error: str
     label_errors: dict[Path, str]
     truth: dict[int, int] | None = None  # pixels by label of the ground truth, if it was read
+    colours: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # of its labels, if it has any
     suspected_bits: int | None = None
 
 
@@ -368,14 +386,15 @@ def _inspect(job: _Job) -> _Result:
             digest = hashlib.blake2b(job.path.read_bytes(), digest_size=16).hexdigest()
     except (ValueError, OSError) as error:
         return _Result(None, '', str(error), {})
-    wrong, truth = {}, None
+    wrong, truth, colours = {}, None, {}
     for path, (_, num_classes, max_side) in job.labels.items():
         try:
             labels = read_labels(path, num_classes, fit_within(size, max_side), job.max_pixels)
-            truth = _pixels(labels) if path == job.truth else truth
+            if path == job.truth:
+                truth, colours = _pixels(labels), colours_of(labels, label_palette(path))
         except (ValueError, OSError) as error:
             wrong[path] = str(error)
-    return _Result(size, digest, '', wrong, truth, bits)
+    return _Result(size, digest, '', wrong, truth, colours, bits)
 
 
 def _pixels(labels: np.ndarray) -> dict[int, int]:

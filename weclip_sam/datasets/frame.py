@@ -12,7 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weclip_sam.bits import transpose_bits
+from weclip_sam.structures import MaskSet
+
 OUTSIDE = -1
+MASK_BYTES = 1 << 20  # of masks as bits that are brought into a frame at a time
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,46 @@ class Frame:
             canvas[..., top:bottom, left:right] = taken
             taken = canvas
         return torch.from_numpy(np.ascontiguousarray(taken))
+
+    def take_masks(self, masks: MaskSet) -> MaskSet:
+        """Bring masks of the original's frame into this one, as bits; those without a pixel left are dropped.
+
+        Rows of bits are gathered as they are; columns as rows of the turned masks.
+
+        Raises:
+            ValueError: when the masks have not the original's size.
+        """
+        if masks.size != self.origin:
+            raise ValueError(f'expected the size of the original image {self.origin}, got {masks.size}')
+        masks = masks.packed()
+        if not self._is_whole():
+            held = masks.held.numpy()
+            bits = np.zeros((len(masks), self.size[0], -(-self.size[1] // 8)), np.uint8)
+            top, left, bottom, right = self.content_box()
+            rows, cols = self.rows[top:bottom], self.cols[left:right]
+            few = max(1, MASK_BYTES // max(1, held.shape[1] * held.shape[2]))
+            for first in range(0, len(masks), few) if len(rows) and len(cols) else ():
+                part = _gather_bits(held[first:first + few], rows, cols, left, self.size[1])
+                bits[first:first + few, top:bottom] = part
+            masks = masks.with_bits(torch.from_numpy(bits), self.size[1])
+        occupied = masks.held.numpy().any((1, 2))
+        return masks if occupied.all() else masks.select(torch.from_numpy(occupied))
+
+    def _is_whole(self) -> bool:
+        height, width = self.origin
+        return self.size == self.origin and np.array_equal(self.rows, np.arange(height)) and \
+            np.array_equal(self.cols, np.arange(width))
+
+
+def _gather_bits(bits: np.ndarray, rows: np.ndarray, cols: np.ndarray, left: int, width: int) -> np.ndarray:
+    """Some rows and columns of masks (M H ceil(W / 8) uint8), put at column ``left`` of a frame of ``width``."""
+    (first, last), (begin, end) = ((int(index.min()), int(index.max()) + 1) for index in (rows, cols))
+    begin -= begin % 8
+    window = bits[:, first:last, begin // 8:-(-end // 8)]  # cropped before it is resized
+    turned = transpose_bits(window, min(8 * window.shape[2], end - begin))
+    placed = np.zeros((len(bits), width, turned.shape[2]), np.uint8)
+    placed[:, left:left + len(cols)] = _take(turned, cols - begin, -2)
+    return _take(transpose_bits(placed, last - first), rows - first, -2)
 
 
 def _take(array: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:

@@ -198,7 +198,7 @@ class PackSample:
 
     Returns:
         ``inputs``: 3 H W uint8 RGB; ``data_samples``: :class:`SegSample` with ``image_labels`` (C bool),
-        ``padding_mask`` (H W bool), and, where there are any, ``mask_set`` (masks with no pixel left are dropped),
+        ``padding_mask`` (H W bool), and, where there are any, ``mask_set`` (bits; masks without a pixel are dropped),
         ``pixel_labels`` (H W int64, 255 on padding) and ``ground_truth`` (H W int64, always at the original size).
     """
 
@@ -215,9 +215,7 @@ class PackSample:
         if self.original:
             frame = self._add_original(results, sample)
         if results.get('masks') is not None:
-            masks = results['masks'].with_masks(frame.take(results['masks'].masks, False))
-            # numpy looks for the first True only; torch would read every pixel
-            sample.mask_set = masks.select(torch.from_numpy(masks.masks.flatten(1).numpy().any(1)))
+            sample.mask_set = frame.take_masks(results['masks'])
         if results.get('pixel_labels') is not None:
             sample.pixel_labels = frame.take(results['pixel_labels'], IGNORE_LABEL).long()
         if results.get('ground_truth') is not None:

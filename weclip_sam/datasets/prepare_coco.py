@@ -32,7 +32,7 @@ from weclip_sam.datasets.readers.labels import read_label_table, write_label_tab
 from weclip_sam.datasets.readers.names import CLASS_FILE
 from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, Vocabulary
 from weclip_sam.io.files import atomic_open, inside, remove_stale_temporaries
-from weclip_sam.io.images import labels_made_of, read_labels, write_labels
+from weclip_sam.io.images import labels_made_of, pixels_digest, read_labels, write_labels
 from weclip_sam.io.names import folds_names, meeting, normal, real_path, stem
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.io.text import read_lines
@@ -239,18 +239,14 @@ def _paint(task: tuple[Path, Sequence[Mapping[str, Any]], Mapping[Any, int], int
         if exists:
             shown = read_labels(target)
             same = np.array_equal(shown, labels)
-            if not same and was[1:] != [_pixels(shown)]:
+            if not same and was[1:] != [pixels_digest(shown)]:
                 how = 'was changed by hand since it was made' if was else 'shows something else than the JSON'
                 return _Painted('refused', f'{how}; it is kept, --overwrite writes it anew', tuple(left_out))
             state = 'there' if same else 'anew'
-        write_labels(target, labels, made_of=f'{source} {_pixels(labels)}')
+        write_labels(target, labels, made_of=f'{source} {pixels_digest(labels)}')
     except ValueError as error:
         return _Painted('failed', str(error))
     return _Painted(state, left_out=tuple(left_out))
-
-
-def _pixels(labels: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=16).hexdigest()
 
 
 def prepare_json(path: Path, image_dir: Path, root: Path | None = None, masks: bool = True, classes: str = 'json',

@@ -1,6 +1,7 @@
 """Names: the classes of the data sets, how CLIP is asked for them, and what else there is to see."""
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,33 @@ def is_ignored(name: Any) -> bool:
     return _plain(name) in _IGNORED
 
 
+def is_number(name: str) -> bool:
+    """Whether a name is a number, or several: label numbers, or rows of 0 and 1, in the place of names."""
+    return any(map(str.isdigit, name)) and not name.strip('0123456789.,+-; ')
+
+
+def numbers_labels(names: Sequence[str]) -> bool:
+    """Whether a list of names is that of the numbers of the labels, 0 first."""
+    return len(names) > 0 and list(names) == list(map(str, range(len(names))))
+
+
+def check_plain_list(names: Sequence[str], source: str) -> None:
+    """Refuse a list of names that has comments, or numbers before the names: other labels would be meant than told.
+
+    Raises:
+        ValueError: naming ``source``.
+    """
+    if comment := next((name for name in names if isinstance(name, str) and name.startswith('#')), None):
+        raise ValueError(f'{source}: {comment!r:.60} is a comment, and every line is a class; leave it out')
+    for lines in (list(names), list(names)[1:]):  # perhaps below a header
+        parts = [re.match(r'(\d+)[\s:;,.]+(.*)', name) for name in lines if isinstance(name, str)]
+        found = [(int(part[1]), part[2]) for part in parts if part]
+        numbers, bare = [number for number, _ in found], {name for _, name in found}
+        if len(found) > 1 and len(bare) == len(lines) and numbers == list(range(numbers[0], numbers[0] + len(lines))):
+            raise ValueError(f'{source}: has numbers before the names ({lines[0]!r:.60}); write the names alone, one a '
+                             'line in the order of the labels, label 1 first')
+
+
 def check_class_names(names: Iterable[str], source: str, advice: str = 'leave it out') -> None:
     """Refuse names of the background, and of pixels that do not count, among the names of classes.
 
@@ -81,16 +109,18 @@ def foreground_names(names: Sequence[str], source: str) -> list[str]:
     """The classes of a list that may begin with a name for label 0.
 
     Tools of annotation write such lists: ``_background_`` first, or, as labelme does, ``__ignore__`` (which stands for
-    -1, 255 in its masks) and then ``_background_`` (0). ``void`` or ``unlabeled`` first is a name for label 0, too.
+    -1, 255 in its masks) and then ``_background_`` (0). ``void`` or ``unlabeled`` first is a name for label 0, too. So
+    is ``0`` where all names are numbers from it on.
 
     Raises:
         ValueError: naming ``source``, when such a name stands where it would take the number of a class.
     """
     names = list(names)
+    check_plain_list(names, source)
     plain = [_plain(name) for name in names[:2]]
     if len(plain) == 2 and plain[0] == 'ignore' and is_background(names[1]):
         names = names[2:]
-    elif plain and plain[0] in _BACKGROUND | {'void', 'unlabeled', 'unlabelled'}:
+    elif plain and (plain[0] in _BACKGROUND | {'void', 'unlabeled', 'unlabelled'} or numbers_labels(names)):
         names = names[1:]
     for place, name in enumerate(names):
         if is_background(name) or is_ignored(name):
@@ -164,6 +194,7 @@ class Vocabulary:
         except ValueError:
             check_class_names([name], source)
             hint = suggest_name(name, self.classes) or f' The classes are: {", ".join(self.classes[:30])}.'
+            hint += ' They are called by name, not by number.' if is_number(name) else ''
             raise ValueError(f'{source}: unknown class {name!r}.{hint} Else add it to classes.txt in the data folder '
                              "(or to the reader's classes).") from None
 

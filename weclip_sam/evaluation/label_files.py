@@ -15,9 +15,10 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.evaluation.iou import confusion_matrix
+from weclip_sam.evaluation.palettes import Colours, colours_of
 from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth
 from weclip_sam.io.folders import find_files, in_clutter
-from weclip_sam.io.images import decode_labels
+from weclip_sam.io.images import decode_labels, label_palette
 from weclip_sam.io.names import normal
 from weclip_sam.io.parallel import parallel_map
 from weclip_sam.structures import IGNORE_LABEL
@@ -96,6 +97,12 @@ class LabelStore:
         packed = None if self._archive is None else _unpack(self._archive, self._members[normal(image_id)], name)
         return decode_labels(name, packed, deep=True)
 
+    def colours(self, image_id: str, labels: np.ndarray) -> dict[int, tuple[int, int, int]]:
+        """The colours of an image's ``labels``, as :meth:`read` gave them, by number; none of a grey one."""
+        name = self.where(image_id)
+        packed = None if self._archive is None else _unpack(self._archive, self._members[normal(image_id)], name)
+        return colours_of(labels, label_palette(name, packed))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # An open archive cannot be shared: another process opens it for itself, once.
         return _open_store, (self.path,)
@@ -152,17 +159,20 @@ def _open_store(path: Path) -> LabelStore:
     return LabelStore(path)
 
 
-def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_id: str) -> tuple[np.ndarray, int]:
-    """One image's confusion matrix (num_classes x num_classes int64, rows ground truth) and ignored pixels."""
+def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_id: str
+           ) -> tuple[np.ndarray, int, dict[int, tuple[int, int, int]]]:
+    """One image's confusion matrix (num_classes x num_classes int64, rows ground truth), ignored pixels, and colours
+    of its ground truth."""
     predicted, truth = (torch.from_numpy(store.read(image_id).astype(np.int64)) for store in (predictions, truths))
     matrix = confusion_matrix(predicted, truth, num_classes, name=predictions.where(image_id)).numpy()
-    return matrix, int((truth == IGNORE_LABEL).sum())
+    return matrix, int((truth == IGNORE_LABEL).sum()), truths.colours(image_id, truth.numpy())
 
 
 def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str] | None = None,
                       workers: int = 1, progress: Callable[[int], None] = lambda done: None,
                       counted: Callable[[str, np.ndarray], None] = lambda image_id, matrix: None,
-                      ignored: Callable[[int], None] = lambda pixels: None) -> Tensor:
+                      ignored: Callable[[int], None] = lambda pixels: None,
+                      coloured: Callable[[str, Colours], None] = lambda name, colours: None) -> Tensor:
     """Sum of the images' confusion matrices.
 
     Args:
@@ -174,6 +184,7 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
         progress: called with the number of images done.
         counted: called with every image's id and matrix.
         ignored: called with the number of every image's pixels that are 255 in its ground truth.
+        coloured: called with every ground truth's file and the colours of its labels: :meth:`PaletteCheck.add`.
 
     Returns:
         num_classes x num_classes int64, rows ground truth.
@@ -186,13 +197,15 @@ def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: 
     missing = [image_id for image_id in ids if image_id not in predictions]
     if missing:
         more = f' ({len(missing)} of {len(ids)} are missing)' if len(missing) > 1 else ''
-        raise ValueError(f'{predictions.where(missing[0])}: missing{more}; every ground truth needs its prediction')
+        raise ValueError(f'{predictions.where(missing[0])}: missing{more}; every ground truth needs its prediction.'
+                         f'{suggest_name(missing[0], predictions.ids())}')
     total = np.zeros((num_classes, num_classes), np.int64)
     matrices = parallel_map(partial(_count, predictions, truths, num_classes), ids, len(ids), workers, 'scoring',
                             lambda name, done, total: progress(done), option='--jobs')
-    for image_id, (counts, left_out) in zip(ids, matrices, strict=True):
+    for image_id, (counts, left_out, colours) in zip(ids, matrices, strict=True):
         counted(image_id, counts)
         ignored(left_out)
+        coloured(truths.where(image_id), colours)
         total += counts
     return torch.from_numpy(total)
 

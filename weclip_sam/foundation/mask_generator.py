@@ -17,20 +17,33 @@ from segment_anything.utils.amg import batched_mask_to_box, build_point_grid, is
 from torch import Tensor
 from torchvision.ops import nms
 
-from weclip_sam.foundation.mask_filters import Box, clean_regions, crop_boxes, mask_nms, stability_score
+from weclip_sam.foundation.mask_filters import (
+    Box,
+    boxes_above,
+    clean_regions,
+    crop_boxes,
+    mask_nms,
+    stability_score,
+)
 from weclip_sam.foundation.sam import FrozenSam
+from weclip_sam.foundation.sam_decoder import ImageSide
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet
 
 __all__ = ['MaskGenerator']
 
+# Of what is worked on at once: what fits a core's cache, and what fills a GPU.
+_CPU_BYTES, _GPU_BYTES = 3 * 2 ** 20, 2 ** 29
 # Raise it whenever the same settings and weights would give other masks: it invalidates mask banks.
 ALGORITHM_VERSION = 1
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Masks on their way through the filters: MaskSet's fields, boxes M 4 and the layer of the crop they came from."""
+    """Masks on their way through the filters: MaskSet's fields, boxes M 4 and the area of the crop they came from.
+
+    ``masks`` are SAM's small logits (M 4h 4w) until most have gone, then bool at the image's size.
+    """
 
     masks: Tensor
     level: Tensor
@@ -67,7 +80,8 @@ class MaskGenerator:
             box fills that of the whole survives.
         min_region_area: holes and islands smaller than this many image pixels are removed; 0 leaves masks as they are.
         level_iou_bonus, level_nms_bonus: for levels 0, 1, 2.
-        points_per_chunk: prompts decoded together; only speed and memory depend on it.
+        points_per_chunk: prompts decoded together; only speed and memory depend on it. None: as many as fit the cache
+            of a CPU, or a share of what memory is free on a GPU.
         encode_batch: images that :meth:`generate_batch` encodes together. With more than one, rounding may depend
             on which images share a batch: keep 1 where runs have to be equal bit for bit.
 
@@ -80,7 +94,7 @@ class MaskGenerator:
                  stability_offset: float = 1.0, nms_thresh: float = 0.7, min_region_area: int = 100,
                  level_iou_bonus: Sequence[float] = (0.0, 0.0, 0.1), level_nms_bonus: Sequence[float] = (0.0, 0.0, 1.0),
                  crop_overlap: float = 512 / 1500, crop_nms_thresh: float = 0.7, nms_type: str = 'box',
-                 points_per_chunk: int = 64, encode_batch: int = 1) -> None:
+                 points_per_chunk: int | None = None, encode_batch: int = 1) -> None:
         self.settings: dict[str, Any] = dict(
             points_per_side=int(points_per_side), crop_n_layers=int(crop_n_layers),
             crop_points_downscale=int(crop_points_downscale), pred_iou_thresh=float(pred_iou_thresh),
@@ -98,9 +112,13 @@ class MaskGenerator:
         return self
 
     def fingerprint(self) -> str:
-        """Hash of everything that decides the masks: settings, weights, version of the rules. Names a mask bank."""
+        """Hash of everything that decides the masks: settings, weights, version of the rules. Names a mask bank.
+
+        Another precision than fp32 follows as a word, ``... bf16``.
+        """
         what = json.dumps([ALGORITHM_VERSION, self.settings, self.sam.fingerprint()], sort_keys=True)
-        return hashlib.sha256(what.encode()).hexdigest()[:32]
+        name = hashlib.sha256(what.encode()).hexdigest()[:32]
+        return name if self.sam.precision in (None, 'fp32') else f'{name} {self.sam.precision}'
 
     def generate(self, rgb: np.ndarray | Tensor) -> MaskSet:
         """All masks of one image.
@@ -117,7 +135,6 @@ class MaskGenerator:
         """
         return self.generate_batch([rgb])[0]
 
-    @torch.no_grad()
     def generate_batch(self, images: Sequence[np.ndarray | Tensor],
                        pulse: Callable[[float], None] = lambda share: None) -> list[MaskSet]:
         """All masks of several images of any sizes, ``encode_batch`` of them (or of their crops) encoded together.
@@ -130,6 +147,12 @@ class MaskGenerator:
         Returns:
             One :class:`MaskSet` per image, as :meth:`generate` gives it.
         """
+        return [self.finish(found) for found in self.search(images, pulse)]
+
+    @torch.no_grad()
+    def search(self, images: Sequence[np.ndarray | Tensor],
+               pulse: Callable[[float], None] = lambda share: None) -> list[list[_Candidates]]:
+        """The model's part of :meth:`generate_batch`: for each image what :meth:`finish` makes a mask set of."""
         pictures = [_as_chw(image, f'images[{i}]') for i, image in enumerate(images)]
         jobs = [(i, layer, box) for i, picture in enumerate(pictures)
                 for layer, box in crop_boxes(picture.shape[1], picture.shape[2], self.settings['crop_n_layers'],
@@ -144,7 +167,7 @@ class MaskGenerator:
                 def within(share: float, done: int = done) -> None:
                     pulse((done + share) / len(jobs))
                 found[i].append(self._search_crop(embedding[None], layer, box, pictures[i].shape[1:], within))
-        return [self._finish(parts) for parts in found]
+        return found
 
     def _search_crop(self, embedding: Tensor, layer: int, box: Box, size: Sequence[int],
                      pulse: Callable[[float], None]) -> _Candidates:
@@ -153,37 +176,68 @@ class MaskGenerator:
         x0, y0, x1, y1 = box
         height, width = self.sam.input_shape(y1 - y0, x1 - x0)
         points = torch.from_numpy(build_point_grid(per_side) * [width, height]).float().to(embedding.device)
-        chunks, parts = points.split(self.points_per_chunk), []
+        image = self.sam.look(embedding)
+        chunks, parts = points.split(self._chunk(image)), []
         for done, chunk in enumerate(chunks):
             pulse(done / len(chunks))
-            parts.append(self._search_points(embedding, chunk, box, size))
+            parts.append(self._search_points(image, chunk, box, size))
         found = _Candidates.cat(parts)
         bonus = torch.tensor(self.settings['level_nms_bonus'], device=embedding.device)
-        found = found.select(self._suppress(found, found.predicted_iou + bonus[found.level],
-                                            self.settings['nms_thresh']))
+        score = found.predicted_iou + bonus[found.level]
+        if self.settings['nms_type'] == 'mask':  # needs the masks themselves
+            found = replace(found, masks=self._enlarge(found.masks, (y1 - y0, x1 - x0)))
+            found = found.select(self._suppress(found, score, self.settings['nms_thresh']))
+        else:
+            found = found.select(self._suppress(found, score, self.settings['nms_thresh']))
+            found = replace(found, masks=self._enlarge(found.masks, (y1 - y0, x1 - x0)))
         pad = (x0, size[1] - x1, y0, size[0] - y1)
         return replace(found, masks=torch.nn.functional.pad(found.masks, pad),
                        boxes=found.boxes + torch.tensor([x0, y0, x0, y0], device=embedding.device))
 
-    def _search_points(self, embedding: Tensor, points: Tensor, box: Box, size: Sequence[int]) -> _Candidates:
-        """Masks of a chunk of points that pass the thresholds, in the crop's frame."""
+    def _search_points(self, image: ImageSide, points: Tensor, box: Box, size: Sequence[int]) -> _Candidates:
+        """Masks of a chunk of points that pass the thresholds: small logits, boxes in the crop's frame."""
         x0, y0, x1, y1 = box
-        index = torch.zeros(len(points), dtype=torch.long, device=points.device)
-        logits, iou = self.sam.decode(embedding, index, points)
-        level = torch.arange(3, device=points.device).expand_as(iou)
+        answers = self.sam.ask(image, points)
         bonus = torch.tensor(self.settings['level_iou_bonus'], device=points.device)
         # The sure ones first: only they are worth scaling up.
-        sure = iou + bonus > self.settings['pred_iou_thresh']
-        iou, level = iou[sure], level[sure]
-        logits = self.sam.upscale(logits[sure][:, None], (y1 - y0, x1 - x0))[:, 0]
-        stability = stability_score(logits, self.sam.mask_threshold, self.settings['stability_offset'])
-        masks = logits > self.sam.mask_threshold
-        boxes = batched_mask_to_box(masks).long()  # of no mask at all it makes floats
-        keep = (stability >= self.settings['stability_thresh']) & masks.flatten(1).any(1)
-        # The crop may have cut what ends at its edge, unless that is the image's own.
-        keep &= ~is_box_near_crop_edge(boxes, box, [0, 0, size[1], size[0]])
+        sure = (answers.iou + bonus > self.settings['pred_iou_thresh']).flatten().nonzero()[:, 0]
+        logits, iou, level = answers.logits(sure), answers.iou.flatten()[sure], sure % 3
+        seen = [self._look_at(self.sam.upscale(block[:, None], (y1 - y0, x1 - x0))[:, 0])
+                for block in logits.split(self._block((y1 - y0, x1 - x0)))]
+        stability, boxes, keep = (torch.cat(values) for values in zip(*seen, strict=True))
+        if (y1 - y0, x1 - x0) != tuple(size):
+            # The crop may have cut what ends at its edge, unless that is the image's own.
+            keep &= ~is_box_near_crop_edge(boxes, box, [0, 0, size[1], size[0]])
         area = torch.full_like(iou, (x1 - x0) * (y1 - y0))
-        return _Candidates(masks, level, iou, stability, boxes, area).select(keep)
+        return _Candidates(logits, level, iou, stability, boxes, area).select(keep)
+
+    def _look_at(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Stability, boxes and whether they are to be kept, of masks M H W at full size."""
+        stability = stability_score(logits, self.sam.mask_threshold, self.settings['stability_offset'])
+        boxes, any_pixel = boxes_above(logits, self.sam.mask_threshold)
+        return stability, boxes, (stability >= self.settings['stability_thresh']) & any_pixel
+
+    def _enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Small logits M 4h 4w to masks M H W bool, in blocks: full-size logits take 32 times the memory of bits."""
+        masks = torch.empty(len(logits), *size, dtype=torch.bool, device=logits.device)
+        for part, block in zip(masks.split(self._block(size)), logits.split(self._block(size)), strict=True):
+            torch.gt(self.sam.upscale(block[:, None], size)[:, 0], self.sam.mask_threshold, out=part)
+        return masks
+
+    def _block(self, size: tuple[int, int]) -> int:
+        """Masks of this size whose logits are enlarged together."""
+        largest = max(size[0] * size[1], self.sam.image_size ** 2)
+        budget = _CPU_BYTES if self.sam.device.type == 'cpu' else _GPU_BYTES
+        return max(16, budget // (4 * largest))
+
+    def _chunk(self, image: ImageSide) -> int:
+        """Points that are asked together."""
+        if self.points_per_chunk is not None:
+            return self.points_per_chunk
+        per_point = image.tokens.numel() * image.tokens.element_size()
+        if image.tokens.device.type == 'cpu':
+            return max(4, _CPU_BYTES // 2 // per_point)
+        return max(16, torch.cuda.mem_get_info(image.tokens.device)[0] // 16 // per_point)
 
     def _suppress(self, found: _Candidates, score: Tensor, threshold: float) -> Tensor:
         """Positions that survive NMS, best first; equal scores keep their order."""
@@ -191,8 +245,10 @@ class MaskGenerator:
             return mask_nms(found.masks, score, threshold)
         return nms(found.boxes.float(), score, threshold)
 
-    def _finish(self, parts: list[_Candidates]) -> MaskSet:
-        """Join the crops of an image, clean the masks, put them in order."""
+    @torch.no_grad()
+    def finish(self, parts: list[_Candidates]) -> MaskSet:
+        """The rest, which needs no model and may be done in another thread: join crops, clean masks, put them in order.
+        """
         found = _Candidates.cat(parts)
         if len(parts) > 1:
             # A smaller crop saw the object larger.
@@ -206,11 +262,13 @@ class MaskGenerator:
 
     def _clean(self, found: _Candidates) -> _Candidates:
         """Remove small regions; of masks that became alike, the untouched one stays."""
-        cleaned, changed = zip(*(clean_regions(mask, self.settings['min_region_area'])
-                                 for mask in found.masks.cpu().numpy()), strict=True)
-        masks = torch.from_numpy(np.stack(cleaned)).to(found.masks.device)
-        untouched = 1.0 - torch.tensor(changed, dtype=torch.float, device=masks.device)
-        found = replace(found, masks=masks, boxes=batched_mask_to_box(masks))
+        cleaned, changed = clean_regions(found.masks.cpu().numpy(), self.settings['min_region_area'])
+        masks = torch.from_numpy(cleaned).to(found.masks.device)
+        untouched = 1.0 - torch.from_numpy(changed).to(masks.device, torch.float)
+        where = torch.from_numpy(np.flatnonzero(changed)).to(masks.device)
+        boxes = found.boxes.clone()
+        boxes[where] = batched_mask_to_box(masks[where]).long()  # of no mask at all it makes floats
+        found = replace(found, masks=masks, boxes=boxes)
         threshold = max(self.settings['nms_thresh'], self.settings['crop_nms_thresh'])
         return found.select(self._suppress(found, untouched, threshold))
 
@@ -225,13 +283,13 @@ def _as_chw(image: np.ndarray | Tensor, name: str) -> Tensor:
     return tensor.permute(2, 0, 1)
 
 
-def _check_settings(settings: Mapping[str, Any], points_per_chunk: int, encode_batch: int) -> None:
+def _check_settings(settings: Mapping[str, Any], points_per_chunk: int | None, encode_batch: int) -> None:
     least = dict(points_per_side=1, crop_n_layers=0, crop_points_downscale=1, min_region_area=0)
     for name, low in least.items():
         if settings[name] < low:
             raise ValueError(f'MaskGenerator: {name} must be at least {low}, got {settings[name]}')
     for name, value in (('points_per_chunk', points_per_chunk), ('encode_batch', encode_batch)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f'MaskGenerator: {name} must be at least 1, got {value}')
     for name in ('nms_thresh', 'crop_nms_thresh', 'stability_thresh'):
         if not 0 <= settings[name] <= 1:

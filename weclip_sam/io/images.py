@@ -1,6 +1,7 @@
 """Images and label PNGs, read with suspicion and written whole."""
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +28,7 @@ _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: 
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}
 
-_MADE_OF = 'made_of'  # the key of a label PNG's text
+_MADE_OF, _PIXELS = 'made_of', 'pixels'  # keys of a label PNG's text
 
 
 class ImageReadError(ValueError):
@@ -295,6 +296,16 @@ def decode_labels(path: str | os.PathLike[str], content: IO[bytes] | None = None
     return _with_image(path, max_pixels, values, ('PNG',), content)
 
 
+def label_palette(path: str | os.PathLike[str], content: IO[bytes] | None = None) -> dict[int, tuple[int, int, int]]:
+    """The colours of a palette PNG by number, without decoding it; none of a grey one. Arguments and errors as above.
+    """
+    def colours(image: Image.Image) -> dict[int, tuple[int, int, int]]:
+        flat = (image.getpalette('RGB') or []) if image.mode == 'P' else []
+        return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True)))
+
+    return _with_image(path, MAX_PIXELS, colours, ('PNG',), content)
+
+
 def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, size: tuple[int, int] | None = None,
                 max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a label PNG: one byte per pixel, palette or grey.
@@ -320,7 +331,7 @@ def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, si
 
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
                  palette: Iterable[Sequence[int]] | None = None, made_of: str | None = None) -> None:
-    """Write labels as a palette PNG, atomically.
+    """Write labels as a palette PNG, atomically. It says what its pixels are: see :func:`labels_changed`.
 
     Args:
         path: the file; its folder is made if missing.
@@ -342,12 +353,37 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
         colours[label] = (int(colour[0]), int(colour[1]), int(colour[2]))
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette([value for colour in colours for value in colour])
-    options = {}
+    text = PngInfo()
+    text.add_text(_PIXELS, pixels_digest(labels))
     if made_of is not None:
-        options['pnginfo'] = PngInfo()
-        options['pnginfo'].add_text(_MADE_OF, made_of)
+        text.add_text(_MADE_OF, made_of)
     with atomic_open(path) as file:
-        image.save(file, format='PNG', **options)
+        image.save(file, format='PNG', pnginfo=text)
+
+
+def pixels_digest(labels: np.ndarray) -> str:
+    """32 hexadecimal digits of labels, whatever file they are in (of those of another shape mostly others)."""
+    return hashlib.blake2b(np.ascontiguousarray(labels, np.uint8).tobytes(), digest_size=16).hexdigest()
+
+
+def labels_changed(path: str | os.PathLike[str], unsaid: bool = True) -> bool:
+    """Whether a label PNG shows something else than when :func:`write_labels` wrote it: someone corrected it.
+
+    Args:
+        path: the file.
+        unsaid: the answer for one that does not say what it showed, as most editors leave it.
+
+    Returns:
+        False, too, where there is no file, or one that cannot be read: nothing is lost with it.
+    """
+    def changed(image: Image.Image) -> bool:
+        shown, known = pixels_digest(np.array(image)), image.info.get(_PIXELS)
+        return unsaid if known is None else known != shown
+
+    try:
+        return _with_image(path, MAX_PIXELS, changed, ('PNG',))
+    except ImageReadError:
+        return False
 
 
 def labels_made_of(path: str | os.PathLike[str]) -> str | None:

@@ -1,6 +1,8 @@
 """What mmengine's Runner asks of every trained model, said once."""
 from __future__ import annotations
 
+import functools
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,6 +43,13 @@ class TrainedModel(BaseModel):
         if mode not in MODES:
             raise ValueError(f'mode: expected one of {MODES}, got {mode!r}')
         return getattr(self, mode)(inputs, data_samples)
+
+    def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of what is called a loss, and all that is shown; scalars, as this package's are, pass as they are."""
+        if not all(isinstance(value, Tensor) and value.dim() == 0 for value in losses.values()):
+            return super().parse_losses(losses)
+        total: Any = functools.reduce(torch.add, (value for name, value in losses.items() if 'loss' in name))
+        return total, OrderedDict(loss=total, **losses)
 
 
 class Segments:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weclip_sam.checks import select_layers
+from weclip_sam.features import ClipFeatures, Named, Wanted
 from weclip_sam.registry import MODELS
-from weclip_sam.structures import ClipFeatures
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), CLIP's activation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x * sigmoid(1.702 x)``, of any shape."""
-        return x * torch.sigmoid(1.702 * x)
+        """``x * sigmoid(1.702 x)``, of any shape, as ``silu(1.702 x) / 1.702``: half the memory passes."""
+        return F.silu(1.702 * x).mul_(1 / 1.702)
 
 
 class DecoderLayer(nn.Module):
@@ -63,9 +64,16 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N P D -> N P D."""
-        normed = self.norm1(x)
-        x = x + self.attention(normed, normed, normed, need_weights=False)[0]
+        x = x + self.attend(self.norm1(x))
         return x + self.mlp(self.norm2(x))
+
+    def attend(self, normed: Tensor) -> Tensor:
+        """N P D: what ``attention`` makes of N P D, without the copies that its layout (P first) costs."""
+        attention = self.attention
+        projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
+        q, k, v = projected.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
 @MODELS.register_module()
@@ -112,6 +120,10 @@ class WeClipDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
         self.classify = nn.Conv2d(dim, num_classes + 1, 1)
 
+    def wants(self, encoders: Named | None = None, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """What is read of the encoder: the tokens of some blocks."""
+        return {self.encoder: Wanted(tokens=frozenset(self.token_layers))}
+
     def forward(self, features: Mapping[str, ClipFeatures]) -> DecoderOutput:
         """Decode the frozen features of B images.
 
@@ -134,8 +146,16 @@ class WeClipDecoder(nn.Module):
         if len(features.tokens) != self.encoder_layers:
             raise ValueError(f'features: expected the tokens of {self.encoder_layers} blocks, got '
                              f'{len(features.tokens)}; build the decoder with encoder_layers={len(features.tokens)}')
-        tokens = features.tokens[:, :, 1:]
-        projected = [project(tokens[index]) for project, index in zip(self.projections, self.token_layers, strict=True)]
-        # A 1x1 convolution on tokens is a linear layer: no need to bring every block into image layout first.
-        fused = F.linear(torch.cat(projected, -1), self.fuse.weight.flatten(1), self.fuse.bias)
-        return fused.transpose(1, 2).unflatten(2, features.grid)
+        tokens = torch.stack([features.tokens[index][:, 1:] for index in self.token_layers])
+        projections: Any = self.projections
+        first, second = ([project[place] for project in projections] for place in (0, 2))
+        hidden = torch.baddbmm(torch.stack([layer.bias for layer in first])[:, None], tokens.flatten(1, 2),
+                               torch.stack([layer.weight for layer in first]).transpose(1, 2)).relu()
+        # No non-linearity lies between a block's second layer and the fusion (a 1x1 convolution, so a linear layer on
+        # tokens): their product is one layer, and small beside what it saves at every patch.
+        fuse = self.fuse.weight.flatten(1)
+        own = fuse.unflatten(1, (len(second), -1)).transpose(0, 1)
+        weight = torch.cat(list(own @ torch.stack([layer.weight for layer in second])), 1)
+        bias = F.linear(torch.cat([layer.bias for layer in second]), fuse, self.fuse.bias)
+        fused = F.linear(torch.cat(list(hidden), 1), weight, bias)
+        return fused.T.unflatten(1, (-1, *features.grid)).transpose(0, 1)

@@ -1,6 +1,8 @@
 """Losses of the online decoder (WeCLIP section 3.5; METHODS section 4). Labels: 0 background, 1..C, 255 ignore."""
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,11 +26,12 @@ def segmentation_loss(seg_logits: Tensor, labels: Tensor) -> Tensor:
         Scalar.
     """
     check_shape('seg_logits: B N h w; labels: B H W', seg_logits=seg_logits, labels=labels)
-    if seg_logits.shape[-2:] != labels.shape[-2:]:
-        seg_logits = F.interpolate(seg_logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
-    each = F.cross_entropy(seg_logits.float(), labels, ignore_index=IGNORE_LABEL, reduction='none')
-    background, ignored = labels == BACKGROUND_LABEL, labels == IGNORE_LABEL
-    return 0.5 * (_mean(each, background.to(each)) + _mean(each, (~background & ~ignored).to(each)))
+    each = _each_pixel(seg_logits, labels)
+    background = labels == BACKGROUND_LABEL
+    count = background.sum()
+    others = (labels != IGNORE_LABEL).sum() - count
+    # Ignored pixels cost nothing whatever their weight is. A side without pixels has no weight that anybody reads.
+    return (each * torch.where(background, 0.5 / count.clamp(min=1), 0.5 / others.clamp(min=1))).sum()
 
 
 def pixel_cross_entropy(seg_logits: Tensor, labels: Tensor) -> Tensor:
@@ -42,20 +45,20 @@ def pixel_cross_entropy(seg_logits: Tensor, labels: Tensor) -> Tensor:
         Scalar.
     """
     check_shape('seg_logits: B N h w; labels: B H W', seg_logits=seg_logits, labels=labels)
+    return _each_pixel(seg_logits, labels).sum() / (labels != IGNORE_LABEL).sum().clamp(min=1)
+
+
+def _each_pixel(seg_logits: Tensor, labels: Tensor) -> Tensor:
+    """B H W cross-entropy, zero where the label is ignored."""
+    seg_logits = seg_logits.float()
     if seg_logits.shape[-2:] != labels.shape[-2:]:
-        seg_logits = F.interpolate(seg_logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
-    each = F.cross_entropy(seg_logits.float(), labels, ignore_index=IGNORE_LABEL, reduction='none')
-    return _mean(each, (labels != IGNORE_LABEL).to(each))
+        seg_logits = F.interpolate(seg_logits, size=labels.shape[-2:], mode='bilinear', align_corners=False)
+    return F.cross_entropy(seg_logits, labels, ignore_index=IGNORE_LABEL, reduction='none')
 
 
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    total = weight.sum()
-    # where() rather than an epsilon: exact for any positive total, zero (with zero gradient) for none.
-    return (values * weight).sum() / torch.where(total > 0, total, torch.ones_like(total))
-
-
+@lru_cache(maxsize=16)
 def radius_mask(grid: tuple[int, int], radius: int, device: torch.device | str = 'cpu') -> Tensor:
-    """P P bool: pairs of patches at most ``radius`` rows and at most ``radius`` columns apart."""
+    """P P bool: pairs of patches at most ``radius`` rows and at most ``radius`` columns apart; made once."""
     rows, columns = (torch.arange(size, device=device) for size in grid)
     near = ((place[:, None] - place[None]).abs() <= radius for place in (rows, columns))
     near_rows, near_columns = near
@@ -75,12 +78,12 @@ def affinity_labels(labels: Tensor, grid: tuple[int, int], radius: int | None = 
     """
     check_shape('labels: B H W', labels=labels)
     patches = F.interpolate(labels[:, None].float(), size=grid, mode='nearest').flatten(1)
-    known = patches != IGNORE_LABEL
-    counts = known[:, :, None] & known[:, None]
+    same = (patches[:, :, None] == patches[:, None]).long()
+    unknown = patches == IGNORE_LABEL
+    ignored = unknown[:, :, None] | unknown[:, None]
     if radius is not None:
-        counts = counts & radius_mask(grid, radius, labels.device)
-    same = torch.where(patches[:, :, None] == patches[:, None], POSITIVE, NEGATIVE)
-    return same.masked_fill(~counts, IGNORE_LABEL)
+        ignored = ignored | ~radius_mask(tuple(grid), radius, labels.device)
+    return same.masked_fill_(ignored, IGNORE_LABEL)
 
 
 def affinity_loss(affinity: Tensor, labels: Tensor) -> Tensor:
@@ -96,6 +99,6 @@ def affinity_loss(affinity: Tensor, labels: Tensor) -> Tensor:
     check_shape('affinity: B P P; labels: B P P', affinity=affinity, labels=labels)
     affinity = affinity.float()
     positive, negative = labels == POSITIVE, labels == NEGATIVE
-    pull = ((1 - affinity) * positive).sum() / (positive.sum() + 1)
-    push = (affinity * negative).sum() / (negative.sum() + 1)
-    return 0.5 * (pull + push)
+    # One sum for both kinds: A counts against negative pairs, 1 - A against positive ones.
+    pull, push = 0.5 / (positive.sum() + 1), 0.5 / (negative.sum() + 1)
+    return ((positive.float() - affinity).abs() * (positive * pull + negative * push)).sum()

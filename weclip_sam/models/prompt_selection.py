@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import check_shape
+from weclip_sam.features import Wanted
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.foundation.text import text_features
 from weclip_sam.models.seed_maker import stretch_to_multiple
@@ -59,7 +60,8 @@ def localisation_embeddings(clip: FrozenClip, dataset: Any, indices: Sequence[in
     found = []
     for done, index in enumerate(indices, start=1):
         image = stretch_to_multiple(dataset[index]['inputs'][None].to(device).float(), clip.patch_size)
-        found.append(clip.finish(clip(image).last_block_input)[0])
+        features = clip(image, wanted=Wanted.last_block_input(clip.layers))
+        found.append(clip.finish(features.last_block_input)[0])
         progress(done)
     return torch.cat(found)
 

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.features import ClipFeatures, Wanted
 from weclip_sam.models.fma_losses import cam_activation_loss, multi_label_contrastive_loss
 from weclip_sam.models.frozen import WithFrozen
 from weclip_sam.models.offline import offline_labels, pad_to
 from weclip_sam.models.prompts import PromptLearner, read_prompts, save_prompts, start_from
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.gradcam import gradcam, localisation_logits
-from weclip_sam.structures import ClipFeatures, SegSample, to_device
+from weclip_sam.structures import SegSample, to_device
 
 TASKS = ('classification', 'segmentation')
 BACKGROUNDS = ('nouns', 'empty')
@@ -92,8 +93,12 @@ class PromptTuner(WithFrozen):
 
     def tensor(self, inputs: Tensor, data_samples: list[SegSample] | None = None) -> Tensor:
         """B 3 H W, RGB in 0..255 -> logits B C+G."""
-        features = self.clip(inputs, self._padding(data_samples, inputs))
+        features = self._see(inputs, data_samples)
         return self.logits(features, self.prompts.text_features(self.clip))
+
+    def _see(self, inputs: Tensor, data_samples: list[SegSample] | None) -> ClipFeatures:
+        """Of the encoder nothing but the input of its last block is read."""
+        return self.clip(inputs, self._padding(data_samples, inputs), Wanted.last_block_input(self.clip.layers))
 
     def logits(self, features: ClipFeatures, text_features: Tensor) -> Tensor:
         """B C+G: scaled cosines of the mean patch token with the prompts, in float32."""
@@ -108,7 +113,7 @@ class PromptTuner(WithFrozen):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels; for the segmentation task also ``pixel_labels``.
         """
-        features = self.clip(inputs, self._padding(data_samples, inputs))
+        features = self._see(inputs, data_samples)
         text_features = self.prompts.text_features(self.clip)
         image_labels = torch.stack([s.image_labels for s in data_samples])
         logits = self.logits(features, text_features)[:, :len(self.classes)]

@@ -89,7 +89,7 @@ class SeedMaker(WithSeeds):
         if len(self.encoders):
             inputs = stretch_to_multiple(inputs, 1 if self.clip is None else self.clip.patch_size)
             with watch('encode'):
-                features = self.encoders(inputs, self.seeds_need)
+                features = self.encoders(inputs, self.seeds_want[False])
         labels = [s.get('pixel_labels') for s in samples]
         state = self.seed_state(inputs, samples, features, rgb, pixel_labels=(
             None if any(each is None for each in labels) else torch.stack(labels).long()))

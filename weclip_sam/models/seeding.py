@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weclip_sam.features import Wanted
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.foundation.mask_generator import MaskGenerator
 from weclip_sam.foundation.text import text_features
@@ -42,6 +43,7 @@ class WithSeeds(WithFrozen):
     mask_generator: MaskGenerator | None
     seeds: SeedPipeline | None
     seeds_need: frozenset[str]
+    seeds_want: dict[bool, dict[str, Wanted | None]]  # of the encoders, by whether the decoder is heard
     takes_labels = False  # whether samples may bring pixel_labels to start from
 
     def __init__(self, clip: dict | None, seeds: Sequence[dict] | None, vocabulary: dict | None,
@@ -73,6 +75,8 @@ class WithSeeds(WithFrozen):
         steps = () if self.seeds is None else self.seeds.steps
         for need in sorted(self.seeds_need - there):
             raise ValueError(f'{type(self).__name__}: {missing(first_in_need(steps, need), need)}')
+        self.seeds_want = {heard: {} if self.seeds is None else self.seeds.wants(held.networks, heard)
+                           for heard in (False, True)}
 
     @property
     def clip(self) -> FrozenClip | None:
@@ -114,5 +118,5 @@ class WithSeeds(WithFrozen):
             sets = [m if s is None else s for s, m in zip(sets, made, strict=True)]
         if any(s is None for s in sets):
             return None
-        size = rgb.shape[-2:]
-        return MaskSet.stack([s.with_masks(pad_to(s.masks, size, False)) for s in sets]).to(rgb.device)
+        size = tuple(rgb.shape[-2:])
+        return MaskSet.stack([s.padded(size) for s in sets]).to(rgb.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.features import wanted_by_all, wishes
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
@@ -81,6 +82,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             raise ValueError("WeClip: labels='online' needs seeds (the steps that make labels), labels='offline' none")
         super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders)
         self.decoder = self._build_decoder(decoder)
+        self.decoder_wants = wishes(self.decoder, self.decoder.reads, self.encoders.networks, False)
         self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
         self.teaches_padding = padding == 'teach'
         self.start_curriculum(rfm_start)
@@ -98,7 +100,11 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
 
     def tensor(self, inputs: Tensor, data_samples: list[SegSample] | None = None) -> Tensor:
         """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
-        return self.decoder(self.encoders(inputs, self.decoder.reads)).seg_logits
+        return self.decoder(self.encoders(inputs, self.decoder_wants)).seg_logits
+
+    def _see(self, inputs: Tensor) -> dict[str, Any]:
+        """Features of the images: what the decoder and, at this point of the curriculum, the steps read."""
+        return self.encoders(inputs, wanted_by_all([self.decoder_wants, self.seeds_want[self.decoder_heard]]))
 
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
         """Losses of one batch (WeCLIP eq. 11-13).
@@ -107,7 +113,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels, padding masks and, where the pipeline votes with them, SAM masks.
         """
-        features = self.encoders(inputs, self.decoder.reads | self.seeds_need)
+        features = self._see(inputs)
         decoded = self.decoder(features)
         losses = {}
         if self.seeds is None:
@@ -156,7 +162,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
-        features = self.encoders(inputs, self.decoder.reads | self.seeds_need)
+        features = self._see(inputs)
         decoded = self.decoder(features)
         size = inputs.shape[-2:]
         prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)

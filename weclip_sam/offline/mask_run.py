@@ -15,6 +15,7 @@ from weclip_sam.mask_bank import HEADER, MaskBank
 from weclip_sam.offline.mask_import import MaskFolder
 from weclip_sam.offline.masks import fill_bank, refuse_imported, take_photos
 from weclip_sam.offline.photos import require_own_photos, some
+from weclip_sam.offline.precision import take_precision, tell_whether_it_pays
 from weclip_sam.offline.splits import mask_settings, split_images
 from weclip_sam.offline.summary import SECONDS, SUMMARY, WorkTime, print_summary, write_summary
 from weclip_sam.offline.work import WorkReport
@@ -22,7 +23,7 @@ from weclip_sam.registry import DATASETS, MODELS
 
 
 def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int | None = None,
-              source: str | None = None) -> WorkReport:
+              source: str | None = None, amp: bool | None = None) -> WorkReport:
     """Fill the bank of a split in all processes; the main one writes ``summary.json`` into it and prints.
 
     Args:
@@ -32,6 +33,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         device: of this process.
         batch_size: see :func:`weclip_sam.offline.masks.fill_bank`.
         source: folder of masks to import, see :mod:`weclip_sam.offline.mask_import`; None makes them.
+        amp: see :func:`weclip_sam.offline.precision.take_precision`.
 
     Returns:
         The report of all processes together.
@@ -52,9 +54,12 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     dataset = DATASETS.build(split_images(config, split))
     if source is None:
         generator = MODELS.build(settings['generator']).to(device)
+        precision = take_precision(generator, out, amp, device)
         opened = MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
                           image_folder=dataset.image_folder, moved=True)
         require_own_photos(opened, dataset)
+        unasked = device.type == 'cpu' and amp is None and precision == 'fp32'
+        announce(tell_whether_it_pays() if unasked else f'computing in {precision}')
     else:
         folder = MaskFolder(source)
         opened = folder.open_bank(out, settings['dataset'], dataset)

@@ -20,9 +20,9 @@ from weclip_sam.offline.photos import (
     share_of,
     some,
 )
+from weclip_sam.offline.precision import take_precision
 from weclip_sam.offline.work import StageClock, WorkReport, work_through
 from weclip_sam.registry import HOOKS, MODELS
-from weclip_sam.structures import MaskSet
 
 
 def take_photos(bank: MaskBank, dataset: Any) -> list[str]:
@@ -67,20 +67,21 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
             photos[dataset.image_ids[index]] = identify(path)  # before it is read: replaced meanwhile, it shows
         return np.array(dataset.load_image(index))
 
-    def write(name: str, masks: MaskSet) -> None:
-        bank.put(name, masks.to('cpu'), photo=photos.pop(name, None), max_side=max_side, replace=name in anew)
+    def write(name: str, found: Any) -> None:
+        bank.put(name, found.to('cpu'), photo=photos.pop(name, None), max_side=max_side, replace=name in anew)
 
-    def segment(images: list[np.ndarray], clock: StageClock) -> list[MaskSet]:
+    def segment(images: list[np.ndarray], clock: StageClock) -> list[Any]:
         with clock('segment'):
-            return generator.generate_batch(images, clock.pulse)
+            return generator.search(images, clock.pulse)
 
     if batch_size is None:
         batch_size = getattr(generator, 'encode_batch', 1)
     generator.encode_batch = batch_size
     bank.refresh()
     return work_through(
-        'SAM masks', dataset.image_ids, load=load, make=segment, write=write, batch_size=batch_size, device=device,
-        is_done=lambda index: dataset.image_ids[index] in bank and dataset.image_ids[index] not in anew, tick=tick)
+        'SAM masks', dataset.image_ids, load=load, make=segment, finish=generator.finish, write=write, aside=True,
+        batch_size=batch_size, device=device, tick=tick,
+        is_done=lambda index: dataset.image_ids[index] in bank and dataset.image_ids[index] not in anew)
 
 
 def refuse_imported(bank: MaskBank, changed: list[str], total: int) -> None:
@@ -164,6 +165,7 @@ class MaskBankHook(Hook):
                              "(configs/_base_/models/sam_vit-h.py), or import another program's masks with "
                              'tools/make_masks.py CONFIG --from DIR')
         generator = MODELS.build(self.generator)
+        take_precision(generator, self.bank)
         with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',
                       image_folder=data.image_folder, moved=True) as bank:
             require_own_photos(bank, data)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from weclip_sam.datasets.packing import SEEDS_HEADER
 from weclip_sam.engine.hooks.predictions import label_path
+from weclip_sam.engine.start.predictions import NOTED
 from weclip_sam.evaluation import IoUReport, confusion_matrix
 from weclip_sam.io.files import atomic_open, write_json
 from weclip_sam.io.identity import FileIdentity
-from weclip_sam.io.images import read_labels
+from weclip_sam.io.images import labels_changed, read_labels
 from weclip_sam.io.names import normal, real_path
 from weclip_sam.io.text import read_json
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, SeedState, foreground_label
@@ -46,7 +47,8 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
         empty if nothing.
 
     Raises:
-        ValueError: the folder holds labels of other settings or other images, or label PNGs of unknown origin.
+        ValueError: the folder holds labels of other settings or other images, or label PNGs of unknown origin; a label
+            that was corrected by hand would be removed.
     """
     path = Path(out) / SEEDS_HEADER
     files = None if photos is None else {image_id: list(photo) for image_id, photo in photos.items()}  # as in JSON
@@ -73,8 +75,16 @@ def claim_folder(out: str | os.PathLike, card: dict[str, Any], names: Mapping[st
     if any(Path(out).glob('*.png')):
         raise ValueError(f'{out} holds label PNGs but no {SEEDS_HEADER}, so nobody knows what made them; choose '
                          'another --out, or add --overwrite to make them all anew')
-    write_json(path, dict(format=FORMAT, **card, **now))
+    write_json(path, dict(format=FORMAT, **card, **now, **{NOTED: True}))
     return {}
+
+
+def notes_pixels(out: str | os.PathLike) -> bool:
+    """Whether every label PNG of a folder was written with a note of what it shows."""
+    try:
+        return bool(read_json(Path(out) / SEEDS_HEADER).get(NOTED))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def photos_of(out: str | os.PathLike) -> dict[str, FileIdentity]:
@@ -94,10 +104,20 @@ def _normal(kept: Mapping[str, Any]) -> dict[str, Any]:
 def _forget_changed(path: Path, header: dict[str, Any], known: Mapping[str, dict[str, Any]],
                     now: Mapping[str, dict[str, Any]]) -> dict[str, list[str]]:
     """Remove labels that were made of something else than is there now, and only then say so in the header."""
-    changed, kept = {}, {}
+    changed, kept, noted = {}, {}, bool(header.get(NOTED))
+    stale_of = {}
     for key, values in now.items():
         before = known.get(key, values)  # a header of before they were kept: its labels are believed
-        stale = [image_id for image_id, value in values.items() if _content(before.get(image_id)) != _content(value)]
+        stale_of[key] = [image_id for image_id, value in values.items()
+                         if _content(before.get(image_id)) != _content(value)]
+    for key, stale in stale_of.items():
+        for label in (label_path(path.parent, image_id) for image_id in stale):
+            if labels_changed(label, unsaid=noted):
+                raise ValueError(f'{label}: was changed since it was made, as by hand, and the {_KEPT[key]} of its '
+                                 'image are others now, so it would be made anew. Nothing was removed: move it away, '
+                                 'or add --overwrite to make all labels anew')
+    for key, values in now.items():
+        before, stale = known.get(key, values), stale_of[key]
         _remove_labels(path.parent, stale)
         if key not in known or any(before.get(image_id) != value for image_id, value in values.items()):
             kept[key] = {**before, **values}

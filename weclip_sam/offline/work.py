@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,6 +19,8 @@ from weclip_sam.io.files import is_of_one_file
 
 # Faults of one image; anything else is a fault of the program and ends the run.
 IMAGE_ERRORS = (ValueError, OSError, RuntimeError)
+# Results that wait for the thread that writes: enough that it never waits, few to lose time with when asked to stop.
+_AHEAD = 4
 
 
 @dataclass
@@ -66,13 +70,93 @@ class StageClock:
         try:
             yield
         finally:
-            if self.device.type == 'cuda':
-                torch.cuda.synchronize(self.device)
+            self.wait()
             self.add(stage, time.perf_counter() - start)
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
 
     def add(self, stage: str, seconds: float) -> None:
         """Count time measured elsewhere."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+class _Writing:
+    """Finishes and writes results, each after the one before it; with ``aside`` in a thread, while the next are made.
+
+    Results count as made once they are written. At most ``_AHEAD`` wait, and the first fault of the program ends it:
+    whatever came later is dropped, as if it had not been made.
+    """
+
+    def __init__(self, finish: Callable[[Any], Any], write: Callable[[str, Any], None], report: WorkReport,
+                 clock: StageClock, aside: bool) -> None:
+        self._finish, self._write, self._report, self._clock = finish, write, report, clock
+        self._thread = ThreadPoolExecutor(1, 'writing') if aside else None
+        self._waiting: deque[tuple[str, Future[tuple[str, float]]]] = deque()
+        self._broken = False
+
+    def put(self, name: str, result: Any) -> None:
+        """Write a result, now or soon. Raises what ended the writing of this or an earlier one."""
+        if self._thread is None:
+            self._note(name, *self._work(name, result))
+            return
+        self._waiting.append((name, self._thread.submit(self._work, name, result)))
+        while self._waiting and (len(self._waiting) > _AHEAD or self._waiting[0][1].done()):
+            self._take()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are results that nobody knows yet to be written."""
+        return bool(self._waiting)
+
+    def close(self, quietly: bool) -> None:
+        """Write what waits; ``quietly`` where another error is on its way already."""
+        try:
+            while self._waiting:
+                with suppress(*([Exception] if quietly else [])):
+                    self._take()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+
+    def _work(self, name: str, result: Any) -> tuple[str, float]:
+        """Why there is no result on the disk (empty: there is), and the seconds it took."""
+        start, reason = time.perf_counter(), 'what came before it could not be written'
+        if not self._broken:
+            try:
+                reason = self._finish_and_write(name, result)
+            except BaseException:
+                self._broken = True
+                raise
+        if self._thread is None:
+            self._clock.wait()
+        return reason, time.perf_counter() - start
+
+    def _finish_and_write(self, name: str, result: Any) -> str:
+        try:
+            result = self._finish(result)
+        except IMAGE_ERRORS as error:
+            return _reason(error)
+        try:
+            self._write(name, result)
+        except OSError as error:
+            if not is_of_one_file(error):
+                raise
+            return _write_reason(error)
+        return ''
+
+    def _take(self) -> None:
+        name, future = self._waiting.popleft()
+        self._note(name, *future.result())
+
+    def _note(self, name: str, reason: str, seconds: float) -> None:
+        self._clock.add('write', seconds)
+        if reason:
+            self._report.failed[name] = reason
+        else:
+            self._report.made.append(name)
 
 
 class _Loader(Dataset):
@@ -107,7 +191,8 @@ def _same(value: Any, *_: Any) -> Any:
 def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int], bool], load: Callable[[int], Any],
                  write: Callable[[str, Any], None], make: Callable[[list[Any], StageClock], Sequence[Any]] = _same,
                  batch_size: int = 1, workers: int = 0, device: torch.device | str = 'cpu',
-                 patience: int | None = None, tick: Callable[[], None] = lambda: None) -> WorkReport:
+                 patience: int | None = None, tick: Callable[[], None] = lambda: None,
+                 finish: Callable[[Any], Any] = _same, aside: bool = False) -> WorkReport:
     """Load, make and write what is not done yet, this process's share of it; the main process shows progress.
 
     An image that cannot be loaded or made, or written because of its own name or place, is recorded, and the rest goes
@@ -128,6 +213,8 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
         device: what ``make`` and ``write`` work on; the clock waits for it.
         patience: if so many images fail before any works and none was done, it is not the images' fault; None goes on.
         tick: called after every batch, and when ``make`` tells how far it is.
+        finish: from what ``make`` made to what is written. Its seconds count as those of ``write``.
+        aside: finish and write in another thread while the next batch is made.
 
     Returns:
         The report of this process.
@@ -164,22 +251,27 @@ def work_through(title: str, image_ids: Sequence[str], *, is_done: Callable[[int
              + (f' (the share of process 1 of {get_world_size()})' if get_world_size() > 1 else ''))
     if todo and is_main_process():
         progress.start(title, len(todo))
+    writing, ended = _Writing(finish, write, report, clock, aside), False
     try:
         while batch := list(islice(loaded, batch_size)):
-            _work_on({image_ids[index]: rest for index, *rest in batch}, make, write, report, clock)
-            if patience and len(report.failed) >= patience and not report.made and not report.found:
+            _work_on({image_ids[index]: rest for index, *rest in batch}, make, writing, report, clock)
+            if patience and len(report.failed) >= patience and not (report.made or report.found or writing.busy):
                 image_id, reason = list(report.failed.items())[-1]
                 raise ValueError(f'the first {len(report.failed)} images all failed, {image_id} for example: {reason}')
             behind += len(batch)
             show()
+        ended = True
     finally:
-        progress.stop()
+        try:
+            writing.close(quietly=not ended)
+        finally:
+            progress.stop()
     report.seconds = clock.seconds
     return report
 
 
 def _work_on(batch: dict[str, list[Any]], make: Callable[[list[Any], StageClock], Sequence[Any]],
-             write: Callable[[str, Any], None], report: WorkReport, clock: StageClock) -> None:
+             writing: _Writing, report: WorkReport, clock: StageClock) -> None:
     """One batch: by image id the item, the reason why there is none, and the seconds it took."""
     report.failed.update({name: reason for name, (_, reason, _) in batch.items() if reason})
     items = {name: item for name, (item, reason, _) in batch.items() if not reason}
@@ -195,12 +287,4 @@ def _work_on(batch: dict[str, list[Any]], make: Callable[[list[Any], StageClock]
             report.failed.update(dict.fromkeys(names, _reason(error)))
             continue
         for name, result in zip(names, results, strict=True):
-            try:
-                with clock('write'):
-                    write(name, result)
-            except OSError as error:
-                if not is_of_one_file(error):
-                    raise
-                report.failed[name] = _write_reason(error)
-            else:
-                report.made.append(name)
+            writing.put(name, result)

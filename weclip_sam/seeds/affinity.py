@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import check_shape, select_layers, suggest_name
+from weclip_sam.features import Named, Wanted, mean_of
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.boxes import above_threshold, box_masks
 from weclip_sam.seeds.gradcam import stretch
@@ -30,15 +31,12 @@ def mean_attention(attentions: Tensor, layers: int | Sequence[int] = 8) -> Tenso
         layers: the last n blocks, or block indices.
     """
     check_shape('attentions: L B P P', attentions=attentions)
-    return _take_layers(attentions, layers, 'attention layers').float().mean(0)
+    # One by one, as a list for an index would be sent to the device while the host waits.
+    return mean_of([attentions[index] for index in select_layers(layers, len(attentions), 'attention layers')])
 
 
-def _take_layers(attentions: Tensor, layers: int | Sequence[int], what: str) -> Tensor:
-    """Some blocks of L B P P; one by one, as a list for an index would be sent to the device while the host waits."""
-    return torch.stack([attentions[index] for index in select_layers(layers, len(attentions), what)])
-
-
-def attention_distance(attentions: Tensor, seg_affinity: Tensor, selection: str = 'published') -> Tensor:
+def attention_distance(attentions: Tensor | Sequence[Tensor], seg_affinity: Tensor,
+                       selection: str = 'published') -> Tensor:
     """L B: how far each block's attention is from the decoder's affinity A_f (WeCLIP eq. 8), by one of two measures.
 
     ``published``: d_l = sum(A_f - A_l), signed. As attention rows sum to one, A_f cancels when blocks are compared:
@@ -46,21 +44,25 @@ def attention_distance(attentions: Tensor, seg_affinity: Tensor, selection: str 
     whose rows are made to sum to one, which does compare.
 
     Args:
-        attentions: L B P P patch-to-patch attentions of the candidate blocks.
+        attentions: L B P P, or L times B P P: patch-to-patch attentions of the candidate blocks.
         seg_affinity: B P P in [0, 1].
         selection: one of the two names above.
     """
-    check_shape('attentions: L B P P; seg_affinity: B P P', attentions=attentions, seg_affinity=seg_affinity)
-    attentions, seg_affinity = attentions.float(), seg_affinity.detach().float()
+    seg_affinity = seg_affinity.detach().float()
+    for attention in attentions:
+        check_shape('attentions: B P P; seg_affinity: B P P', attentions=attention, seg_affinity=seg_affinity)
     if selection == 'published':
-        return (seg_affinity - attentions).sum((-2, -1))
+        return torch.stack([(seg_affinity - attention).sum((-2, -1)) for attention in attentions])
     if selection == 'row_normalised':
-        return (_rows_to_one(seg_affinity) - _rows_to_one(attentions)).abs().sum((-2, -1))
+        seg_affinity = _rows_to_one(seg_affinity)
+        return torch.stack([(seg_affinity - _rows_to_one(attention.float())).abs().sum((-2, -1))
+                            for attention in attentions])
     raise ValueError(f'selection: expected one of {SELECTIONS}, got {selection!r}.'
                      f'{suggest_name(selection, SELECTIONS)}')
 
 
-def choose_attention(attentions: Tensor, seg_affinity: Tensor, selection: str = 'published') -> tuple[Tensor, Tensor]:
+def choose_attention(attentions: Tensor | Sequence[Tensor], seg_affinity: Tensor,
+                     selection: str = 'published') -> tuple[Tensor, Tensor]:
     """RFM's choice (WeCLIP eq. 8-10): per image, average the blocks with d_l <= mean(d), times the decoder's affinity.
 
     Args:
@@ -72,8 +74,10 @@ def choose_attention(attentions: Tensor, seg_affinity: Tensor, selection: str = 
     """
     distance = attention_distance(attentions, seg_affinity, selection)
     kept = (distance <= distance.mean(0)) | (distance == distance.amin(0))
-    total = (attentions.float() * kept[..., None, None]).sum(0)
-    return total / (kept.sum(0)[:, None, None] + COUNT_EPS) * seg_affinity.detach().float(), kept
+    total = torch.zeros_like(seg_affinity, dtype=torch.float32)
+    for attention, keep in zip(attentions, kept, strict=True):
+        total.addcmul_(attention.float(), keep[:, None, None].float())
+    return total.div_(kept.sum(0)[:, None, None] + COUNT_EPS).mul_(seg_affinity.detach()), kept
 
 
 def _rows_to_one(matrix: Tensor) -> Tensor:
@@ -86,9 +90,9 @@ def sinkhorn(attention: Tensor, rounds: int = 3) -> Tensor:
     A column or row of zeros (a patch that is padding) stays zero.
     """
     tiny = torch.finfo(attention.dtype).tiny
-    for _ in range(rounds):
-        attention = attention / attention.sum(-2, keepdim=True).clamp(min=tiny)
-        attention = attention / attention.sum(-1, keepdim=True).clamp(min=tiny)
+    out = None if attention.requires_grad else torch.empty_like(attention)  # one matrix for all rounds
+    for dim in (-2, -1) * rounds:
+        attention = torch.div(attention, attention.sum(dim, keepdim=True).clamp(min=tiny), out=out)
     return attention
 
 
@@ -102,7 +106,7 @@ def transition_matrix(attention: Tensor, rounds: int = 3, power: int = 2) -> Ten
         raise ValueError(f'transition matrix: expected rounds >= 0 and power >= 0, got {rounds} and {power}')
     with torch.autocast(attention.device.type, enabled=False):
         balanced = sinkhorn(attention.float(), rounds)
-        balanced = (balanced + balanced.transpose(-2, -1)) / 2
+        balanced = (balanced + balanced.transpose(-2, -1)).div_(2)
         return torch.linalg.matrix_power(balanced, power)
 
 
@@ -126,17 +130,28 @@ def propagate(transition: Tensor, maps: Tensor, sample_index: Tensor, boxes: Ten
     for name, value in (('inside', inside), ('outside', outside)):
         if value not in SOURCES:
             raise ValueError(f'{name}: expected one of {SOURCES}, got {value!r}.{suggest_name(value, SOURCES)}')
-    values = maps.float().flatten(1)[..., None]
-    transition = transition[sample_index]
-    with torch.autocast(maps.device.type, enabled=False):
-        if boxes is None:
-            return (transition @ values).view(maps.shape)
-        in_box = boxes.flatten(1)[..., None]
-        if inside == outside == 'inside':
-            return (transition @ (values * in_box)).view(maps.shape)
-        read = transition @ torch.cat([values * in_box, values * ~in_box], -1)
-    reads = {'inside': read[..., :1], 'outside': read[..., 1:], 'all': read.sum(-1, keepdim=True)}
+    values = maps.float().flatten(1)
+    if boxes is None:
+        return _flow(transition, values, sample_index).view(maps.shape)
+    in_box = boxes.flatten(1)
+    if inside == outside == 'inside':
+        return _flow(transition, values * in_box, sample_index).view(maps.shape)
+    reads = {'inside': _flow(transition, values * in_box, sample_index),
+             'outside': _flow(transition, values * ~in_box, sample_index)}
+    reads['all'] = reads['inside'] + reads['outside']
     return torch.where(in_box, reads[inside], reads[outside]).view(maps.shape)
+
+
+def _flow(transition: Tensor, values: Tensor, sample_index: Tensor) -> Tensor:
+    """K P: the image's matrix (of B P P) times each of K P ``values``.
+
+    The values of other images are zeros in a B K P table, which costs less than K copies of matrices, and how many maps
+    an image has need not be known on the host.
+    """
+    own = torch.arange(len(transition), device=sample_index.device)[:, None] == sample_index  # B K
+    with torch.autocast(values.device.type, enabled=False):
+        flown = torch.bmm(own[..., None] * values, transition.float().transpose(1, 2))
+    return flown.gather(0, sample_index[None, :, None].expand(1, *values.shape))[0]
 
 
 class _AffinityStep:
@@ -180,8 +195,12 @@ class AttentionAffinity(_AffinityStep):
         super().__init__(threshold, rounds, power)
         self.layers = layers
 
+    def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """The mean attention of its blocks."""
+        return {'clip': Wanted.mean_attention(encoders['clip'].layers, self.layers)}
+
     def __call__(self, state: SeedState) -> SeedState:
-        return self.spread(state, mean_attention(state.features['clip'].patch_attentions(), self.layers))
+        return self.spread(state, state.features['clip'].mean_attention(self.layers))
 
 
 @SEED_STEPS.register_module()
@@ -208,12 +227,20 @@ class RfmAffinity(_AffinityStep):
                              f'{suggest_name(selection, SELECTIONS)}')
         self.layers, self.warmup_layers, self.selection = layers, warmup_layers, selection
 
+    def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """A mean before the switch; the candidates one by one after it."""
+        layers = encoders['clip'].layers
+        if not decoder_heard:
+            return {'clip': Wanted.mean_attention(layers, self.warmup_layers)}
+        return {'clip': Wanted(attentions=frozenset(select_layers(self.layers, layers, 'RFM layers')))}
+
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``maps``, CLIP's attentions and ``seg_affinity``; writes ``maps`` in [0, 1) and ``affinity``."""
-        attentions = state.features['clip'].patch_attentions()
+        features = state.features['clip']
         if state.decoder_heard and state.seg_affinity is not None:
-            candidates = _take_layers(attentions, self.layers, 'RFM layers')
+            candidates = [features.patch_attention(block)
+                          for block in select_layers(self.layers, len(features.attentions), 'RFM layers')]
             attention, _ = choose_attention(candidates, state.seg_affinity, self.selection)
         else:
-            attention = mean_attention(attentions, self.warmup_layers)
+            attention = features.mean_attention(self.warmup_layers)
         return self.spread(state, attention)

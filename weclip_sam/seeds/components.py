@@ -1,10 +1,14 @@
 """Connected components and their bounding boxes on any device, without asking the host when it is done.
 
-Boruvka's algorithm on labels: in every round each component joins a neighbouring one, so the number of components
-that still have a neighbour at least halves and ceil(log2(P)) rounds always suffice. Chains of joins are resolved by
-pointer jumping, which halves the distance to the root. The number of steps depends on the map's size alone.
+On grids of patches: which pixel reaches which, by squaring the matrix of neighbours (:func:`reachable`). On maps of any
+size (:func:`connected_components`): Boruvka's algorithm on labels. In every round each component joins a neighbouring
+one, so the number of components that still have a neighbour at least halves and ceil(log2(P)) rounds always suffice.
+Chains of joins are resolved by pointer jumping, which halves the distance to the root. The number of steps depends on
+the map's size alone.
 """
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +64,36 @@ def _join(root: Tensor, inside: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 def _neighbour_max(values: Tensor, outside: float) -> Tensor:
     return F.max_pool2d(F.pad(values.float()[:, None], (1, 1, 1, 1), value=outside), 3, stride=1)[:, 0]
+
+
+def reachable(foreground: Tensor, kind: torch.dtype = torch.float32) -> Tensor:
+    """Which pixels belong together.
+
+    Args:
+        foreground: K h w bool.
+        kind: of the numbers; any will do, as sums of what is not negative stay positive, however they are rounded.
+
+    Returns:
+        K P P, 1 where two pixels lie in one 8-connected component, else 0.
+    """
+    check_shape('foreground: K h w', foreground=foreground)
+    height, width = foreground.shape[1:]
+    inside = foreground.flatten(1).to(kind)
+    reach = _neighbours(height, width, foreground.device, kind) * inside[:, :, None] * inside[:, None]
+    # A shortest path has at most two pixels in any 2 x 2 block: all of a block are neighbours, and it would cut short.
+    longest = 2 * ((height + 1) // 2) * ((width + 1) // 2) - 1
+    with torch.autocast(foreground.device.type, enabled=False):
+        for _ in range((longest - 1).bit_length()):  # every squaring doubles the length of the paths
+            reach = torch.bmm(reach, reach).clamp_(max=1)
+    return reach
+
+
+@lru_cache(maxsize=16)
+def _neighbours(height: int, width: int, device: torch.device, kind: torch.dtype) -> Tensor:
+    """P P: 1 where two pixels touch, also at a corner, or are the same."""
+    rows, columns = (torch.arange(size, device=device) for size in (height, width))
+    near_rows, near_columns = ((place[:, None] - place[None]).abs() <= 1 for place in (rows, columns))
+    return (near_rows[:, None, :, None] & near_columns[None, :, None, :]).flatten(2).flatten(0, 1).to(kind)
 
 
 def component_extents(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -111,34 +111,31 @@ def _check(rgb: Tensor, probabilities: Tensor, deviations: dict[str, float], ite
 def _mean_field(rgb: Tensor, probabilities: Tensor, iterations: int, exact: bool, gaussian_sxy: float,
                 gaussian_compat: float, bilateral_sxy: float, bilateral_srgb: float, bilateral_compat: float) -> Tensor:
     height, width = probabilities.shape[1:]
-    log_p = probabilities.float().clamp(PROBABILITY_FLOOR, 1).log().flatten(1).T   # N C, N = H W
-    q = log_p.softmax(1)
+    # C N with N = H W: a softmax over the first axis and everything per pixel run along the memory.
+    log_p = probabilities.float().clamp(PROBABILITY_FLOOR, 1).log().flatten(1).contiguous()
+    q = log_p.softmax(0)
     if not iterations:
-        return q.T.reshape(-1, height, width)
+        return q.unflatten(1, (height, width))
     spatial = _normalised(spatial_filter(height, width, gaussian_sxy, log_p.device), log_p)
     features = bilateral_features(rgb.to(log_p.device), bilateral_sxy, bilateral_srgb)
-    bilateral = _normalised(exact_filter(features) if exact else PermutohedralFilter(features), log_p)
+    between_points = exact_filter(features) if exact else PermutohedralFilter(features)
+    bilateral = _normalised(lambda planes: between_points(planes.T.contiguous()).T, log_p)
     for _ in range(iterations):
-        q = (log_p + gaussian_compat * spatial(q) + bilateral_compat * bilateral(q)).softmax(1)
-    return q.T.reshape(-1, height, width)
+        q = log_p.add(spatial(q), alpha=gaussian_compat).add_(bilateral(q), alpha=bilateral_compat).softmax(0)
+    return q.unflatten(1, (height, width))
 
 
 def _normalised(kernel: Filter, like: Tensor) -> Filter:
-    """D^-1/2 K D^-1/2 from K."""
-    scale = (kernel(like.new_ones(len(like), 1)) + 1e-20).rsqrt()
-    return lambda values: scale * kernel(scale * values)
+    """D^-1/2 K D^-1/2 from K, for V N values."""
+    scale = (kernel(like.new_ones(1, like.shape[1])) + 1e-20).rsqrt()
+    return lambda values: kernel(scale * values) * scale
 
 
 def spatial_filter(height: int, width: int, deviation: float, device: torch.device) -> Filter:
-    """The Gaussian over positions for N V values, exact: it is separable, one small matrix per direction."""
+    """The Gaussian over positions for V N values, exact: it is separable, one small matrix per direction."""
     rows, columns = (torch.exp(-0.5 * ((i[:, None] - i[None]) / deviation) ** 2) for i in
                      (torch.arange(n, device=device, dtype=torch.float32) for n in (height, width)))
-
-    def kernel(values: Tensor) -> Tensor:
-        planes = values.T.reshape(-1, height, width)
-        return (rows @ planes @ columns).flatten(1).T
-
-    return kernel
+    return lambda values: (rows @ (values.unflatten(1, (height, width)) @ columns)).flatten(1)
 
 
 def bilateral_features(rgb: Tensor, sxy: float, srgb: float) -> Tensor:

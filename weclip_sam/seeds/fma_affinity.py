@@ -4,8 +4,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.features import Named, Wanted
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds.affinity import SOURCES, mean_attention, propagate, transition_matrix
+from weclip_sam.seeds.affinity import SOURCES, propagate, transition_matrix
 from weclip_sam.seeds.boxes import box_masks
 from weclip_sam.seeds.scores import min_max
 from weclip_sam.structures import SeedState
@@ -45,6 +46,11 @@ class FmaAffinity:
         self.layers, self.threshold, self.rounds, self.power = layers, threshold, rounds, power
         self.spread, self.inside, self.outside, self.use_boxes = spread, inside, outside, use_boxes
 
+    def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """The mean attention of its blocks; nothing where nothing flows."""
+        return {'clip': Wanted() if self.power == 0 else
+                Wanted.mean_attention(encoders['clip'].layers, self.layers)}
+
     def __call__(self, state: SeedState) -> SeedState:
         """Reads signed ``maps`` and CLIP's attentions; writes ``maps``, not scaled, and (power > 0) ``affinity``."""
         maps, features = state.maps, state.features['clip']
@@ -55,8 +61,7 @@ class FmaAffinity:
         flowing = scores if self.spread == 'score' else maps.scores
         if self.power == 0:
             return state.with_maps('affinity', maps.with_scores(flowing))
-        transition = transition_matrix(mean_attention(features.patch_attentions(), self.layers), self.rounds,
-                                       self.power)
+        transition = transition_matrix(features.mean_attention(self.layers), self.rounds, self.power)
         boxes = box_masks(scores, self.threshold) if self.use_boxes else None
         flown = propagate(transition, flowing, maps.sample_index, boxes, self.inside, self.outside)
         return state.with_maps('affinity', maps.with_scores(flown), affinity=transition)

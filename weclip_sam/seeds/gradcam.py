@@ -2,7 +2,8 @@
 
 For a present class c, y_c is its softmax probability among the image's own classes and the background nouns, A (P D)
 the first layer norm's output in the last block, w_c = mean over patches of dy_c/dA, and M_c = relu(sum_d w_cd A_d).
-All (image, class) pairs of a batch go through one forward and one backward pass of the last block.
+All (image, class) pairs of a batch are one computation: the last block runs once an image, and the gradients of its
+classes come out of one pass back through it, written out (``FrozenClip.localise``) or by autograd.
 """
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
+from weclip_sam.features import ClipFeatures, Named, Wanted
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.scores import SOFTMAXES, masked_softmax
-from weclip_sam.structures import ClassMaps, ClipFeatures, SeedState, to_device
+from weclip_sam.structures import ClassMaps, SeedState, to_device
 
 SCALE_EPS = 1e-7
 COMPETITORS = ('present', 'all', 'present_foreground')
@@ -104,13 +106,14 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
     Runs in float32 whatever autocast says: gradients of probabilities underflow in half precision.
 
     Args:
-        clip: the frozen encoder (``last_ln1``, ``finish``, ``logit_scale``).
+        clip: the frozen encoder: ``logit_scale`` and either ``localise``, ``pairs_at_once`` and ``embed_pooled`` (the
+            last block's gradient written out) or ``last_ln1`` and ``finish`` (differentiated by autograd, once a pair).
         features: of B images.
         text_features: C+G E unit rows, classes first, background nouns after.
         image_labels: B C bool, on the host (elsewhere they make it wait).
         signed: return the raw map without relu and scaling (FMA-WSSS learns on it).
         create_graph: keep the graph, so that the maps can be differentiated with respect to ``text_features`` (the
-            activations themselves are constants). Second order.
+            activations themselves are constants). Second order, so always by autograd.
         competitors, softmax: see :func:`class_probabilities` and :func:`class_scores`.
 
     Returns:
@@ -124,20 +127,67 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
     if text_features.shape[0] < image_labels.shape[1]:
         raise ValueError(f'text_features: expected at least {image_labels.shape[1]} rows (one per class), '
                          f'got shape {tuple(text_features.shape)}')
+    options: dict[str, Any] = dict(competitors=competitors, softmax=softmax)
     sample_index, class_index = present_pairs(image_labels, tokens.device)
-    labels = to_device(image_labels, tokens.device)[sample_index]
     with torch.enable_grad(), torch.autocast(tokens.device.type, enabled=False):
-        pair_tokens = tokens.detach().float()[sample_index]
-        activations = clip.last_ln1(pair_tokens).detach().requires_grad_()
-        padding = None if features.padding is None else features.padding[sample_index]
-        logits = localisation_logits(clip, pair_tokens, text_features, activations, padding)
-        scores = class_scores(logits, labels, class_index, competitors, softmax)
-        (gradient,) = torch.autograd.grad(scores.sum(), activations, create_graph=create_graph)
-        weights = gradient[:, 1:].mean(1)
-        maps = torch.einsum('kd,kpd->kp', weights, activations.detach()[:, 1:]).unflatten(1, features.grid)
+        if create_graph or not hasattr(clip, 'localise'):
+            maps = _by_autograd(clip, features, text_features, image_labels, create_graph, options)
+        else:
+            maps = _written_out(clip, features, text_features, image_labels, options)
+        maps = maps.unflatten(1, features.grid)
         if not signed:
             maps = stretch(maps.relu(), rounds=2)
     return ClassMaps(maps if create_graph else maps.detach(), sample_index, class_index)
+
+
+def _by_autograd(clip: Any, features: ClipFeatures, text_features: Tensor, image_labels: Tensor, create_graph: bool,
+                 options: dict[str, Any]) -> Tensor:
+    """K P raw maps: the last block forwards and backwards for every pair."""
+    tokens = features.last_block_input
+    sample_index, class_index = present_pairs(image_labels, tokens.device)
+    labels = to_device(image_labels, tokens.device)[sample_index]
+    pair_tokens = tokens.detach().float()[sample_index]
+    activations = clip.last_ln1(pair_tokens).detach().requires_grad_()
+    padding = None if features.padding is None else features.padding[sample_index]
+    logits = localisation_logits(clip, pair_tokens, text_features, activations, padding)
+    scores = class_scores(logits, labels, class_index, **options)
+    (gradient,) = torch.autograd.grad(scores.sum(), activations, create_graph=create_graph)
+    return torch.einsum('kd,kpd->kp', gradient[:, 1:].mean(1), activations.detach()[:, 1:])
+
+
+def _written_out(clip: Any, features: ClipFeatures, text_features: Tensor, image_labels: Tensor,
+                 options: dict[str, Any]) -> Tensor:
+    """K P raw maps: the last block once an image, as many images together as ``clip`` says, and one way back for all
+    their classes. Images with fewer classes than the one with most are filled up with scores of gradient zero."""
+    tokens = features.last_block_input
+    counts = [len(labels.nonzero()) for labels in image_labels]  # of tensors on the host, so nobody waits
+    most = max(counts, default=0)
+    maps = [tokens.new_zeros(0, tokens.shape[1] - 1, dtype=torch.float32)]
+    step = max(1, clip.pairs_at_once(tokens) // max(1, most))
+    for start in range(0, len(tokens), step):
+        images = slice(start, start + step)
+        if any(counts[images]):
+            padding = None if features.padding is None else features.padding[images]
+            maps.append(_maps_of(clip.localise(tokens[images], padding), clip, text_features, image_labels[images],
+                                 max(counts[images]), options))
+    return torch.cat(maps)
+
+
+def _maps_of(block: Any, clip: Any, text_features: Tensor, image_labels: Tensor, most: int,
+             options: dict[str, Any]) -> Tensor:
+    """K P raw maps of the images whose last block this is, none of which has more than ``most`` classes."""
+    device, (images, channels) = block.pooled.device, block.pooled.shape
+    sample_index, class_index = present_pairs(image_labels, device)
+    # Place of each pair in a table of images x most pairs of one; reckoned on the host, where the labels are.
+    place = image_labels.cumsum(1)[image_labels] - 1 + image_labels.nonzero()[:, 0] * most
+    place = to_device(place, device)
+    pooled = block.pooled[sample_index].requires_grad_()
+    logits = clip.logit_scale * clip.embed_pooled(pooled) @ text_features.detach().float().T
+    scores = class_scores(logits, to_device(image_labels, device)[sample_index], class_index, **options)
+    (gradient,) = torch.autograd.grad(scores.sum(), pooled)
+    table = gradient.new_zeros(images * most, channels).index_copy_(0, place, gradient)
+    weights = block.mean_gradient(table.view(images, most, channels))
+    return (weights @ block.activations.transpose(1, 2)).flatten(0, 1)[place]
 
 
 @SEED_STEPS.register_module()
@@ -156,6 +206,10 @@ class GradCam:
             if value not in known:
                 raise ValueError(f'GradCam {name}: expected one of {known}, got {value!r}.{suggest_name(value, known)}')
         self.options: dict[str, Any] = dict(competitors=competitors, softmax=softmax, signed=signed)
+
+    def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """What enters the last block."""
+        return {'clip': Wanted.last_block_input(encoders['clip'].layers)}
 
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``features``, ``text_features`` and ``image_labels``; writes ``maps``, one score a patch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import check_shape
@@ -46,23 +47,43 @@ def label_pixels(maps: ClassMaps, background: Tensor) -> tuple[Tensor, Tensor, T
         labels B H W int64 (0 background, 1..C), confidence B H W (the winning score) and margin B H W (its lead over
         the runner-up; an image without classes has none to fear, its runner-up scores 0).
     """
+    labels, confidence, best, winner = _winners(maps, background)
+    place = torch.arange(len(maps.scores), device=labels.device)[:, None]
+    losers = maps.scores.float().flatten(1).masked_fill(place == winner[maps.sample_index], -torch.inf)
+    second = segment_max(losers, maps.sample_index, len(background))
+    rest = background.float().flatten(1)
+    runner_up = torch.where(best > rest, torch.maximum(second, rest), best).clamp(min=0)
+    return labels, confidence, confidence - runner_up.view(confidence.shape)
+
+
+def _winners(maps: ClassMaps, background: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """labels B H W and confidence B H W of :func:`label_pixels`, and per pixel B H*W the best class's score (-inf in an
+    image without classes) and its row among the K maps (K where there is none)."""
     check_shape('scores: K H W; sample_index: K; class_index: K; background: B H W', scores=maps.scores,
                 sample_index=maps.sample_index, class_index=maps.class_index, background=background)
-    shape, batch = background.shape, len(background)
-    flat, index = maps.scores.float().flatten(1), maps.sample_index
+    flat, index, batch = maps.scores.float().flatten(1), maps.sample_index, len(background)
     best = segment_max(flat, index, batch)
-    place = torch.arange(len(flat), device=flat.device)[:, None]
-    nobody = len(flat)
-    wins = flat == best[index]
-    winner = segment_max(torch.where(wins, -place, -nobody).to(flat), index, batch).clamp(min=-nobody).neg().long()
-    second = segment_max(flat.masked_fill(place == winner[index], -torch.inf), index, batch)
-    label_of = torch.cat([foreground_label(maps.class_index), maps.class_index.new_full((1,), BACKGROUND_LABEL)])
+    # Of the classes that reach the best score the first has the highest rank.
+    rank = torch.arange(len(flat), 0, -1, device=flat.device, dtype=flat.dtype)[:, None]
+    first = segment_max(torch.where(flat == best[index], rank, 0.0), index, batch)
+    winner = (len(flat) - first.clamp(min=0)).long()
     rest = background.float().flatten(1)
-    foreground = best > rest
-    labels = torch.where(foreground, label_of[winner], BACKGROUND_LABEL)
+    label_of = F.pad(foreground_label(maps.class_index), (0, 1), value=BACKGROUND_LABEL)
+    labels = torch.where(best > rest, label_of[winner], BACKGROUND_LABEL)
     confidence = torch.maximum(best, rest)
-    runner_up = torch.where(foreground, torch.maximum(second, rest), best).clamp(min=0)
-    return labels.view(shape), confidence.view(shape), (confidence - runner_up).view(shape)
+    return labels.view(background.shape), confidence.view(background.shape), best, winner
+
+
+def label_surely(maps: ClassMaps, background: Tensor, min_confidence: float = 0.0,
+                 min_margin: float = 0.0) -> tuple[Tensor, Tensor]:
+    """labels and confidence of :func:`label_pixels` after :func:`ignore_unsure`; what no threshold asks for is not
+    worked out."""
+    if min_margin == 0:
+        labels, confidence, _, _ = _winners(maps, background)
+        return (labels if min_confidence == 0 else labels.masked_fill(confidence < min_confidence, IGNORE_LABEL),
+                confidence)
+    labels, confidence, margin = label_pixels(maps, background)
+    return ignore_unsure(labels, confidence, margin, min_confidence, min_margin), confidence
 
 
 def ignore_unsure(labels: Tensor, confidence: Tensor, margin: Tensor, min_confidence: float = 0.0,
@@ -94,7 +115,7 @@ class IgnoreDisagreement:
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``maps``, ``background`` and ``pixel_labels``; writes ``pixel_labels``; ``confidence`` stays."""
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(state.pixel_labels.shape[-2:])))
-        labels, _, _ = label_pixels(maps, background_of_maps(state, maps.scores, self.background_power))
+        labels, _ = label_surely(maps, background_of_maps(state, maps.scores, self.background_power))
         return dataclasses.replace(
             state, pixel_labels=torch.where(labels == state.pixel_labels, state.pixel_labels, IGNORE_LABEL))
 
@@ -125,8 +146,7 @@ class PixelLabels:
         picture = state.images if state.rgb is None else state.rgb
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(picture.shape[-2:])))
         background = background_of_maps(state, maps.scores, self.background_power)
-        labels, confidence, margin = label_pixels(maps, background)
-        labels = ignore_unsure(labels, confidence, margin, self.min_confidence, self.min_margin)
+        labels, confidence = label_surely(maps, background, self.min_confidence, self.min_margin)
         if self.ignore_unlabelled:
             nameless = ~to_device(state.image_labels, labels.device).any(1)
             labels = labels.masked_fill(nameless[:, None, None], IGNORE_LABEL)

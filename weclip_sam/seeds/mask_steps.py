@@ -29,4 +29,4 @@ class RockSandWater:
     def __call__(self, state: SeedState) -> SeedState:
         """Reads and writes ``masks`` alone; as many as before, some of them empty now."""
         kept = thin_masks(state.masks, self.threshold)
-        return dataclasses.replace(state, masks=state.masks.with_masks(state.masks.masks & kept[:, None, None]))
+        return dataclasses.replace(state, masks=state.masks.emptied(kept))

@@ -54,31 +54,39 @@ def _sparse_rows(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[i
 
 def _simplices(features: Tensor) -> tuple[Tensor, Tensor]:
     """The d+1 lattice corners around every point (N d+1 d int64; the last coordinate is implied) and their weights."""
-    dims = features.shape[1]
+    points, dims = features.shape
     corners = dims + 1
-    axis = torch.arange(dims, device=features.device, dtype=features.dtype)
+    axis = torch.arange(dims, device=features.device, dtype=features.dtype)[:, None]
     # The blur spreads by 2/3 of a lattice cell squared; this scale makes the whole a unit Gaussian.
-    scaled = features * (corners * (2 / 3) ** 0.5 / ((axis + 1) * (axis + 2)).sqrt())
-    tail = scaled.flip(1).cumsum(1).flip(1)                  # sums over the dimensions from j on
-    elevated = torch.cat([tail, torch.zeros_like(tail[:, :1])], 1)
-    elevated[:, 1:] -= (axis + 1) * scaled                   # now in the hyperplane of zero sum
+    scaled = features.T.contiguous() * (corners * (2 / 3) ** 0.5 / ((axis + 1) * (axis + 2)).sqrt())
+    tail = scaled.flip(0).cumsum(0).flip(0)                  # sums over the dimensions from j on
+    elevated = torch.cat([tail, torch.zeros_like(tail[:1])])
+    elevated[1:] -= (axis + 1) * scaled                      # now in the hyperplane of zero sum
     base = (elevated / corners).round() * corners            # nearest point whose coordinates are multiples of d+1
-    excess = (base.sum(1, keepdim=True) / corners).round().long()
-    offset = elevated - base
-    order = torch.argsort(offset, dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(corners, device=order.device).expand_as(order))
-    rank = rank + excess                                     # walk back to the hyperplane along the largest errors
+    excess = (base.sum(0) / corners).round().long()
+    rank = _ranks(elevated - base) + excess                  # walk back to the hyperplane along the largest errors
     base = base + corners * ((rank < 0).to(base) - (rank > dims).to(base))
     rank = rank % corners
     share = (elevated - base) / corners
-    weights = torch.zeros(len(features), corners + 1, dtype=features.dtype, device=features.device)
-    weights.scatter_add_(1, dims - rank, share)
-    weights.scatter_add_(1, dims - rank + 1, -share)
-    weights[:, 0] += 1 + weights[:, corners]
-    corner = torch.arange(corners, device=rank.device)
-    step = torch.where(rank[:, None] <= dims - corner[None, :, None], corner[None, :, None],
-                       corner[None, :, None] - corners)      # N corner coordinate
-    return (base.long()[:, None] + step)[..., :dims], weights[:, :corners]
+    weights = torch.zeros(corners + 1, points, dtype=features.dtype, device=features.device)
+    weights.scatter_add_(0, dims - rank, share)
+    weights.scatter_add_(0, dims - rank + 1, -share)
+    weights[0] += 1 + weights[corners]
+    rank, base = rank[:dims].T, base[:dims].T.long()
+    corner = torch.arange(corners, device=rank.device)[:, None]
+    step = torch.where(rank[:, None] <= dims - corner, corner, corner - corners)   # N corner coordinate
+    return base[:, None] + step, weights[:corners].T
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """How many of the others come before each value in descending order, down the columns of n N; ties keep order."""
+    rank = torch.zeros(values.shape, dtype=torch.long, device=values.device)
+    for first in range(len(values)):
+        for second in range(first + 1, len(values)):
+            later_wins = values[second] > values[first]
+            rank[first] += later_wins
+            rank[second] += ~later_wins
+    return rank
 
 
 def _encode(keys: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from weclip_sam.checks import check_shape, suggest_name
+from weclip_sam.features import Named, Wanted, wanted_by_all, wishes
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.structures import SeedState
 
@@ -29,6 +30,9 @@ class SeedStep(Protocol):
     ``maps``, ``masks``, ``pixel_labels``, ``rgb`` (fields of :class:`SeedState`), and in ``needs`` also names of
     encoders (``clip``, ...), whose features it finds in ``state.features``. Every check and message follows from that.
     Where it depends on the step's arguments, the attributes are set on the instance.
+
+    ``wants(encoders, decoder_heard)``, where a step has it, returns what exactly it reads of each encoder
+    (:class:`~weclip_sam.features.Wanted` by name), so that nothing else is computed; without it, everything is.
 
     A step with parameters is an ``nn.Module``: it moves with the model, is saved with it, runs with gradient, and
     leaves what it learns from in ``state.losses``. ``settled()``, where a step has it, returns what decides its result
@@ -64,6 +68,15 @@ class SeedPipeline(nn.Module):
             if isinstance(step, nn.Module):
                 self.add_module(str(index), step)
         self.needs = _needs(self.steps)
+
+    def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted | None]:
+        """What the steps together read of each encoder, by name; None stands for everything.
+
+        Args:
+            encoders: by name, with ``layers``.
+            decoder_heard: see :class:`SeedState`.
+        """
+        return wanted_by_all(wishes(step, getattr(step, 'needs', ()), encoders, decoder_heard) for step in self.steps)
 
     def __call__(self, state: SeedState, watch: Watch = nullcontext) -> SeedState:
         """Run all steps without gradient (GradCAM makes its own). The state given is not changed.

@@ -4,14 +4,13 @@
 2. Background score of a mask: (1 - best class score) ** q; the highest score names the mask.
 3. The named masks are painted, lower SAM levels first and less confident ones first, so wholes and sure masks win.
 
-A whole batch is one computation over flat masks and flat (image, class) pairs: one matrix product gives all scores,
-and painting is a maximum of painting ranks per pixel instead of a loop that overwrites.
+Masks and (image, class) pairs of a batch are flat; :mod:`weclip_sam.seeds.mask_blocks` takes the means, as matrix
+products, and paints, as a maximum of painting ranks per pixel instead of a loop that overwrites.
 """
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,18 +20,17 @@ from torch import Tensor
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.labels import label_pixels
-from weclip_sam.seeds.scores import MIN_MAX_EPS, background_score, min_max, resize_maps, segment_max
+from weclip_sam.seeds.mask_blocks import groups, highest, mask_means, row_blocks, shared_areas
+from weclip_sam.seeds.scores import MIN_MAX_EPS, background_score, resize_maps, segment_max
 from weclip_sam.structures import IGNORE_LABEL, ClassMaps, MaskSet, SeedState, foreground_label
 
 NORMALISATIONS = ('relu_mean', 'mean_relu', 'double', 'softmax', 'none')
+SIGNED = ('mean_relu', 'none')  # what leaves signs as they are
 PRIORITIES = ('level_bigger', 'level_smaller', 'confidence_bigger', 'confidence_smaller', 'area_bigger',
               'area_smaller')
 UNCOVERED = ('background', 'ignore', 'keep')
 EXTENTS = ('image', 'masks')
 SAM_LEVELS = 3  # sub-part, part, whole
-MASK_BLOCK = 256  # masks turned to numbers at a time, at most
-PIXEL_BLOCK = 1 << 20  # pixels of each
-BLOCK_ENTRIES = 1 << 25  # masks times pixels: 256 MB in float64
 
 
 class MaskVotes(NamedTuple):
@@ -47,56 +45,39 @@ class MaskVotes(NamedTuple):
     confidence: Tensor
 
 
-def mask_means(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of every map over every mask, as a matrix product.
-
-    The product runs in float64: a mask that was found twice must get two equal scores (ties are painted in input
-    order), whatever columns of the product it lands in, and half precision would lose small areas. Blocks of masks and
-    pixels bound the memory; their number depends on shapes alone.
-
-    Args:
-        maps: K H W float.
-        masks: M H W bool.
+def preparation(maps: ClassMaps, batch_size: int, normalisation: str,
+                gamma: float = 1.0) -> Callable[[Tensor, slice], Tensor]:
+    """Per-pixel part of a normalisation (see :func:`vote`), whose mean over a mask is taken next.
 
     Returns:
-        means K M float32, zero for a mask without pixels, and areas M int64.
+        A function of some rows of the scores of some pairs, all that their images have, and which pairs these are.
     """
-    with torch.autocast(maps.device.type, enabled=False):
-        sums = maps.new_zeros(len(masks), len(maps) + 1, dtype=torch.double)
-        for start, stop in _pixel_blocks(masks):
-            columns = maps.flatten(1)[:, start:stop].double().T
-            columns = F.pad(columns, (0, 1), value=1.0)  # the last column counts pixels
-            blocks = masks.flatten(1)[:, start:stop].split(_masks_at_a_time(stop - start))
-            sums += torch.cat([block.double() @ columns for block in blocks])
-        area = sums[:, -1]
-        return (sums[:, :-1].T / area.clamp(min=1)).float(), area.long()
-
-
-def _pixel_blocks(masks: Tensor) -> list[tuple[int, int]]:
-    pixels = masks[:0].flatten(1).shape[1]
-    return [(start, min(start + PIXEL_BLOCK, pixels)) for start in range(0, pixels, PIXEL_BLOCK)] if len(masks) else []
-
-
-def _masks_at_a_time(pixels: int) -> int:
-    return max(1, min(MASK_BLOCK, BLOCK_ENTRIES // max(1, pixels)))
-
-
-def prepare_maps(maps: ClassMaps, batch_size: int, normalisation: str, gamma: float = 1.0) -> Tensor:
-    """Per-pixel part of a normalisation (see :func:`vote`): K H W maps whose mean over a mask is taken next."""
     if normalisation not in NORMALISATIONS:
         raise ValueError(f'normalisation: expected one of {NORMALISATIONS}, got {normalisation!r}.'
                          f'{suggest_name(normalisation, NORMALISATIONS)}')
-    scores = maps.scores
     if normalisation == 'relu_mean':
-        return scores.clamp(min=0)
+        return lambda scores, pairs: scores.clamp(min=0)
     if normalisation == 'double':
-        return min_max(scores)
+        low, high = _extremes(maps.scores)
+        return lambda scores, pairs: (scores.clamp(min=0) - low[pairs]) / (high[pairs] - low[pairs] + MIN_MAX_EPS)
     if normalisation == 'softmax':
-        flat = scores.flatten(1) * gamma
-        flat = (flat - segment_max(flat, maps.sample_index, batch_size)[maps.sample_index]).exp()
-        total = flat.new_zeros(batch_size, flat.shape[1]).index_add(0, maps.sample_index, flat)
-        return (flat / total[maps.sample_index]).view_as(scores)
-    return scores
+        return lambda scores, pairs: _softmax(scores * gamma, maps.sample_index[pairs], batch_size)
+    return lambda scores, pairs: scores
+
+
+def _extremes(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest of each map, clipped at zero: K 1 1."""
+    if not scores.numel():
+        return (scores.new_zeros(len(scores), 1, 1),) * 2
+    return scores.amin((1, 2), keepdim=True).clamp(min=0), scores.amax((1, 2), keepdim=True).clamp(min=0)
+
+
+def _softmax(scores: Tensor, index: Tensor, batch_size: int) -> Tensor:
+    """Over the maps (K H W) that share an index."""
+    flat = scores.flatten(1)
+    flat = (flat - segment_max(flat, index, batch_size)[index]).exp()
+    total = flat.new_zeros(batch_size, flat.shape[1]).index_add(0, index, flat)
+    return (flat / total[index]).view_as(scores)
 
 
 def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, normalisation: str = 'relu_mean',
@@ -108,7 +89,7 @@ def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, n
     the image's masks per class; ``softmax`` (gamma_softmax) and ``none`` (no_norm) use the means as they are.
 
     Args:
-        means: K M from :func:`mask_means` of the maps that :func:`prepare_maps` made.
+        means: K M from :func:`mask_means` of the maps that :func:`preparation` made.
         maps: the (image, class) pairs of the rows of ``means``.
         mask_index: M int64, the image of each mask.
         occupied: M bool, False for masks without pixels (left over by a crop): they neither vote nor are voted on.
@@ -143,34 +124,35 @@ def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, n
     return MaskVotes(torch.where(foreground, labels, 0), torch.where(foreground, best, rest))
 
 
-def rest_scores(maps: Tensor, sample_index: Tensor, covered: Tensor, padding: Tensor | None = None) -> Tensor:
+def lowest_scores(maps: ClassMaps, padding: Tensor | None, prepare: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """K: the lowest value of each map (clipped at zero), padding left out; 0 where there is nothing else."""
+    lowest = maps.scores.new_full((len(maps.scores),), torch.inf)
+    for rows in row_blocks(*maps.scores.shape[1:]) if maps.scores.numel() else ():
+        scores = prepare(maps.scores[:, rows], slice(0, len(lowest))).clamp(min=0)
+        if padding is not None:
+            scores = scores.masked_fill(padding[maps.sample_index, rows], torch.inf)
+        lowest = torch.minimum(lowest, scores.amin((1, 2)))
+    return torch.where(lowest < torch.inf, lowest, 0.0)
+
+
+def rest_scores(rest: Tensor, maps: ClassMaps, padding: Tensor | None,
+                prepare: Callable[[Tensor, slice], Tensor]) -> Tensor:
     """What each map says of the part of its image that no mask covers: the mean over it, or the map's lowest value
     where masks cover everything.
 
     Args:
-        maps: K H W from :func:`prepare_maps`.
-        sample_index: K int64.
-        covered: B H W bool.
+        rest: K, of :func:`mask_means`.
+        maps: scores K H W.
         padding: B H W bool, no part of any image, or None.
+        prepare: see :func:`preparation`.
 
     Returns:
         K float, not negative.
     """
-    bare = ~covered if padding is None else ~covered & ~padding
-    content = torch.ones_like(covered) if padding is None else ~padding
-    bare, content = bare.flatten(1)[sample_index], content.flatten(1)[sample_index]
-    flat = maps.flatten(1).clamp(min=0)
-    count = bare.sum(1)
-    mean = (flat.double() * bare).sum(1) / count.clamp(min=1)
-    lowest = flat.masked_fill(~content, float('inf')).amin(1) if flat.shape[1] else flat.new_zeros(len(flat))
-    lowest = torch.where(content.any(1), lowest, 0.0)
-    return torch.where(count > 0, mean.float(), lowest)
-
-
-def cover(masks: Tensor, mask_index: Tensor, batch_size: int) -> Tensor:
-    """B H W bool: where any mask of the image lies."""
-    anything = torch.arange(len(masks), device=masks.device)
-    return paint(masks, mask_index, anything, batch_size) < len(masks)
+    unknown = rest.isnan()
+    if rest.device.type == 'cpu' and not unknown.any():
+        return rest  # elsewhere, to look is to wait
+    return torch.where(unknown, lowest_scores(maps, padding, prepare), rest)
 
 
 def painting_order(priority: Sequence[str], level: Tensor, area: Tensor, confidence: Tensor) -> Tensor:
@@ -201,30 +183,6 @@ def painting_order(priority: Sequence[str], level: Tensor, area: Tensor, confide
     return order
 
 
-def paint(masks: Tensor, mask_index: Tensor, order: Tensor, batch_size: int) -> Tensor:
-    """Which mask lies on top at every pixel.
-
-    Args:
-        masks: M H W bool.
-        mask_index: M int64, the image of each mask.
-        order: M int64 from :func:`painting_order`.
-
-    Returns:
-        B H W int64, the position of the topmost mask, or M where no mask lies.
-    """
-    count = len(order)
-    rank = torch.empty_like(order).scatter_(0, order, torch.arange(1, count + 1, device=order.device)).float()
-    top = torch.zeros(batch_size, masks.shape[1] * masks.shape[2], device=masks.device)
-    with warnings.catch_warnings():  # index_reduce calls itself beta; it is 10 x faster than scatter_reduce on CPU
-        warnings.simplefilter('ignore', UserWarning)
-        for start, stop in _pixel_blocks(masks):
-            few = _masks_at_a_time(stop - start)
-            for block, index, number in zip(masks.flatten(1)[:, start:stop].split(few), mask_index.split(few),
-                                            rank.split(few), strict=True):
-                top[:, start:stop].index_reduce_(0, index, block.float() * number[:, None], 'amax')
-    return F.pad(order, (1, 0), value=count)[top.long()].view(batch_size, *masks.shape[1:])
-
-
 def sam_vote(maps: ClassMaps, masks: MaskSet, batch_size: int, *, normalisation: str = 'relu_mean',
              gamma: float = 1.0, background: str = 'power', background_value: float = 0.6,
              priority: Sequence[str] = ('level_bigger', 'confidence_bigger'), extent: str = 'masks',
@@ -235,7 +193,7 @@ def sam_vote(maps: ClassMaps, masks: MaskSet, batch_size: int, *, normalisation:
         maps: K pairs with scores h w; resized to the masks' size if they differ.
         masks: the batch's masks, flat; an image may have none, and so may the whole batch.
         batch_size: B; images without classes or masks cannot be counted otherwise.
-        normalisation, gamma, background, background_value: see :func:`vote` and :func:`prepare_maps`.
+        normalisation, gamma, background, background_value: see :func:`vote` and :func:`preparation`.
         priority: see :func:`painting_order`.
         extent: over what the min-max of a class is taken. ``masks``, as published: the lowest mask gets zero, whatever
             it shows, so that a single mask, or an object and its part, become background. ``image``: what no mask
@@ -250,20 +208,20 @@ def sam_vote(maps: ClassMaps, masks: MaskSet, batch_size: int, *, normalisation:
         ValueError: for unknown names and for maps or masks whose tensors disagree.
     """
     check_shape('masks: M H W; level: M; mask index: M; scores: K h w; sample index: K; class index: K',
-                **{'masks': masks.masks, 'level': masks.level, 'mask index': masks.sample_index,
+                **{'masks': masks.held, 'level': masks.level, 'mask index': masks.sample_index,
                    'scores': maps.scores, 'sample index': maps.sample_index, 'class index': maps.class_index})
     maps = maps.with_scores(resize_maps(maps.scores, masks.size))
-    prepared = prepare_maps(maps, batch_size, normalisation, gamma)
-    means, area = mask_means(prepared, masks.masks)
-    rest = None
-    if extent == 'image':
-        rest = rest_scores(prepared, maps.sample_index, cover(masks.masks, masks.sample_index, batch_size), padding)
-    votes = vote(means, maps, masks.sample_index, area > 0, normalisation, background, background_value, rest)
+    prepare = preparation(maps, batch_size, normalisation, gamma)
+    images = groups(masks, batch_size, padding)
+    means, area, rest = mask_means(maps, images, prepare, signed=normalisation in SIGNED)
+    bare = rest_scores(rest, maps, padding, prepare) if extent == 'image' else None
+    votes = vote(means, maps, masks.sample_index, area > 0, normalisation, background, background_value, bare)
     order = painting_order(priority, masks.level, area, votes.confidence)
-    top = paint(masks.masks, masks.sample_index, order, batch_size)
-    labels = F.pad(votes.labels, (0, 1))[top]
-    confidence = F.pad(votes.confidence, (0, 1))[top]
-    return labels, confidence, top < len(masks), votes, order
+    # On top lies the mask of the highest rank, 1 the one that is painted first.
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(1, len(order) + 1, device=order.device))
+    top = highest(images, rank, torch.zeros(batch_size, *masks.size, dtype=torch.int32, device=masks.device))
+    labels, confidence = (F.pad(value[order], (1, 0)).index_select(0, top.flatten()).view_as(top) for value in votes)
+    return labels, confidence, top > 0, votes, order
 
 
 def thin_masks(masks: MaskSet, threshold: float = 0.3) -> Tensor:
@@ -281,20 +239,17 @@ def thin_masks(masks: MaskSet, threshold: float = 0.3) -> Tensor:
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f'threshold: expected a share of the area in [0, 1], got {threshold}')
-    if not len(masks):
-        return torch.zeros(0, dtype=torch.bool, device=masks.masks.device)
-    with torch.autocast(masks.masks.device.type, enabled=False):
-        shared = torch.zeros(len(masks), len(masks), dtype=torch.double, device=masks.masks.device)
-        few = max(1, BLOCK_ENTRIES // len(masks))  # pixels at a time; counts below 2**24 stay exact in float32
-        for start in range(0, masks.size[0] * masks.size[1], few):
-            flat = masks.masks.flatten(1)[:, start:start + few].float()
-            shared += flat @ flat.T
-        share = shared.float() / shared.diagonal().clamp(min=1)[:, None].float()
-    covers = (share >= threshold) & (masks.sample_index[:, None] == masks.sample_index[None])
-    kept = torch.zeros(len(masks), dtype=torch.bool, device=masks.masks.device)
-    for level in reversed(range(SAM_LEVELS)):
-        kept = kept | (masks.level == level) & ~(covers & kept[None]).any(1)
-    return kept
+    kept = torch.zeros(len(masks) + 1, dtype=torch.bool, device=masks.device)  # the last one is no mask's
+    for group in groups(masks):
+        shared = shared_areas(group).float()
+        share = shared / shared.diagonal(dim1=1, dim2=2).clamp(min=1)[..., None]
+        level, image = group.fill_up(masks.level, -1), group.fill_up(masks.sample_index, -1)
+        covers = (share >= threshold) & (image[..., None] == image[:, None])
+        stay = torch.zeros_like(level, dtype=torch.bool)
+        for which in reversed(range(SAM_LEVELS)):
+            stay = stay | (level == which) & ~(covers & stay[:, None]).any(2)
+        kept[group.place] = stay
+    return kept[:-1]
 
 
 @SEED_STEPS.register_module()
@@ -338,13 +293,14 @@ class SamVote:
         labels, confidence, covered, _, _ = sam_vote(maps, state.masks, batch_size, padding=state.padding,
                                                      **self.settings)
         if self.uncovered == 'background':
-            confidence = torch.where(covered, confidence, self._background_confidence(maps, batch_size))
+            background = self._background_confidence(maps, batch_size)
+            confidence = torch.where(covered, confidence, background)
+            if self.settings['extent'] == 'image':
+                self._label_without_masks(maps, background, covered, labels, confidence)
         elif self.uncovered == 'ignore':
             labels = torch.where(covered, labels, IGNORE_LABEL)
         else:
             labels, confidence = self._keep(state, labels, confidence, covered)
-        if self.settings['extent'] == 'image' and self.uncovered == 'background':
-            labels, confidence = self._without_masks(maps, labels, confidence, covered)
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)
 
     def _background_confidence(self, maps: ClassMaps, batch_size: int) -> Tensor:
@@ -352,13 +308,18 @@ class SamVote:
         score = background_score(best, self.settings['background'], self.settings['background_value'])
         return score.view(batch_size, *maps.scores.shape[1:])
 
-    def _without_masks(self, maps: ClassMaps, labels: Tensor, confidence: Tensor,
-                       covered: Tensor) -> tuple[Tensor, Tensor]:
-        """Images without any mask get the labels of their maps."""
-        background = self._background_confidence(maps, len(labels))
-        by_maps, sure, _ = label_pixels(maps, background)
+    @staticmethod
+    def _label_without_masks(maps: ClassMaps, background: Tensor, covered: Tensor, labels: Tensor,
+                             confidence: Tensor) -> None:
+        """Images without any mask get the labels of their maps, written into ``labels`` and ``confidence``."""
         none = ~covered.flatten(1).any(1)[:, None, None]
-        return torch.where(none, by_maps, labels), torch.where(none, sure, confidence)
+        if none.device.type == 'cpu' and not none.any():
+            return  # elsewhere, to look is to wait
+        height, width = labels.shape[1:]
+        for rows in row_blocks(height, width):
+            by_maps, sure, _ = label_pixels(maps.with_scores(maps.scores[:, rows]), background[:, rows])
+            labels[:, rows] = torch.where(none, by_maps, labels[:, rows])
+            confidence[:, rows] = torch.where(none, sure, confidence[:, rows])
 
     @staticmethod
     def _keep(state: SeedState, labels: Tensor, confidence: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from weclip_sam.datasets import FolderReader, ImageLabelDataset
-from weclip_sam.datasets.readers.base import ListError
+from weclip_sam.datasets.readers.base import ListError, MissingImages
 from weclip_sam.datasets.readers.folder import in_val
 from weclip_sam.io.images import write_labels
 
@@ -345,3 +345,53 @@ def test_masks_and_unlisted_files_in_either_form_with_any_suffix(tmp_path, write
     write_labels(tmp_path / place / f'{name}.png', np.ones((12, 16), np.uint8))
     assert reader.unlisted() == [tmp_path / place / f'{name}.png']
     assert FolderReader(str(tmp_path), mask_dir='.').unlisted() == []
+
+
+@pytest.mark.parametrize('there, listed', [
+    ('cat_01.jpg', 'cat_01'), ('1.jpg', '1'), ('0001.jpg', '1'), ('0001.jpg', '1.0'), ('A.JPG', 'a.jpg'),
+    ('a.jpeg', 'a.jpg'), ('cat_01.jpg', 'images/cat_01.jpg')])
+def test_the_file_that_a_name_stands_for_is_told(tmp_path, write_image, there, listed):
+    for name in (there, 'b.jpg', 'cat_02.jpg'):
+        write_image(tmp_path / 'images' / name)
+    (tmp_path / 'labels.csv').write_text(f'image,classes\n{listed},cat\n')
+    with pytest.raises(MissingImages, match=f"Did you mean '{there}'"):
+        FolderReader(str(tmp_path))
+
+
+@pytest.mark.parametrize('classes, message', [
+    ('0;1', 'the classes are numbers'), ('1.0', 'the classes are numbers'), ('1 0 1', 'the classes are numbers'),
+    ('cat;nan', "'nan' is no class"), ('"[\'cat\', \'dog\']"', 'is a list')])
+def test_what_stands_in_the_place_of_names_is_refused(photos, classes, message):
+    (photos / 'labels.csv').write_text(f'image,classes\nb.jpg,{classes}\n')
+    with pytest.raises(ValueError, match=message):
+        FolderReader(str(photos))
+
+
+def test_numbers_with_texts_or_in_a_list_are_classes(photos):
+    (photos / 'labels.csv').write_text('image,classes\nb.jpg,3;7\n')
+    (photos / 'prompts.json').write_text('{"3": "boat", "7": "dog"}')
+    assert FolderReader(str(photos)).vocabulary.prompt_names == ('boat', 'dog')
+    (photos / 'prompts.json').unlink()
+    assert FolderReader(str(photos), classes=['7', '3']).records[0].classes == (0, 1)
+
+
+@pytest.mark.parametrize('lines, message', [('0\n1\n2', 'label 0 is the background'), ('# names\ncat', 'is a comment'),
+                                            ('0 background\n1: cat', 'numbers before the names')])
+def test_a_class_list_that_would_shift_the_labels_is_refused(photos, lines, message):
+    (photos / 'classes.txt').write_text(lines)
+    with pytest.raises(ValueError, match=f'classes.txt: .*{message}'):
+        FolderReader(str(photos))
+
+
+def test_a_data_root_beside_the_data_folder_is_told(photos):
+    with pytest.raises(FileNotFoundError, match=f'label file is missing: .*One is in {photos}, perhaps the data f'):
+        FolderReader(str(photos / 'images'))
+    with pytest.raises(ValueError, match=f'labels.csv: is a file; .*data_root={photos}$'):
+        FolderReader(str(photos / 'labels.csv'))
+
+
+def test_masks_that_are_called_otherwise_are_told(photos):
+    for name in ('a', 'b', 'trip/c'):
+        write_labels(photos / 'masks' / f'{name}_mask.png', np.zeros((4, 4), int))
+    with pytest.raises(FileNotFoundError, match=r"3 of 3 ground-truth masks are missing.*Did you mean 'a_mask.png'\?"):
+        FolderReader(str(photos)).check_masks()

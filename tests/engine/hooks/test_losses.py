@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub
 
 from weclip_sam.engine import safe_load
 from weclip_sam.engine.hooks import losses
+from weclip_sam.engine.optim import PatientOptimWrapper
 from weclip_sam.io.checkpoints import NotFiniteError
 from weclip_sam.registry import HOOKS
 
@@ -102,3 +103,13 @@ def test_logs_and_checkpoints_are_those_of_the_plain_hook(run_toy, tmp_path):
     assert logs[0] == logs[1] and len(logs[0]) == 4
     assert saved[0] == saved[1] and [(name, len(history)) for name, history in saved[0]] == [
         ('iter_5.pth', 5), ('iter_7.pth', 7)]
+
+
+def test_the_norm_of_clipped_gradients_is_read_with_the_losses(hook, runner):
+    wrapper = PatientOptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1),
+                                  clip_grad=dict(max_norm=1.0))
+    runner.optim_wrapper = wrapper
+    for runner.iter in range(4):
+        wrapper._norm = torch.tensor(float(runner.iter))
+        hook.after_train_iter(runner, runner.iter, outputs=dict(loss=torch.tensor(1.0)))
+    assert seen(runner, 'grad_norm') == [0.0, 1.0, 2.0, 3.0] and wrapper.take_norm() == {}

@@ -58,7 +58,8 @@ def test_helper_variables_are_fine(tmp_path):
     assert load_config(write_config(tmp_path, text)).model.size == 64
 
 
-TEXT = 'model = dict(type="A", head=dict(width=3))\nlist_of = [dict(a=1), dict(a=2)]\nplain = dict(lr=1)'
+TEXT = ('model = dict(type="A", head=dict(width=3))\nlist_of = [dict(a=1), dict(a=2)]\nplain = dict(lr=1)\n'
+        'copies = [list_of, plain]')
 
 
 @pytest.mark.parametrize('option, path, value', [

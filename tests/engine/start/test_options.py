@@ -1,15 +1,18 @@
 """Options of a command line become what their place in the config takes."""
 import inspect
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
 from weclip_sam.engine import load_config
+from weclip_sam.engine.start.config import READ
 from weclip_sam.engine.start.kinds import check_kinds, kinds_of, registered, takes
 from weclip_sam.engine.start.options import RUNNER_KEYS, apply_options, parse_options
 
 TEXT = """
+custom_imports = dict(imports=['json'])  # a module of the user's own may read any variable
 data_root = 'data/photos'
 mask_bank = 'banks/one'
 train_split = 'all'
@@ -27,6 +30,7 @@ custom = dict(type='NobodyKnowsIt', checkpoint='x.pth', number=3)
 default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook', save_best='mIoU'),
                      guard=dict(type='CheckpointGuardHook'))
 """
+ROOT = Path(__file__).resolve().parents[3]
 LOOKS = ['2024', '1e5', '1_000', 'true', 'False', '12#3', 'cups,balls', '[new]', '1,2', '(1, 2)', '-3', '0x10', '...']
 
 
@@ -145,3 +149,28 @@ def test_options_that_are_a_dict_are_taken_as_they_are(config):
     assert loaded.layers == 4 and loaded.own_folder == 5
     check_kinds(Config(dict(model=dict(type='ToySegmentor'), other=[1, None])), 'x')  # unknown types say nothing
     assert 'train_cfg' in RUNNER_KEYS
+
+
+@pytest.mark.parametrize('leaf, option, meant', [
+    ('weclip_sam/weclip-sam_tiny_400_folder.py', 'crop_size=96', r'itself: train_dataloader.dataset.pipeline.2.size='
+     r'\.\.\.$'),
+    ('weclip_sam/weclip-sam_vit-b16_5k_folder.py', 'val_split=x.txt', 'the setting that you mean itself'),
+    ('weclip_sam/weclip-sam-agree_tiny_400_shapes.py', 'seeds.0.softmax=fma', r'itself: model.seeds=\.\.\.$')])
+def test_a_variable_that_reaches_nothing_is_told_with_what_it_may_mean(leaf, option, meant):
+    with pytest.raises(ValueError, match=f'no setting of this config is a copy.*{meant}'):
+        load_config(ROOT / 'configs' / leaf, [option])
+
+
+@pytest.mark.parametrize('leaf', ['weclip_sam/weclip-sam-agree_tiny_400_shapes.py', 'sepl/sepl_vit-h_free_folder.py'])
+def test_every_variable_of_a_shipped_config_reaches_something_or_is_an_error(leaf):
+    """Read by programs, copied, or refused: nothing else is left."""
+    path = ROOT / 'configs' / leaf
+    config = load_config(path)
+    for name in sorted(set(config) - RUNNER_KEYS - READ):
+        value = [*config[name], 1] if isinstance(config[name], list) else 1 if isinstance(config[name], int) else 'new'
+        try:
+            changed = load_config(path, {name: value})
+        except ValueError as error:
+            assert f'--cfg-options {name}: ' in str(error)
+        else:
+            assert any(changed[key] != config[key] for key in config if key != name), name

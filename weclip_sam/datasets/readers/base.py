@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -137,8 +138,10 @@ class Reader:
                    if record.mask_path is None or not os.path.isfile(record.mask_path)]  # or no file can be called so
         if missing:
             shown = ', '.join(str(record.mask_path or record.image_id) for record in missing[:3])
+            first = missing[0].mask_path
+            near = '' if first is None or not first.parent.is_dir() else nearest(first.name, os.listdir(first.parent))
             raise FileNotFoundError(f'{len(missing)} of {len(self.records)} ground-truth masks are missing, for '
-                                    f'example {shown}; evaluation needs them all (or set with_masks=False)')
+                                    f'example {shown}.{near} Evaluation needs them all (or set with_masks=False)')
 
 
 class ListError(ValueError):
@@ -216,8 +219,22 @@ def find_file(path: Path, what: str, remedy: str) -> Path:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """:func:`suggest_name` among the first few thousand names: comparing with all of a large set would take minutes."""
-    return suggest_name(name, itertools.islice(known, 5000))
+    """`` Did you mean 'x'?`` for the file or image that a name may stand for, or an empty string.
+
+    It is the one with another suffix, or none, other capitals, folders or leading zeros, which spreadsheets drop, or
+    with something behind it (``a_mask.png``); else :func:`suggest_name`'s of the first few thousand: comparing with all
+    of a large set would take minutes.
+    """
+    known, meant = list(known), _bare(name)
+    longer = re.compile(re.escape(meant) + r'[^\w]|' + re.escape(meant) + '_')
+    alike = next((each for each in known if _bare(each) == meant),
+                 next((each for each in known if longer.match(_bare(each))), None))
+    return f" Did you mean '{alike}'?" if alike is not None else suggest_name(name, itertools.islice(known, 5000))
+
+
+def _bare(name: str) -> str:
+    name = re.sub(r'^(\d+)\.0$', r'\1', strip_suffix(PurePosixPath(name).name))  # numbers become 1.0 in some tables
+    return name.casefold().lstrip('0') or name
 
 
 def locate_files(records: Sequence[Record], remedy: str) -> list[Record]:
@@ -235,8 +252,9 @@ def locate_files(records: Sequence[Record], remedy: str) -> list[Record]:
                if record.image_path is not None and path is None]
     if missing:
         first = missing[0]
+        place = next((folder for folder in first.parents if folder.is_dir()), first.parent)
         raise MissingImages(f'{len(missing)} of {len(records)} images are missing, for example {first}.'
-                            f'{nearest(first.name, names.listed(first.parent))} {remedy}', missing, len(records))
+                            f'{nearest(first.name, names.listed(place))} {remedy}', missing, len(records))
     masks = [record.mask_path if record.mask_path is None or record.image_id.isascii()
              else names.find(record.mask_path) or record.mask_path for record in records]
     return [replace(record, image_path=image, mask_path=mask)

@@ -20,7 +20,7 @@ from weclip_sam.datasets.readers.base import (
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE, PROMPT_FILE, read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
-from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
+from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored, is_number
 from weclip_sam.io.files import inside
 from weclip_sam.io.folders import Found, find_files, is_clutter
 from weclip_sam.io.images import MAX_PIXELS, is_image_name
@@ -29,7 +29,7 @@ from weclip_sam.io.text import read_lines
 from weclip_sam.registry import READERS
 
 LABEL_FILE = 'labels.csv'
-
+_NOTHING = {'nan', 'none', 'null', 'n/a'}  # how programs write an empty field
 
 
 @READERS.register_module()
@@ -77,10 +77,13 @@ class FolderReader(Reader):
         if missing not in ('error', 'skip'):
             raise ValueError(f"FolderReader.missing: expected 'error' or 'skip', got {missing!r}")
         root = find_file(Path(data_root), 'the data folder', 'Give it with --cfg-options data_root=...')
+        if root.is_file():
+            raise ValueError(f'{root}: is a file; data_root is the folder that it lies in: data_root={root.parent}')
         if labels == LABEL_FILE and not (root / labels).exists():
             labels = find_one_hot(root) or labels
-        table_path = find_file(root / labels, 'the label file', 'It has the header image,classes and one image a line, '
-                               'with ; between class names, for example: beach.jpg,person;boat')
+        above = f'One is in {root.parent}, perhaps the data folder. ' if (root.parent / labels).is_file() else ''
+        table_path = find_file(root / labels, 'the label file', f'{above}It has the header image,classes and one '
+                               'image a line, with ; between class names, for example: beach.jpg,person;boat')
         prepared = Prepared(root)
         prepared.check(labels)
         if image_dir is None:
@@ -88,8 +91,8 @@ class FolderReader(Reader):
         folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
         table = _one_hot_table(table_path, read_classes(root, classes), folder) if is_one_hot(labels) else \
             read_label_table(table_path)
-        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path), read_prompts(root, prompt_names),
-                                      read_nouns(root, background_nouns))
+        vocabulary = Vocabulary.build(_classes(root, classes, table, table_path, prompt_names),
+                                      read_prompts(root, prompt_names), read_nouns(root, background_nouns))
         faults, paths, real = Faults(), {}, RealNames()
         for name in table:
             with faults:
@@ -212,19 +215,27 @@ def _choose(root: Path, split: str, fraction: float, table: Mapping[str, object]
     return list(chosen)
 
 
-def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str, Iterable[str]],
-             table_path: Path) -> list[str]:
+def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str, Iterable[str]], table_path: Path,
+             prompt_names: str | Mapping[str, str | Sequence[str]] | None) -> list[str]:
     listed = read_classes(root, classes)
     if listed is not None:
         return listed
     found = sorted({name for names in table.values() for name in names})
     if not found:
         raise ValueError(f'{table_path}: names no class at all')
+    if all(map(is_number, found)) and not set(found) <= set(read_prompts(root, prompt_names)):
+        raise ValueError(f"{table_path}: the classes are numbers ({', '.join(found[:5])}), but CLIP is asked for "
+                         'classes by their names, and it is not said which label a number means: write the names, or '
+                         f'list the numbers in {root / CLASS_FILE} (label 1 first), with texts for them in '
+                         f'{PROMPT_FILE}')
     spellings: dict[str, str] = {}
     for name in found:
-        if is_background(name) or is_ignored(name):
+        if is_background(name) or is_ignored(name) or name.casefold() in _NOTHING:
             raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
                              '(an image of nothing else has an empty classes field)')
+        if name.startswith('[') and name.endswith(']'):
+            raise ValueError(f"{table_path}: the class {name!r:.60} is a list; write the names alone, with ';' between "
+                             'them')
         if spellings.setdefault(name.casefold(), name) != name:
             raise ValueError(f"{table_path}: '{spellings[name.casefold()]}' and '{name}' differ in capitals alone; "
                              'write the class one way')

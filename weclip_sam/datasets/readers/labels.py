@@ -141,7 +141,10 @@ def _delimiter(text: str, path: Path) -> tuple[str, int]:
                 if fields == HEADER:
                     return delimiter, count
                 if not _is_blank(row) and not fields[0].startswith('sep='):  # the line that tells Excel the separator
-                    first = first or [f'{path}, line {rows.line_num}: expected the header image,classes, got {row}']
+                    columns = '' if len(fields) < 3 else ('; the names of the classes stand in one field, with '
+                                                          f'{SEPARATOR!r} between them, not in a column each')
+                    first = first or [f'{path}, line {rows.line_num}: expected the header image,classes, got {row}'
+                                      f'{columns}']
                     break
         except csv.Error as error:
             raise ValueError(f'{path}, line {rows.line_num}: not valid CSV ({error})') from None

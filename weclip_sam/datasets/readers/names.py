@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from weclip_sam.datasets.readers.base import find_file
-from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, check_class_names
+from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, check_class_names, check_plain_list, numbers_labels
 from weclip_sam.io.text import read_json, read_lines
 
 CLASS_FILE = 'classes.txt'
@@ -36,7 +36,12 @@ def read_classes(root: Path, classes: str | Sequence[str] | None) -> list[str] |
         path = find_file(root / classes, 'the class list', 'It has one class name a line')
         classes, source = read_lines(path), str(path)
     check_class_names(classes, source, 'leave it out: label 1 is the first line that stays')
-    return list(classes)
+    classes = list(classes)
+    check_plain_list(classes, source)
+    if numbers_labels(classes):
+        raise ValueError(f"{source}: lists the numbers of labels, and '0' would be label 1, but label 0 is the "
+                         "background; list the names of the classes (or, if '0' is a class, give it a name)")
+    return classes
 
 
 def read_prompts(root: Path, prompts: str | Mapping[str, str | Sequence[str]] | None

@@ -10,6 +10,7 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from torch import Tensor
 
 from weclip_sam.engine.hooks.finite import StepGuard, loss_error, parts_not_finite
+from weclip_sam.engine.optim import PatientOptimWrapper
 from weclip_sam.registry import HOOKS
 
 SKIPPED = 'skipped_steps'  # in the message hub, so that it is saved with checkpoints
@@ -62,6 +63,8 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         """Keep what the training step returned; hand it over if it is shown in this iteration."""
         if not outputs:
             return
+        wrapper = getattr(runner, 'optim_wrapper', None)
+        outputs = {**outputs, **(wrapper.take_norm() if isinstance(wrapper, PatientOptimWrapper) else {})}
         self._unread.append((runner.iter, {key: value.detach() if isinstance(value, Tensor) else value
                                            for key, value in outputs.items()}))
         # A loss that is new takes its place among the logged values at once, as it does with mmengine's hook.

@@ -11,12 +11,14 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop
 
+from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.engine.hooks.losses import SKIPPED
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
 from weclip_sam.engine.start.config import protocol_settings
 from weclip_sam.evaluation import IoUMetric
+from weclip_sam.evaluation.palettes import look_at_palettes
 from weclip_sam.io.checkpoints import NotFiniteError, find_resumable
 from weclip_sam.io.files import write_json
 from weclip_sam.registry import HOOKS
@@ -38,6 +40,7 @@ class SummaryHook(Hook):
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._seconds_before = 0.0
+        self._looked = False
 
     def before_run(self, runner: Any) -> None:
         """Give the metrics their files."""
@@ -46,6 +49,21 @@ class SummaryHook(Hook):
                 if metric.json_path is None:
                     suffix = f'_{metric.prefix}' if metric.prefix else ''
                     metric.json_path = str(Path(runner.work_dir) / f'iou_{split}{suffix}.json')
+
+    def before_val(self, runner: Any) -> None:
+        """Tell once if the palettes of the ground truth contradict its labels."""
+        self._look_at_palettes(runner, runner.val_dataloader)
+
+    def before_test(self, runner: Any) -> None:
+        """As before a validation."""
+        self._look_at_palettes(runner, runner.test_dataloader)
+
+    def _look_at_palettes(self, runner: Any, loader: Any) -> None:
+        dataset = loader.dataset
+        if not self._looked and is_main_process() and isinstance(dataset, ImageLabelDataset) and dataset.with_masks:
+            self._looked = True
+            if recoloured := look_at_palettes(dataset.records, dataset.metainfo['classes']):
+                runner.logger.warning(recoloured)
 
     @staticmethod
     def _metrics(runner: Any) -> dict[str, list[IoUMetric]]:

@@ -35,6 +35,8 @@ def resolve_classes(spec: str) -> tuple[str, ...]:
         path = Path(spec)
         if not path.is_file():
             raise ValueError(f"--classes '{spec}': neither voc, coco, a number nor a file.{suggest_name(spec, _KNOWN)}")
+        if path.suffix.lower() in ('.yaml', '.yml'):
+            raise ValueError(f'{path}: expected a text file with one class name per line, or a JSON list of names')
         names = read_json(path) if path.suffix.lower() == '.json' else read_lines(path)
         if path.suffix.lower() != '.json' and names and _TABLE.match(names[0]):
             raise ValueError(f'{path}: begins with {names[0]!r} and is a table of images with their classes; --classes '

@@ -14,6 +14,10 @@ from mmengine.config import Config, ConfigDict
 from weclip_sam.engine.start.kinds import check_kinds
 from weclip_sam.engine.start.options import RUNNER_KEYS, apply_options, parse_options
 
+# Variables that programs read themselves; any other is there for the settings that are copied from it.
+READ = {'mask_bank', 'mask_generator', 'mask_dataset', 'seed_dataset', 'tune_dataset', 'input_labels', 'tta', 'crf'}
+_SHOWN = 4  # settings that an error names
+
 
 def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str] | None = None) -> Config:
     """Read a config file and apply command-line options.
@@ -26,8 +30,9 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
 
     Raises:
         FileNotFoundError: no such file (names the nearest config).
-        ValueError: the file cannot be run, a key is misspelt, an option's key does not exist, or a number stands where
-            a path or a name is wanted (or the other way round).
+        ValueError: the file cannot be run, a key is misspelt, an option's key does not exist, an option changes a
+            variable that nothing was copied from, or a number stands where a path or a name is wanted (or the other
+            way round).
     """
     path = Path(path)
     if not path.is_file():
@@ -72,7 +77,7 @@ def _carry(config: Config, name: str, old: Any) -> None:
     """An option changes only a variable itself; carry it on to the settings that were copied from it.
 
     Raises:
-        ValueError: for a number, which may stand elsewhere by chance.
+        ValueError: for a number, which may stand elsewhere by chance; for a variable that reaches nothing.
     """
     places = [place for key, value in config._cfg_dict.items() if key != name
               for place in _places_of(value, old, (key,))]
@@ -80,11 +85,35 @@ def _carry(config: Config, name: str, old: Any) -> None:
         keys = ' '.join(f'{".".join(map(str, place))}={config[name]}' for place in places)
         raise ValueError(f'--cfg-options {name}: this variable was copied when the config was read, and other settings '
                          f'may be {old} by chance; name those you mean: {keys}')
+    # Modules of the user's own may read any variable.
+    if not places and name not in READ and not config.get('custom_imports'):
+        raise ValueError(f'--cfg-options {name}: no setting of this config is a copy of this variable, so a new value '
+                         f'would change nothing; {_meant(config, name, old)}')
     for *path, last in places:
         node: Any = config._cfg_dict
         for part in path:
             node = node[part]
         node[last] = copy.deepcopy(config[name])
+
+
+def _meant(config: Config, name: str, old: Any) -> str:
+    """The settings that a variable's name may mean: ``crop_size`` is the ``size`` of a ``RandomCrop``."""
+    found = ['.'.join(map(str, place)) for key, value in config._cfg_dict.items() if key != name
+             for place in _called(value, name, old, (key,))]
+    more = f' or one of {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''
+    return f'give the setting itself: {"=... or ".join(found[:_SHOWN])}=...{more}' if found else \
+        'give the setting that you mean itself, with its place'
+
+
+def _called(node: Any, name: str, old: Any, path: tuple) -> Iterator[tuple]:
+    """Places of settings with the name of a variable, or with its end where the owner's place or type has its start."""
+    for key, below in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if isinstance(key, str) and type(below) is type(old) and f'_{name}'.endswith(f'_{key}'):
+            owner = f'{".".join(map(str, path))} {node.get("type")}'.lower()
+            if name.removesuffix(key).rstrip('_') in owner:
+                yield *path, key
+        else:
+            yield from _called(below, name, old, (*path, key))
 
 
 def _places_of(node: Any, value: Any, path: tuple) -> Iterator[tuple]:

@@ -1,6 +1,7 @@
 """A folder of predictions is of one model with one protocol: predictions of two are never mixed.
 
-Nor are those of two images with one name: more images are added, but none takes the place of another.
+Nor are those of two images with one name: more images are added, but none takes the place of another. And what people
+corrected by hand is not written over.
 """
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ from typing import Any
 
 from weclip_sam.engine.start.identity import quick_digest
 from weclip_sam.io.files import inside, write_json
-from weclip_sam.io.names import folded
+from weclip_sam.io.images import labels_changed
+from weclip_sam.io.names import folded, real_path
 
 HEADER = 'predictions.json'
+NOTED = 'pixels_noted'  # in the header of a folder: each of its label PNGs says what it showed when it was written
 _SAME = ('weights', 'config', 'options', 'multi_scale', 'crf')
 
 
@@ -25,14 +28,15 @@ def prediction_card(checkpoint: str | os.PathLike, config: str | None, options: 
                 options=sorted(options), multi_scale=tta, crf=crf)
 
 
-def claim_predictions(out: str | os.PathLike, card: Mapping[str, Any], overwrite: bool = False,
+def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: bool = False,
                       places: tuple[str, ...] = ('labels', 'overlays'), inputs: Mapping[str, str] | None = None
                       ) -> list[dict[str, Any]]:
     """Say in ``predictions.json`` what the predictions of a folder are made with, or compare with what it says.
 
     Args:
         out: the folder, nobody else writing in it.
-        card: see :func:`prediction_card`.
+        card: see :func:`prediction_card`. Whether all label PNGs that are there were written with a note of what they
+            show is added to it.
         overwrite: remove predictions that are there, and only those.
         places: the folders below ``out`` that label PNGs go to.
         inputs: by label PNG below ``out``, the image that it will be of, as an absolute path. They are kept, so that a
@@ -43,7 +47,8 @@ def claim_predictions(out: str | os.PathLike, card: Mapping[str, Any], overwrite
 
     Raises:
         ValueError: predictions of another model or protocol are there, or of other images where the new ones would
-            go, or label PNGs of unknown origin. Nothing was changed.
+            go, or label PNGs of unknown origin, or one that was corrected by hand would be written over. Nothing was
+            changed.
     """
     out = Path(out)
     try:
@@ -75,8 +80,22 @@ def claim_predictions(out: str | os.PathLike, card: Mapping[str, Any], overwrite
         raise ValueError(f'{out}: {label} of an earlier run is of {image} and would be overwritten by that of {now}, '
                          f'{len(taken)} such images in all. Nothing was changed: choose another --out, or add '
                          '--overwrite to remove what is there')
+    card[NOTED] = bool(there.get(NOTED)) if there else True
+    if by_hand := _corrected(out, places, inputs, card[NOTED]):
+        raise ValueError(f'{out}: {by_hand[0]} was changed since it was written, as by hand, and would be written over '
+                         f'({len(by_hand)} such files in all). Nothing was changed: choose another --out, move '
+                         'corrected files away, or add --overwrite to remove what is there')
     write_json(out / HEADER, {**card, 'images': entries, **({} if inputs is None else {'inputs': {**kept, **inputs}})})
     return [entry for entry in entries if inside(out, str(entry.get('labels'))).is_file()]
+
+
+def _corrected(out: Path, places: tuple[str, ...], inputs: Mapping[str, str] | None, noted: bool) -> list[str]:
+    """Label PNGs that would be written over and show something else than when they were written."""
+    if inputs is None:
+        labels = [path.relative_to(out).as_posix() for place in places for path in sorted((out / place).rglob('*.png'))]
+    else:
+        labels = sorted(inputs)
+    return [label for label in labels if labels_changed(real_path(out, label), unsaid=noted)]
 
 
 def _images_of(out: Path, there: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,232 @@
+"""How many operators a piece of work gives to its device: on a GPU each is a kernel to launch, and while kernels are
+small it is launches that a step waits for. Counted without one: ``python tools/benchmarks/operators.py``.
+
+On the ``meta`` device nothing is computed, so real sizes take seconds. It knows no autocast; what bfloat16 adds (casts
+of weights and of what passes between the precisions) is counted on the CPU, where everything runs.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import weclip_sam
+from weclip_sam.registry import MODELS
+from weclip_sam.structures import MaskSet, SegSample
+
+PACKAGE = Path(weclip_sam.__file__).parent
+CONFIGS = Path(__file__).parents[2] / 'configs'
+SYSTEMS = {'WeCLIP': 'weclip/weclip_vit-b16_30k_voc.py', 'WeCLIP-SAM': 'weclip_sam/weclip-sam_vit-b16_30k_voc.py'}
+# Functions that are one kernel on a GPU, (module, name); what they do elsewhere counts as one operator.
+ONE_KERNEL = (('torch.optim.adam', 'adam'),)  # fused, see FusedOptimWrapperConstructor
+# Memory, and other names for what is there: no kernel.
+FREE = {'alias', 'detach', 'detach_', 'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided',
+        '_unsafe_view', '_reshape_alias', 'lift_fresh', 'set_', 'resize_', '_pin_memory', 'is_pinned', 'record_stream'}
+
+
+@dataclass
+class Operators(TorchDispatchMode):
+    """Counts what is dispatched to a device while it is active.
+
+    Args:
+        device: type of the device; operators on other devices (labels on the host) do not count.
+
+    Attributes:
+        by_part: count by file of the package, ``FILE, backward`` for what an automatic gradient calls, and
+            ``optimizer``.
+        by_name: count by operator.
+    """
+
+    device: str
+    by_part: Counter = field(default_factory=Counter)
+    by_name: Counter = field(default_factory=Counter)
+    _paused: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    @property
+    def total(self) -> int:
+        """All that was counted."""
+        return self.by_part.total()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.__name__.split('.')[0]
+        if not self._paused and name not in FREE and not func.is_view and self._is_there((args, kwargs, result)):
+            self._note(name)
+        return result
+
+    @contextmanager
+    def as_one(self, name: str) -> Iterator[None]:
+        """What is dispatched inside counts as one operator."""
+        if not self._paused:
+            self._note(name)
+        self._paused += 1
+        try:
+            yield
+        finally:
+            self._paused -= 1
+
+    def _is_there(self, values: Any) -> bool:
+        return any(leaf.device.type == self.device for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor))
+
+    def _note(self, name: str) -> None:
+        self.by_name[name] += 1
+        self.by_part[_part()] += 1
+
+
+def _part() -> str:
+    """Whose operator this is, from the stack of calls: the innermost file of the package."""
+    frame: FrameType | None = sys._getframe(1)
+    backward = ''
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(PACKAGE):
+            return path.relative_to(PACKAGE).as_posix() + backward
+        if frame.f_code.co_name in ('backward', 'grad', '_engine_run_backward'):
+            backward = ', backward'
+        elif 'torch/optim' in path.as_posix():
+            return 'optimizer'
+        frame = frame.f_back
+    return 'the losses, backward' if backward else 'elsewhere'
+
+
+def count_operators(run: Callable[[], Any], device: str = 'meta',
+                    one_kernel: Iterable[tuple[str, str]] = ONE_KERNEL) -> Operators:
+    """Run once and count.
+
+    Args:
+        run: the work.
+        device: type of the device it runs on.
+        one_kernel: functions, by module and name, each of whose calls counts as one operator.
+    """
+    counter = Operators(device)
+    with _one_kernel_each(counter, one_kernel), _autocast_on(device), counter:
+        run()
+    return counter
+
+
+@contextmanager
+def _one_kernel_each(counter: Operators, places: Iterable[tuple[str, str]]) -> Iterator[None]:
+    plain = [(importlib.import_module(module), name) for module, name in places]
+    functions = [getattr(module, name) for module, name in plain]
+
+    def counted(function: Callable) -> Callable:
+        @wraps(function)
+        def once(*args: Any, **kwargs: Any) -> Any:
+            with counter.as_one(function.__name__):
+                return function(*args, **kwargs)
+        return once
+    try:
+        for (module, name), function in zip(plain, functions, strict=True):
+            setattr(module, name, counted(function))
+        yield
+    finally:
+        for (module, name), function in zip(plain, functions, strict=True):
+            setattr(module, name, function)
+
+
+@contextmanager
+def _autocast_on(device: str) -> Iterator[None]:
+    """Autocast knows no ``meta`` device: what switches it off there switches it off on the CPU."""
+    autocast = torch.autocast
+    if device == 'meta':
+        torch.autocast = lambda kind, *args, **kwargs: autocast(  # type: ignore[misc, assignment]
+            'cpu' if kind == 'meta' else kind, *args, **kwargs)
+    try:
+        yield
+    finally:
+        torch.autocast = autocast  # type: ignore[misc]
+
+
+# ---- a training step ------------------------------------------------------------------------------------------------
+
+def training_step(system: str, device: str = 'meta', batch: int = 4, size: int = 320, masks: int = 100,
+                  low_precision: bool = False, clip: dict[str, Any] | None = None) -> Callable[[], Any]:
+    """One iteration of a system on VOC as the Runner makes it: batch to device, losses, gradients, optimizer.
+
+    Args:
+        system: one of ``SYSTEMS``.
+        device: type of the device.
+        batch, size: images and their side; two names and ``masks`` masks each.
+        low_precision: bfloat16.
+        clip: the encoder's config, instead of ViT-B/16 with random weights.
+    """
+    config = Config.fromfile(CONFIGS / SYSTEMS[system])
+    names = [f'class {number}' for number in range(20)]
+    model = config.model
+    model.clip = clip or dict(model.clip, checkpoint='random')
+    model.update(vocabulary=dict(classes=names, prompt_names=names, background_nouns=['sky', 'grass']), rfm_start=0)
+    model.pop('mask_generator', None)
+    torch.manual_seed(0)
+    net = MODELS.build(model).to(device).train()
+    net.set_progress(0)
+    settings = dict(config.optim_wrapper, type='Bf16OptimWrapper' if low_precision else 'OptimWrapper')
+    optimizer = build_optim_wrapper(net, settings)
+
+    def step() -> Any:
+        return net.train_step(made_up_batch(batch, size, masks), optimizer)
+    step()  # the optimizer makes its state in the first one
+    return step
+
+
+def made_up_batch(count: int, size: int, masks: int, classes: int = 20) -> dict[str, Any]:
+    """A batch as the loader collates it: random colours, two names and rectangular masks an image."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, samples = [], []
+    for number in range(count):
+        sample = SegSample(metainfo=dict(image_id=str(number), ori_shape=(size, size), img_shape=(size, size),
+                                         content_box=(0, 0, size, size), flip=False))
+        sample.image_labels = torch.zeros(classes, dtype=torch.bool)
+        sample.image_labels[[number % classes, (7 * number + 3) % classes]] = True
+        sample.padding_mask = torch.zeros(size, size, dtype=torch.bool)
+        corners, sides = torch.rand(2, masks, 2, generator=generator)
+        place = torch.arange(size) / size
+        rows, columns = ((place >= 0.7 * corners[:, axis, None])
+                         & (place < 0.7 * corners[:, axis, None] + 0.5 * sides[:, axis, None] + 0.08)
+                         for axis in (0, 1))
+        sample.mask_set = MaskSet(
+            rows[:, :, None] & columns[:, None], torch.randint(0, 3, (masks,), generator=generator),
+            torch.rand(masks, generator=generator), torch.rand(masks, generator=generator),
+            torch.zeros(masks, dtype=torch.long))
+        inputs.append(torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8))
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description='Operators of a training step.')
+    parser.add_argument('--systems', nargs='+', choices=tuple(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument('--batch', type=int, default=4, help='images (default: %(default)s)')
+    parser.add_argument('--size', type=int, default=320, help='their side (default: %(default)s)')
+    parser.add_argument('--masks', type=int, default=100, help='masks an image (default: %(default)s)')
+    parser.add_argument('--bf16', action='store_true', help='under autocast, on the CPU')
+    args = parser.parse_args(argv)
+    device = 'cpu' if args.bf16 else 'meta'
+    for system in args.systems:
+        with _autocast_on(device) if device == 'meta' else nullcontext():
+            step = training_step(system, device, args.batch, args.size, args.masks, args.bf16)
+        counted = count_operators(step, device)
+        print(f'{system}, {"bfloat16" if args.bf16 else "float32"}: {counted.total} operators a step')
+        for part, count in counted.by_part.most_common():
+            print(f'  {count:5}  {part}')
+        print('  most: ' + ', '.join(f'{name} {count}' for name, count in counted.by_name.most_common(12)))
+
+
+if __name__ == '__main__':
+    main()

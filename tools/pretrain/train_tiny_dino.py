@@ -1,0 +1,312 @@
+"""Train the bundled tiny DINO: a self-supervised vision transformer on procedural scenes, without names and masks.
+
+    python tools/pretrain/train_tiny_dino.py --work-dir work_dirs/tiny_dino      # the same command goes on
+    python tools/pretrain/train_tiny_dino.py --work-dir work_dirs/tiny_dino \
+        --export weclip_sam/foundation/weights/tiny_dino
+    python tools/pretrain/train_tiny_dino.py --gate-clip                         # what the tiny CLIP's tokens know
+
+Scenes are drawn as training goes, from seeds of their own; what an iteration sees follows from its number, so a run
+that is killed and resumed ends with the very same weights. Every ``--gate-every`` iterations a linear probe and nearest
+neighbours on *tune* scenes tell what the patch tokens know (``token_gate.py``); the weights never see a tune scene.
+
+On a CPU, keeping freed memory saves time: MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=8000000000.
+"""
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from dino_training import Distiller, View, assign, cross_entropy, draw_mask, draw_view, look_up, surroundings
+from safetensors.torch import save_file
+from tiny import pretraining_scene
+from token_gate import gate
+from torch import Tensor
+
+from weclip_sam.api import choose_device
+from weclip_sam.engine import friendly_errors, prepare_work_dir
+from weclip_sam.foundation.clip import FrozenClip
+from weclip_sam.io.files import atomic_open
+
+CARD = dict(img_size=112, patch_size=7, embed_dim=128, depth=6, num_heads=4, num_classes=0, dynamic_img_size=True)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# First word of the seed sequences: no other part of the project uses it.
+STREAM = 0x44_49_4E_4F
+CHUNK, SIDE = 4096, 128
+IMAGE_PROTOTYPES, PATCH_PROTOTYPES, QUEUE = 256, 512, 992
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_dino'),
+                        help='checkpoint and log (default: %(default)s)')
+    parser.add_argument('--iterations', type=int, default=12000,
+                        help='in all; the learning rate falls in the last quarter (default: %(default)s)')
+    parser.add_argument('--stop-at', type=int, help='stop after this iteration, with a checkpoint (default: go on)')
+    parser.add_argument('--hours', type=float, default=float('inf'),
+                        help='stop after so long, with a checkpoint (default: no limit)')
+    parser.add_argument('--batch', type=int, default=32, help='scenes per iteration (default: %(default)s)')
+    parser.add_argument('--visits', type=int, default=3,
+                        help=f'how often each chunk of {CHUNK} scenes is seen before new ones (default: %(default)s)')
+    parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of weights, scenes and views (default: %(default)s)')
+    parser.add_argument('--save-every', type=int, default=100,
+                        help='iterations between checkpoints (default: %(default)s)')
+    parser.add_argument('--gate-every', type=int, default=500,
+                        help='iterations between gates; 0 for none (default: %(default)s)')
+    parser.add_argument('--device', default='cpu', help='(default: %(default)s)')
+    parser.add_argument('--threads', type=int, default=1,
+                        help='CPU threads; 0 leaves the choice to torch (default: %(default)s)')
+    parser.add_argument('--note', default='', help='kept in the card of an export')
+    parser.add_argument('--export', type=Path, help='write PREFIX.safetensors and PREFIX.json, and stop')
+    parser.add_argument('--gate-clip', action='store_true', help='print the gate of the tiny CLIP, and stop')
+    return parser.parse_args(argv)
+
+
+class Scenes:
+    """Batches of rendered scenes by iteration: a chunk is drawn, visited a few times in new orders, and dropped."""
+
+    def __init__(self, seed: int, batch: int, visits: int, chunk: int) -> None:
+        self.seed, self.batch, self.visits, self.chunk = seed, batch, visits, chunk
+        self.number = -1
+
+    def __call__(self, iteration: int) -> np.ndarray:
+        """B S S 3 uint8, a pure function of the iteration."""
+        visit, step = divmod(iteration, self.chunk // self.batch)
+        if self.number != visit // self.visits:
+            self.number = visit // self.visits
+            self.images = np.stack([self._scene(i) for i in range(self.chunk)])
+        order = np.random.default_rng([STREAM, self.seed, 1, visit]).permutation(self.chunk)
+        return self.images[order[step * self.batch:(step + 1) * self.batch]]
+
+    def _scene(self, index: int) -> np.ndarray:
+        rng = np.random.default_rng([STREAM, self.seed, 0, self.number * self.chunk + index])
+        return pretraining_scene(rng, SIDE).image
+
+
+def view_sizes(iteration: int) -> tuple[int, int, int]:
+    """Pixels of the teacher's view, of the student's views, and how many of these: mostly small, as cheap."""
+    return (112, 112, 1) if iteration % 4 == 3 else (84, 56, 3)
+
+
+def learning_rate(iteration: int, total: int, peak: float, warmup: int = 100) -> float:
+    """Linear warm-up, flat, and a straight fall to 1 % over the last quarter."""
+    left = (total - iteration) / max(1, total / 4)
+    return peak * min(1.0, (iteration + 1) / warmup, 0.01 + 0.99 * left)
+
+
+class Trainer:
+    """Student, teacher, optimizers and the queue of image assignments: all that a checkpoint holds."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        torch.manual_seed(args.seed)
+        self.args = args
+        self.student = Distiller(CARD, IMAGE_PROTOTYPES, PATCH_PROTOTYPES).to(args.device)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
+        matrices = {id(p): p for n, p in self.student.vit.blocks.named_parameters() if p.ndim == 2}
+        others = [p for p in self.student.parameters() if id(p) not in matrices]
+        decay, rest = [p for p in others if p.ndim >= 2], [p for p in others if p.ndim < 2]
+        self.optimizers = [
+            torch.optim.Muon(list(matrices.values()), lr=args.lr, weight_decay=0.05, adjust_lr_fn='match_rms_adamw'),
+            torch.optim.AdamW([dict(params=decay, weight_decay=0.05), dict(params=rest, weight_decay=0.0)], lr=args.lr,
+                              betas=(0.9, 0.98))]
+        self.queue = torch.zeros(0, IMAGE_PROTOTYPES, device=args.device)
+        self.iteration, self.seconds = 0, 0.0
+        self.scenes = Scenes(args.seed, args.batch, args.visits, CHUNK)
+        self.mean, self.std = (255 * torch.tensor(v, device=args.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+
+    def state(self) -> dict:
+        return dict(student=self.student.state_dict(), teacher=self.teacher.state_dict(), queue=self.queue,
+                    optimizers=[o.state_dict() for o in self.optimizers], iteration=self.iteration,
+                    seconds=self.seconds, command=' '.join(['python', *sys.argv]), hardware=hardware(self.args.device))
+
+    def load(self, state: dict) -> None:
+        self.student.load_state_dict(state['student'])
+        self.teacher.load_state_dict(state['teacher'])
+        for optimizer, saved in zip(self.optimizers, state['optimizers'], strict=True):
+            optimizer.load_state_dict(saved)
+        self.queue, self.iteration, self.seconds = state['queue'], state['iteration'], state['seconds']
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return (images.to(self.args.device).float() - self.mean) / self.std
+
+    def step(self) -> dict[str, float]:
+        """One iteration; its statistics."""
+        args, began = self.args, time.time()
+        rng = np.random.default_rng([STREAM, args.seed, 2, self.iteration])
+        scenes = self.scenes(self.iteration)
+        large, small, count = view_sizes(self.iteration)
+        patch = CARD['patch_size']
+        whole = draw_view(scenes, large, (0.5, 1.0), rng)
+        views = [draw_view(scenes, small, (0.12, 0.7), rng) for _ in range(count)]
+        mask = torch.cat([draw_mask(len(scenes), small // patch, rng) for _ in views])
+        precision = torch.autocast(torch.device(args.device).type, torch.bfloat16)
+        images, patches, things = self.targets(whole, precision)
+        found = [[look_up(target, whole, view.places(small // patch)) for view in views]
+                 for target in (patches, things)]
+        patches, things = (torch.cat([target for target, _ in each]) for each in found)
+        inside = torch.cat([inside for _, inside in found[0]])
+        rate = learning_rate(self.iteration, args.iterations, args.lr)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group['lr'] = rate
+        student = self.student
+        with precision:
+            first, rest = student.tokens(self.normalise(torch.cat([v.images for v in views])), mask)
+            guesses = student.image_head(first), student.patch_head(rest), student.thing_head(rest)
+        losses = dict(image=cross_entropy(guesses[0], images.repeat(count, 1), 0.1),
+                      patch=cross_entropy(guesses[1], patches, 0.1, inside),
+                      thing=cross_entropy(guesses[2], things, 0.1, inside))
+        loss = sum(losses.values())
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f'loss is {loss.item()} at iteration {self.iteration}: lower --lr')
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        momentum = min(0.9975, (self.iteration + 1) / (self.iteration + 20))
+        with torch.no_grad():
+            for mine, theirs in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                mine.lerp_(theirs, 1 - momentum)
+        self.iteration += 1
+        self.seconds += time.time() - began
+        sure = dict(image=images, patch=patches, thing=things)
+        hits = [(guesses[i].argmax(-1) == target.argmax(-1))[inside].float().mean() for i, target in ((1, patches),
+                                                                                                     (2, things))]
+        return {**{name: value.item() for name, value in losses.items()},
+                **{f'sure_{name}': value.amax(-1).mean().item() for name, value in sure.items()},
+                'hit_patch': hits[0].item(), 'hit_thing': hits[1].item()}
+
+    @torch.no_grad()
+    def targets(self, view: View, precision: torch.autocast) -> tuple[Tensor, Tensor, Tensor]:
+        """The teacher's assignments of a view: N K of the images (shared out among those of the last iterations, too),
+        N P K of the patches and of their surroundings."""
+        with precision:
+            first, patches = self.teacher.tokens(self.normalise(view.images))
+            cosines = (self.teacher.image_head(first), self.teacher.patch_head(patches),
+                       self.teacher.thing_head(surroundings(patches.float())))
+        queue = torch.cat([cosines[0].float(), self.queue])
+        self.queue = queue[:QUEUE]
+        return assign(queue)[:len(first)], *(assign(c.flatten(0, 1)).view(c.shape) for c in cosines[1:])
+
+    def gate(self) -> dict[str, float]:
+        """What the teacher's patch tokens know, and how far they spread (0: they have collapsed)."""
+        vit = self.teacher.vit
+        spread = []
+
+        def tokens(images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+            with torch.autocast(torch.device(self.args.device).type, torch.bfloat16):
+                x = vit.forward_features(self.normalise(images))[:, vit.num_prefix_tokens:].float()
+            spread.append(F.normalize(x, dim=-1).flatten(0, 1).std(0).norm().item())
+            grid = tuple(side // CARD['patch_size'] for side in images.shape[2:])
+            return x.cpu(), grid
+
+        return dict(iteration=self.iteration, seconds=round(self.seconds), **gate(tokens),
+                    spread=round(float(np.mean(spread)), 4))
+
+
+def hardware(device: str) -> str:
+    """The processor, the threads and the accelerator of a run."""
+    return f'{platform.machine()}, {torch.get_num_threads()} threads, {device}'
+
+
+def log(folder: Path, name: str, row: dict) -> None:
+    print(name, json.dumps(row), flush=True)
+    with open(folder / f'{name}.jsonl', 'a', encoding='utf-8') as file:
+        file.write(json.dumps(row) + '\n')
+
+
+def save(path: Path, state: dict) -> None:
+    with atomic_open(path) as file:
+        torch.save(state, file)
+
+
+def train(args: argparse.Namespace, checkpoint: Path) -> None:
+    """Train from the start, or go on from ``checkpoint``."""
+    for name, value in (('batch', args.batch), ('visits', args.visits), ('save-every', args.save_every),
+                        ('iterations', args.iterations)):
+        if value < 1:
+            raise ValueError(f'--{name} {value}: expected at least 1')
+    if args.batch > CHUNK:
+        raise ValueError(f'--batch {args.batch}: expected at most {CHUNK} scenes')
+    choose_device(args.device)
+    prepare_work_dir(args.work_dir)
+    torch.set_flush_denormal(True)
+    cv2.setNumThreads(1)
+    trainer, stop = Trainer(args), time.time() + 3600 * args.hours
+    if checkpoint.is_file():
+        trainer.load(torch.load(checkpoint, map_location=args.device, weights_only=True))
+    totals: dict[str, float] = {}
+    while trainer.iteration < min(args.iterations, args.stop_at or args.iterations) and time.time() < stop:
+        for name, value in trainer.step().items():
+            totals[name] = totals.get(name, 0.0) + value / 20
+        at = trainer.iteration
+        if at % 20 == 0:
+            log(args.work_dir, 'train', dict(iteration=at, samples=at * args.batch, seconds=round(trainer.seconds),
+                                             **{name: round(value, 4) for name, value in totals.items()}))
+            totals = {}
+        if at % args.save_every == 0:
+            save(checkpoint, trainer.state())
+        if args.gate_every and at % args.gate_every == 0:
+            log(args.work_dir, 'gate', trainer.gate())
+    save(checkpoint, trainer.state())
+
+
+def export(prefix: Path, state: dict, args: argparse.Namespace) -> None:
+    """The teacher as fp16 safetensors in timm's names, and its card."""
+    trainer = Trainer(args)
+    trainer.load(state)
+    weights = {name: value.half().contiguous() for name, value in trainer.teacher.vit.state_dict().items()}
+    trainer.teacher.vit.load_state_dict({name: value.float() for name, value in weights.items()})
+    metrics = {name: value for name, value in trainer.gate().items() if name not in ('iteration', 'seconds')}
+    card = dict(card=CARD, mean=MEAN, std=STD, training=dict(
+        command=state['command'], seed=args.seed, iterations=state['iteration'],
+        samples_seen=state['iteration'] * args.batch, wall_time_seconds=round(state['seconds']),
+        hardware=state['hardware'], torch=torch.__version__, note=args.note), metrics=metrics)
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, f'{prefix}.tmp', metadata={'format': 'pt'})
+    os.replace(f'{prefix}.tmp', f'{prefix}.safetensors')
+    with atomic_open(f'{prefix}.json', 'w') as file:
+        file.write(json.dumps(card, indent=2) + '\n')
+    print(json.dumps(card, indent=2))
+
+
+def gate_clip() -> None:
+    """The gate of every block of the tiny CLIP, one line each."""
+    clip = FrozenClip('tiny', 'tiny')
+    for block in range(clip.layers):
+        def tokens(images: Tensor, block: int = block) -> tuple[Tensor, tuple[int, int]]:
+            features = clip(images)
+            return features.tokens[block][:, 1:], features.grid
+        print(json.dumps(dict(block=block, **gate(tokens))), flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
+        checkpoint = args.work_dir / 'last.pth'
+        if args.threads > 0:
+            torch.set_num_threads(args.threads)
+        if args.gate_clip:
+            gate_clip()
+        elif not args.export:
+            train(args, checkpoint)
+        elif checkpoint.is_file():
+            export(args.export, torch.load(checkpoint, weights_only=True, map_location='cpu'), args)
+        else:
+            raise FileNotFoundError(f'{checkpoint}: no checkpoint to export; train first (the same command without '
+                                    '--export), or name the --work-dir of a training run')
+
+
+if __name__ == '__main__':
+    main()

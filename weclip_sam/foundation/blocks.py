@@ -1,0 +1,173 @@
+"""The blocks of a frozen vision transformer (open_clip's), run without gradient: only what is wanted, at full speed.
+
+The plain, differentiable way of writing a block stands in :mod:`weclip_sam.foundation.last_block`.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU
+from torch import Tensor, nn
+
+from weclip_sam.features import Kept, Wanted
+from weclip_sam.foundation.cast_once import CastOnce
+
+QUICK = 1.702  # x * sigmoid(1.702 x) is silu(1.702 x) / 1.702, and silu runs in place in one pass
+# Attention written out takes as many heads at once as fit this many numbers: the cache of a CPU, or a GPU kept busy.
+_CPU_NUMBERS, _GPU_NUMBERS = 2 ** 18, 2 ** 27
+
+
+@dataclass(frozen=True)
+class FrozenBlocks:
+    """Residual blocks that nobody trains.
+
+    The matrix products run in the precision asked for, with weights cast once (:class:`CastOnce`); norms, the sum of
+    the residual branches and the mean attention stay in float32.
+    """
+
+    blocks: nn.ModuleList
+    cast: CastOnce
+
+    def run(self, tokens: Tensor, wanted: Wanted, dtype: torch.dtype, padding: Tensor | None = None,
+            ) -> tuple[Kept, Kept, dict[tuple[int, ...], Tensor]]:
+        """Run as many blocks as ``wanted`` needs.
+
+        Args:
+            tokens: N T D, input of the first block.
+            wanted: whose tokens and attentions are kept.
+            dtype: precision of the matrix products.
+            padding: N P bool, patches that nobody attends to, or None.
+
+        Returns:
+            tokens N T D and attentions N T T (float32, mean of the heads) of the wanted blocks, mean attentions N P P.
+        """
+        kept: dict[int, Tensor] = {}
+        attentions: dict[int, Tensor] = {}
+        means: dict[tuple[int, ...], Tensor] = {}
+        hidden: Tensor | None = None
+        own = False  # whether tokens are nobody else's and may be changed in place
+        for index in range(wanted.last + 1):
+            block = _Block(self.blocks[index], self.cast, f'{index}.', dtype)
+            # Of the last block that runs, the attention alone may be wanted.
+            whole = index < wanted.last or index in wanted.tokens
+            mixed, attention = block.attend(tokens, padding, whole, wanted.attended(index))
+            if attention is not None:
+                for group in (group for group in wanted.means if index in group):
+                    patches = attention[:, 1:, 1:]
+                    means[group] = means[group].add_(patches) if group in means else patches.clone()
+                if index in wanted.attentions:
+                    attentions[index] = attention
+            if mixed is not None:
+                tokens = block.add(tokens, mixed, block.scale_1, own)
+                if hidden is None:
+                    hidden = block.hidden_for(tokens)
+                tokens = block.add(tokens, block.mlp(tokens, hidden), block.scale_2, True)
+                own = index not in wanted.tokens
+            if index in wanted.tokens:
+                kept[index] = tokens
+        for group, total in means.items():
+            total.div_(len(group))
+        return Kept('tokens', len(self.blocks), kept), Kept('attentions', len(self.blocks), attentions), means
+
+
+class _Block:
+    """One of open_clip's residual blocks in one precision."""
+
+    def __init__(self, block: Any, cast: CastOnce, name: str, dtype: torch.dtype) -> None:
+        self.block, self.cast, self.name, self.dtype = block, cast, name, dtype
+        self.heads: int = block.attn.num_heads
+        self.scale_1, self.scale_2 = (getattr(scale, 'gamma', None) for scale in (block.ls_1, block.ls_2))
+
+    def weights(self, name: str, weight: Tensor, bias: Tensor, factor: float = 1.0,
+                bias_factor: float = 1.0) -> tuple[Tensor, Tensor]:
+        """A linear layer's weight and bias in this block's precision."""
+        return (self.cast(f'{self.name}{name}.weight', weight, self.dtype, factor),
+                self.cast(f'{self.name}{name}.bias', bias, self.dtype, bias_factor))
+
+    def norm(self, norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
+        return F.layer_norm(tokens, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(self.dtype)
+
+    def attend(self, tokens: Tensor, padding: Tensor | None, mix: bool,
+               show: bool) -> tuple[Tensor | None, Tensor | None]:
+        """What attention adds to the N T D tokens (None unless ``mix``), and the attention N T T (None unless
+        ``show``)."""
+        attn = self.block.attn
+        weight, bias = self.weights('in_proj', attn.in_proj_weight, attn.in_proj_bias)
+        width = tokens.shape[-1]
+        parts = 3 if mix else 2  # nobody reads the values where nothing is mixed
+        projected = F.linear(self.norm(self.block.ln_1, tokens), weight[:parts * width], bias[:parts * width])
+        heads = projected.unflatten(2, (parts, self.heads, width // self.heads)).permute(2, 0, 3, 1, 4)
+        # torch's fused attention is slow on a CPU in anything but float32.
+        if not show and (tokens.device.type != 'cpu' or self.dtype == torch.float32):
+            mask = None if padding is None else ~F.pad(padding, (1, 0))[:, None, None]
+            mixed: Tensor | None = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask)
+            attention = None
+        else:
+            mixed, attention = _attend_by_heads(heads.contiguous(), padding, show)
+        if mixed is None:
+            return None, attention
+        weight, bias = self.weights('out_proj', attn.out_proj.weight, attn.out_proj.bias)
+        return F.linear(mixed.transpose(1, 2).flatten(2), weight, bias), attention
+
+    def hidden_for(self, tokens: Tensor) -> Tensor:
+        """Room for the MLP's hidden numbers, used by all blocks in turn: large buffers are dear to get."""
+        return tokens.new_empty(tokens.shape[:2].numel(), self.block.mlp.c_fc.out_features, dtype=self.dtype)
+
+    def mlp(self, tokens: Tensor, hidden: Tensor) -> Tensor:
+        """What the MLP adds to the N T D tokens; ``hidden`` is overwritten."""
+        mlp, quick = self.block.mlp, isinstance(self.block.mlp.gelu, QuickGELU)
+        # Where weights are cast anyhow, QuickGELU's factor goes with them; float32's are left as they are.
+        factor = QUICK if quick else 1.0
+        folded = factor if mlp.c_fc.weight.dtype != self.dtype else 1.0
+        factor /= folded
+        x = self.norm(self.block.ln_2, tokens).flatten(0, 1)
+        weight, bias = self.weights('c_fc', mlp.c_fc.weight, mlp.c_fc.bias, folded, folded)
+        torch.addmm(bias, x, weight.t(), beta=factor, alpha=factor, out=hidden)
+        if quick:
+            F.silu(hidden, inplace=True)
+        elif isinstance(mlp.gelu, nn.GELU):
+            torch.ops.aten.gelu_(hidden, approximate=mlp.gelu.approximate)
+        else:
+            hidden = mlp.gelu(hidden)
+        weight, bias = self.weights('c_proj', mlp.c_proj.weight, mlp.c_proj.bias, 1 / folded)
+        return torch.addmm(bias, hidden, weight.t(), alpha=1 / factor).view(tokens.shape)
+
+    @staticmethod
+    def add(tokens: Tensor, branch: Tensor, scale: Tensor | None, inplace: bool) -> Tensor:
+        """The tokens and what a branch adds to them."""
+        if scale is not None:
+            branch = branch * scale
+        return tokens.add_(branch) if inplace else tokens + branch
+
+
+def _attend_by_heads(projected: Tensor, padding: Tensor | None, show: bool) -> tuple[Tensor | None, Tensor | None]:
+    """Attention written out, some heads at a time.
+
+    Args:
+        projected: 2 or 3 N H T d, queries, keys and, where anything shall be mixed, values; the queries are changed.
+        padding: N P bool, patches that nobody attends to, or None.
+        show: whether the attention itself is wanted.
+
+    Returns:
+        mixed values N H T d, or None without values, and the attention N T T float32, mean of the heads, or None.
+    """
+    queries, keys, *values = projected.unbind(0)
+    queries.mul_(queries.shape[-1] ** -0.5)
+    n, heads, t, _ = queries.shape
+    mask = None if padding is None else F.pad(padding, (1, 0))[:, None, None]
+    mixed = torch.empty_like(values[0]) if values else None
+    total = queries.new_zeros(n, t, t, dtype=torch.float32) if show else None
+    step = max(1, (_CPU_NUMBERS if queries.device.type == 'cpu' else _GPU_NUMBERS) // (n * t * t))
+    for some in (slice(start, start + step) for start in range(0, heads, step)):
+        scores = queries[:, some] @ keys[:, some].transpose(-2, -1)
+        if mask is not None:
+            scores.masked_fill_(mask, float('-inf'))
+        weights = scores.softmax(-1)
+        if total is not None:
+            total += weights[:, 0] if weights.shape[1] == 1 else weights.sum(1, dtype=torch.float32)
+        if mixed is not None:
+            mixed[:, some] = weights @ values[0][:, some]
+    return mixed, None if total is None else total.div_(heads)

@@ -1,0 +1,94 @@
+"""SAM's image encoder and its attention, computed the fast way: the same numbers as segment_anything's own modules."""
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition
+from torch import Tensor
+
+# Bytes of position bias that exist at once: that of one head of a global block at 1,024 px takes 67 MB in fp32.
+_BIAS_BYTES = 2 ** 28
+
+
+class ImageEncoder:
+    """An ``ImageEncoderViT`` for inference: attention by ``scaled_dot_product_attention``, weights cast once.
+
+    segment_anything writes attention out and adds to its logits, in passes over the whole matrix, the two decomposed
+    relative positions; here they are one additive bias of the fused kernel.
+
+    Args:
+        encoder: segment_anything's; it is left as it is.
+        dtype: to compute in; another one than the encoder's makes a copy of its weights.
+    """
+
+    def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
+        own = next(encoder.parameters()).dtype == dtype
+        self.encoder: Any = encoder if own else copy.deepcopy(encoder).to(dtype)
+        grid = self.encoder.pos_embed.shape[1:3]
+        self.positions = [_positions(block, *([block.window_size] * 2 if block.window_size else grid))
+                          for block in self.encoder.blocks]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """B 3 S S normalised images to embeddings B D h w in :attr:`dtype`."""
+        net = self.encoder
+        x = net.patch_embed(images.to(self.dtype)) + net.pos_embed
+        for block, positions in zip(net.blocks, self.positions, strict=True):
+            x = _run_block(block, x, positions)
+        first, norm, second, last = net.neck
+        x = F.linear(x, first.weight.flatten(1))  # a convolution of one pixel
+        x = F.conv2d(norm_channels(norm, x).permute(0, 3, 1, 2), second.weight, padding=1)
+        return norm_channels(last, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+
+
+def norm_channels(norm: Any, x: Tensor) -> Tensor:
+    """segment_anything's ``LayerNorm2d`` of ... C, channels last."""
+    return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+
+
+def _positions(block: Any, height: int, width: int) -> Tensor:
+    """Position vectors (2h-1)+(2w-1) d of all distances between rows, then columns, the largest one first."""
+    pairs = ((height, block.attn.rel_pos_h), (width, block.attn.rel_pos_w))
+    with torch.no_grad():
+        # Of all pairs that segment_anything takes them of, those of the last query and of the first one suffice.
+        tables = [get_rel_pos(size, size, table) for size, table in pairs]
+        return torch.cat([torch.cat([table[-1], table[0, 1:]]) for table in tables])
+
+
+def _run_block(block: Any, x: Tensor, positions: Tensor) -> Tensor:
+    """One transformer block on B h w D."""
+    seen, size = block.norm1(x), x.shape[1:3]
+    if block.window_size:
+        seen, padded = window_partition(seen, block.window_size)
+    seen = _attend(block.attn, seen, positions)
+    if block.window_size:
+        seen = window_unpartition(seen, block.window_size, padded, size)
+    x = x + seen
+    return x + block.mlp(block.norm2(x))
+
+
+def _attend(attn: Any, x: Tensor, positions: Tensor) -> Tensor:
+    """Self-attention within each of B maps, B h w D."""
+    b, h, w, _ = x.shape
+    heads = attn.num_heads
+    q, k, v = attn.qkv(x).view(b, h * w, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = (part.flatten(0, 1) for part in (q, k, v))  # Bn hw d
+    at_once = max(1, _BIAS_BYTES // ((h * w) ** 2 * x.element_size()))
+    parts = [F.scaled_dot_product_attention(qi[None], ki[None], vi[None], _bias(qi, positions, h, w)[None])[0]
+             for qi, ki, vi in zip(q.split(at_once), k.split(at_once), v.split(at_once), strict=True)]
+    seen = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return attn.proj(seen.view(b, heads, h * w, -1).transpose(1, 2).reshape(b, h, w, -1))
+
+
+def _bias(q: Tensor, positions: Tensor, h: int, w: int) -> Tensor:
+    """What the decomposed relative positions add to the logits of queries n hw d: n hw hw."""
+    n, reach = len(q), len(positions)
+    products = q.reshape(-1, q.shape[-1]) @ positions.T  # with the vectors of every distance at once: n hw, reach
+    # A query in row i reads, of its products from the largest distance down, the h ones that start at h-1-i.
+    rows = products.as_strided((n, h, w, h, 1), (h * w * reach, w * reach - 1, reach, 1, 0), h - 1)
+    columns = products.as_strided((n, h, w, 1, w), (h * w * reach, w * reach, reach - 1, 0, 1), 2 * h + w - 2)
+    return (rows + columns).view(n, h * w, h * w)
