@@ -10,11 +10,59 @@ from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.models.losses import segmentation_loss
-from weclip_sam.structures import IGNORE_LABEL
+from weclip_sam.structures import IGNORE_LABEL, to_device
 
 DICE_CLASSES = ('occurring', 'all')
 REPLACING_CLASSES = ('named', 'any')
 DICE_EPS = 1e-7
+
+
+class Agreement:
+    """Which of these losses a model adds to WeCLIP's, and how strongly.
+
+    Args:
+        dice_weight: of :func:`dice_loss`; published by WeCLIP+: 1.
+        dice_classes: see :func:`dice_loss`; published: ``all``.
+        mutual_weight: of :func:`mutual_loss`, which needs a decoder with branches; published: 0.1.
+        replace_start: labels give way to the decoder's sure answers (:func:`replace_labels`) in iterations (0-based)
+            later than this one; None never. Published: 18,000 (VOC), 40,000 (COCO).
+        replace_confidence, replace_classes: see :func:`replace_labels`; published: 0.75 and ``any``.
+
+    Raises:
+        ValueError: an unknown name, a negative weight, or a confidence outside [0, 1].
+    """
+
+    def __init__(self, dice_weight: float = 0.0, dice_classes: str = 'occurring', mutual_weight: float = 0.0,
+                 replace_start: int | None = None, replace_confidence: float = 0.75,
+                 replace_classes: str = 'named') -> None:
+        for name, value, known in (('dice_classes', dice_classes, DICE_CLASSES),
+                                   ('replace_classes', replace_classes, REPLACING_CLASSES)):
+            if value not in known:
+                raise ValueError(f'agreement {name}: expected one of {known}, got {value!r}.'
+                                 f'{suggest_name(value, known)}')
+        if min(dice_weight, mutual_weight) < 0:
+            raise ValueError(f'agreement: expected weights >= 0, got {dice_weight} and {mutual_weight}')
+        if not 0 <= replace_confidence <= 1:
+            raise ValueError(f'agreement replace_confidence: expected a number in [0, 1], got {replace_confidence}')
+        self.dice_weight, self.dice_classes, self.mutual_weight = dice_weight, dice_classes, mutual_weight
+        self.replace_start, self.replace_confidence = replace_start, replace_confidence
+        self.replace_classes = replace_classes
+
+    def replaced(self, labels: Tensor, seg_logits: Tensor, image_labels: Tensor, iteration: int) -> Tensor:
+        """The labels B H W that segmentation and Dice learn from in an iteration; ``image_labels`` B C on the host."""
+        if self.replace_start is None or iteration <= self.replace_start:
+            return labels
+        return replace_labels(labels, seg_logits, to_device(image_labels, labels.device), self.replace_confidence,
+                              self.replace_classes)
+
+    def losses(self, seg_logits: Tensor, branches: tuple[Tensor, ...], labels: Tensor) -> dict[str, Tensor]:
+        """The weighed losses by name; ``labels`` B H W are those that segmentation learns from."""
+        losses = {}
+        if self.dice_weight:
+            losses['loss_dice'] = self.dice_weight * dice_loss(seg_logits, labels, self.dice_classes)
+        if self.mutual_weight:
+            losses['loss_mutual'] = self.mutual_weight * mutual_loss(branches, labels)
+        return losses
 
 
 def enlarged(seg_logits: Tensor, labels: Tensor) -> Tensor:

@@ -160,8 +160,9 @@ class _AffinityStep:
     name: str
     needs, gives = frozenset({'maps', 'clip'}), frozenset({'maps'})
 
-    def __init__(self, threshold: float, rounds: int, power: int) -> None:
-        above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
+    def __init__(self, threshold: float | None, rounds: int, power: int) -> None:
+        if threshold is not None:
+            above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
         self.threshold, self.rounds, self.power = threshold, rounds, power
 
     def spread(self, state: SeedState, attention: Tensor) -> SeedState:
@@ -170,7 +171,7 @@ class _AffinityStep:
             raise ValueError(f'{type(self).__name__} works on patches: maps are {tuple(maps.scores.shape[1:])}, the '
                              f'grid is {grid}; put it before steps that upsample')
         transition = transition_matrix(attention, self.rounds, self.power)
-        boxes = box_masks(maps.scores, self.threshold)
+        boxes = None if self.threshold is None else box_masks(maps.scores, self.threshold)
         refined = propagate(transition, maps.scores, maps.sample_index, boxes)
         return state.with_maps(self.name, maps.with_scores(stretch(refined)), affinity=transition)
 
@@ -183,14 +184,14 @@ class AttentionAffinity(_AffinityStep):
 
     Args:
         layers: the last n blocks, or block indices. Published: 8.
-        threshold: of the boxes; 0.4 on VOC, 0.7 on COCO.
+        threshold: of the boxes; 0.4 on VOC, 0.7 on COCO. None lets scores flow from everywhere (WeCLIP+ on VOC).
         rounds: of Sinkhorn.
         power: of the transition matrix.
     """
 
     name = 'affinity'
 
-    def __init__(self, layers: int | Sequence[int] = 8, threshold: float = 0.4, rounds: int = 3,
+    def __init__(self, layers: int | Sequence[int] = 8, threshold: float | None = 0.4, rounds: int = 3,
                  power: int = 2) -> None:
         super().__init__(threshold, rounds, power)
         self.layers = layers
@@ -220,7 +221,8 @@ class RfmAffinity(_AffinityStep):
     name = 'affinity'
 
     def __init__(self, layers: int | Sequence[int] = 6, warmup_layers: int | Sequence[int] = 8,
-                 selection: str = 'published', threshold: float = 0.4, rounds: int = 3, power: int = 2) -> None:
+                 selection: str = 'published', threshold: float | None = 0.4, rounds: int = 3,
+                 power: int = 2) -> None:
         super().__init__(threshold, rounds, power)
         if selection not in SELECTIONS:
             raise ValueError(f'RfmAffinity selection: expected one of {SELECTIONS}, got {selection!r}.'
