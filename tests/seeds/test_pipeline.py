@@ -66,8 +66,7 @@ def test_a_batch_without_any_label_and_repeats(clip):
 
 def test_no_host_transfer_between_features_and_labels(clip, monkeypatch):
     state = make_state(clip, [[True, False, True]])
-    pipeline = SeedPipeline(STEPS)
-    for name in ('item', 'tolist', 'numpy', 'cpu', '__bool__', '__int__', '__float__'):
+XX, 'tolist', 'numpy', 'cpu', '__bool__', '__int__', '__float__'):
         monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name: pytest.fail(f'Tensor.{name} waits for the host'))
     pipeline(state)
 
