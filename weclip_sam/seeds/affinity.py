@@ -160,10 +160,10 @@ class _AffinityStep:
     name: str
     needs, gives = frozenset({'maps', 'clip'}), frozenset({'maps'})
 
-    def __init__(self, threshold: float | None, rounds: int, power: int) -> None:
+    def __init__(self, threshold: float | None, rounds: int, power: int, boxes_of: str | None) -> None:
         if threshold is not None:
             above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
-        self.threshold, self.rounds, self.power = threshold, rounds, power
+        self.threshold, self.rounds, self.power, self.boxes_of = threshold, rounds, power, boxes_of
 
     def spread(self, state: SeedState, attention: Tensor) -> SeedState:
         maps, grid = state.maps, tuple(state.features['clip'].grid)
@@ -171,9 +171,17 @@ class _AffinityStep:
             raise ValueError(f'{type(self).__name__} works on patches: maps are {tuple(maps.scores.shape[1:])}, the '
                              f'grid is {grid}; put it before steps that upsample')
         transition = transition_matrix(attention, self.rounds, self.power)
-        boxes = None if self.threshold is None else box_masks(maps.scores, self.threshold)
+        boxes = None if self.threshold is None else box_masks(self._maps_in_boxes(state), self.threshold)
         refined = propagate(transition, maps.scores, maps.sample_index, boxes)
         return state.with_maps(self.name, maps.with_scores(stretch(refined)), affinity=transition)
+
+    def _maps_in_boxes(self, state: SeedState) -> Tensor:
+        if self.boxes_of is None:
+            return state.maps.scores
+        if self.boxes_of not in state.history:
+            raise ValueError(f'{type(self).__name__} boxes_of: no earlier step left maps called {self.boxes_of!r}; '
+                             f'there are {sorted(state.history)}.{suggest_name(self.boxes_of, state.history)}')
+        return state.history[self.boxes_of].scores
 
 
 @SEED_STEPS.register_module()
@@ -187,13 +195,14 @@ class AttentionAffinity(_AffinityStep):
         threshold: of the boxes; 0.4 on VOC, 0.7 on COCO. None lets scores flow from everywhere (WeCLIP+ on VOC).
         rounds: of Sinkhorn.
         power: of the transition matrix.
+        boxes_of: name of the earlier step whose maps have the boxes; None takes the current ones.
     """
 
     name = 'affinity'
 
-    def __init__(self, layers: int | Sequence[int] = 8, threshold: float | None = 0.4, rounds: int = 3,
-                 power: int = 2) -> None:
-        super().__init__(threshold, rounds, power)
+    def __init__(self, layers: int | Sequence[int] = 8, threshold: float | None = 0.4, rounds: int = 3, power: int = 2,
+                 boxes_of: str | None = None) -> None:
+        super().__init__(threshold, rounds, power, boxes_of)
         self.layers = layers
 
     def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
@@ -215,15 +224,15 @@ class RfmAffinity(_AffinityStep):
         layers: candidate blocks; published: the last 6 on VOC, 10 on COCO.
         warmup_layers: blocks averaged before the switch; published: 8.
         selection: see :func:`choose_attention`.
-        threshold, rounds, power: see :class:`AttentionAffinity`.
+        threshold, rounds, power, boxes_of: see :class:`AttentionAffinity`.
     """
 
     name = 'affinity'
 
     def __init__(self, layers: int | Sequence[int] = 6, warmup_layers: int | Sequence[int] = 8,
-                 selection: str = 'published', threshold: float | None = 0.4, rounds: int = 3,
-                 power: int = 2) -> None:
-        super().__init__(threshold, rounds, power)
+                 selection: str = 'published', threshold: float | None = 0.4, rounds: int = 3, power: int = 2,
+                 boxes_of: str | None = None) -> None:
+        super().__init__(threshold, rounds, power, boxes_of)
         if selection not in SELECTIONS:
             raise ValueError(f'RfmAffinity selection: expected one of {SELECTIONS}, got {selection!r}.'
                              f'{suggest_name(selection, SELECTIONS)}')
