@@ -166,7 +166,8 @@ class Segmenter:
 
         Args:
             image: a path, a PIL image of any mode, an array H W [3 or 4] uint8 in RGB order, or a list of those.
-            probabilities: also keep the probability of every class at every pixel (C+1 floats a pixel).
+            probabilities: also keep the probability of every class at every pixel: C+1 floats a pixel while they are
+                made, half of that in the result. Without them the memory does not grow with the number of classes.
             batch_size: images of equal prepared size that go through the model together.
 
         Returns:
@@ -244,9 +245,7 @@ class Segmenter:
         for (index, picture, _), sample in zip(waiting, samples, strict=True):
             size = (picture.height, picture.width)
             labels = enlarge(sample.prediction.to(torch.uint8).cpu().numpy(), size, smooth=False)
-            scores = sample.probabilities.cpu().numpy() if probabilities else None
-            if scores is not None:
-                scores = np.stack([enlarge(s, size) if s.shape != size else s for s in scores]).astype(np.float16)
+            scores = _as_half(sample.probabilities, size) if probabilities else None
             yield index, SegmentationResult(labels, self.classes, np.asarray(picture), scores, self.palette,
                                             _name(images[index], index), picture.info.get('suspected_bits'))
 
@@ -259,6 +258,15 @@ class Segmenter:
             return self.model(data['inputs'], data['data_samples'], mode='predict')
         finally:
             self.model.test_cfg = before
+
+
+def _as_half(probabilities: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """C+1 H W float16 at that size; class by class, so that they are never held twice as floats."""
+    scores = np.empty((len(probabilities), *size), np.float16)
+    for place, one in zip(scores, probabilities, strict=True):
+        plane = one.cpu().numpy()
+        place[:] = plane if plane.shape == size else enlarge(plane, size)
+    return scores
 
 
 def _shrunk(image: ImageInput, picture: Image.Image, side: int | None) -> Image.Image:

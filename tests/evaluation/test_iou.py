@@ -26,6 +26,52 @@ def test_confusion_matrix_counts_by_truth_and_guess():
     assert confusion_matrix(pred, gt, 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
 
 
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int64])
+@pytest.mark.parametrize('block', [1, 5])
+def test_noise_areas_and_no_pixels_are_counted_alike(dtype, block):
+    generator = torch.Generator().manual_seed(0)
+    pred, gt = (torch.randint(0, 4, (2, 7), generator=generator).repeat_interleave(block, 1).to(dtype) for _ in 'pg')
+    gt[gt == 3] = 255
+    matrix = confusion_matrix(pred, gt, 4)
+    assert matrix.dtype == torch.int64
+    assert matrix.tolist() == [[int(((gt == row) & (pred == column)).sum()) for column in range(4)] for row in range(4)]
+    assert torch.equal(confusion_matrix(pred.T, gt.T, 4), matrix)  # other runs, the same pixels
+    assert not confusion_matrix(pred[:0], gt[:0], 4).any()
+    if dtype == torch.int64:  # negative, or beyond a byte
+        with pytest.raises(ValueError, match=r'labels \[-1, 300\] lie outside the 4 classes'):
+            confusion_matrix(torch.tensor([300, 300, -1, 0]), torch.tensor([0, 0, 0, 0]), 4)
+        assert confusion_matrix(torch.tensor([300]), torch.tensor([299]), 301)[299, 300] == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='on a GPU pixels are counted one by one')
+def test_a_gpu_counts_the_same():
+    pred, gt = (torch.randint(0, 4, (9, 9), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert torch.equal(confusion_matrix(pred.cuda(), gt, 4).cpu(), confusion_matrix(pred, gt, 4))
+
+
+@pytest.mark.parametrize('types', [(torch.uint8, torch.uint8), (torch.int64, torch.uint8), (torch.int32, torch.int64)])
+@pytest.mark.parametrize('most', [255, 300])
+def test_confusion_matrix_is_the_same_for_all_types_and_ranges(types, most):
+    generator = torch.Generator().manual_seed(0)
+    pred, gt = torch.randint(0, 5, (2, 40, 30), generator=generator)
+    gt[:9] = 255
+    pred[0, 0] = most if types[0] != torch.uint8 else 255  # where the truth is ignored any value goes
+    expected = torch.zeros(5, 5, dtype=torch.long)
+    for truth, guess in zip(gt[9:].flatten().tolist(), pred[9:].flatten().tolist(), strict=True):
+        expected[truth, guess] += 1
+    matrix = confusion_matrix(pred.to(types[0]), gt.to(types[1]), 5)
+    assert matrix.dtype == torch.int64 and torch.equal(matrix, expected)
+
+
+@pytest.mark.parametrize('wrong', [7, 256, -1])
+def test_labels_outside_are_told_whatever_their_range(wrong):
+    labels = torch.tensor([0, wrong, 1, wrong])
+    with pytest.raises(ValueError, match=rf'^x: labels \[{wrong}\] lie outside the 3 classes'):
+        confusion_matrix(labels, torch.tensor([0, 1, 2, 2]), 3, name='x')
+    with pytest.raises(ValueError, match=rf'^ground truth of x: labels \[{wrong}\] lie outside'):
+        confusion_matrix(torch.zeros(4).long(), labels, 3, name='x')
+
+
 def test_iou_by_hand():
     matrix = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
     iou = iou_from_confusion(matrix)

@@ -29,6 +29,8 @@ def _run(command: list[str], output: Connection, fresh: bool, before: Callable[[
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     output.close()
+    # The server's streams remember what they wrote to: a file, perhaps, in which one can seek.
+    sys.stdout, sys.stderr = (open(number, 'w', closefd=False, buffering=1) for number in (1, 2))
     if before is not None:
         before()
     os.chdir(ROOT)

@@ -147,6 +147,8 @@ def test_fingerprint_follows_settings_and_weights(sam):
     others = [MaskGenerator(sam, **{**LOOSE, 'nms_thresh': 0.71}),
               MaskGenerator(FrozenSam('tiny', 'random', seed=4), **LOOSE)]
     assert len({base.fingerprint(), *(o.fingerprint() for o in others)}) == 3
+    names = {p: MaskGenerator(FrozenSam('tiny', 'tiny', precision=p), **LOOSE).fingerprint() for p in ('fp32', 'bf16')}
+    assert names == dict(fp32=base.fingerprint(), bf16=base.fingerprint() + ' bf16')
 
 
 def test_built_from_config(image):

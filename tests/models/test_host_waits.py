@@ -6,14 +6,20 @@ noticed by :class:`Waits`.
 """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.hooks import ParamSchedulerHook
+from mmengine.logging import MessageHub
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import weclip_sam
+from weclip_sam.engine.hooks.losses import LazyRuntimeInfoHook
+from weclip_sam.engine.hooks.state import CurriculumHook
+from weclip_sam.engine.optim import PatientOptimWrapper
+from weclip_sam.engine.schedulers import PolyWarmupLR
 from weclip_sam.models.preprocess import SegDataPreprocessor, move_together, pack, unpack
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet, SegSample, to_device
@@ -31,6 +37,8 @@ STEPS = {
     'weclip': dict(WECLIP, seeds=[*RFM, dict(type='Par', iterations=1),
                                   dict(type='PixelLabels', min_confidence=0.1, ignore_unlabelled=True)]),
     'weclip warming up': dict(WECLIP, rfm_start=9, seeds=[*RFM, dict(type='PixelLabels')]),
+    'weclip_sam warming up': dict(WECLIP, rfm_start=9, seeds=[
+        *RFM, dict(type='BlendMaps'), dict(type='BlendPrediction'), dict(type='RockSandWater'), dict(type='SamVote')]),
     'weclip_sam': dict(WECLIP, seeds=[
         *RFM, dict(type='BlendMaps'), dict(type='BlendPrediction'), dict(type='RockSandWater'), dict(type='SamVote'),
         dict(type='IgnoreDisagreement')]),
@@ -115,12 +123,45 @@ def batch():
 
 
 def training(config, device):
-    """A model on ``device`` and the wrapper of its optimizer."""
+    """A model on ``device`` and the wrapper of its optimizer, which clips gradients."""
     torch.manual_seed(0)
     model = MODELS.build(config).to(device).train()
     if hasattr(model, 'set_progress'):
         model.set_progress(1)
-    return model, OptimWrapper(torch.optim.SGD(model.parameters(), 0.01))
+    # As on a GPU, where it is fused: never one step count after the other.
+    kind = dict(fused=True) if device == 'cuda' else dict(foreach=True)
+    return model, PatientOptimWrapper(torch.optim.AdamW(model.parameters(), 0.01, **kind), clip_grad=dict(max_norm=1))
+
+
+class Iterations:
+    """What a Runner does in an iteration that no line of the log shows: the step, and the hooks around it."""
+
+    def __init__(self, model, optimizer):
+        self.model, self.optim_wrapper, self.iter, self.max_iters = model, optimizer, 0, 100
+        self.message_hub, self.train_dataloader = MessageHub.get_instance('iterations'), range(100)
+        self.param_schedulers = [PolyWarmupLR(optimizer, warmup_iters=2, end=100)]
+        self.train_loop = SimpleNamespace(_epoch=0, dataloader=self.train_dataloader)
+        own = [CurriculumHook()] if hasattr(model, 'set_progress') else []
+        self.hooks = [LazyRuntimeInfoHook(), *own, ParamSchedulerHook()]
+        # All that is shown has been shown before, in the first iteration.
+        for name in ('loss', 'grad_norm', 'loss_seg', 'loss_affinity', 'loss_contrast', 'loss_inside', 'loss_outside',
+                     'loss_margin'):
+            self.message_hub.update_scalar(f'train/{name}', 0.0)
+
+    def __call__(self, data):
+        for hook in self.hooks:
+            hook.before_train_iter(self, self.iter, data)
+        losses = self.model.train_step(data, self.optim_wrapper)
+        for hook in self.hooks:
+            hook.after_train_iter(self, self.iter, data, losses)
+        self.iter += 1
+        return losses
+
+
+@pytest.fixture(autouse=True)
+def no_hub_is_left():
+    yield
+    MessageHub._instance_dict.pop('iterations', None)
 
 
 @pytest.fixture
@@ -135,8 +176,9 @@ def meta_device(monkeypatch):
 @pytest.mark.parametrize('name', STEPS)
 def test_a_training_step_does_not_wait(name, meta_device):
     model, optimizer = training(STEPS[name], meta_device)
+    iterations, data = Iterations(model, optimizer), batch()
     with Waits(meta_device) as waits:
-        losses = model.train_step(batch(), optimizer)
+        losses = iterations(data)
     assert all(value.device.type == meta_device for value in losses.values())
     assert waits.found == set(), 'these functions make the host wait'
 
@@ -145,10 +187,11 @@ def test_a_training_step_does_not_wait(name, meta_device):
 @pytest.mark.parametrize('name', STEPS)
 def test_a_training_step_on_a_gpu_does_not_wait(name):
     model, optimizer = training(STEPS[name], 'cuda')
-    model.train_step(batch(), optimizer)  # libraries wait when they are used for the first time
+    iterations, data = Iterations(model, optimizer), batch()
+    iterations(batch())  # libraries wait when they are used for the first time
     torch.cuda.set_sync_debug_mode('error')
     try:
-        losses = model.train_step(batch(), optimizer)
+        losses = iterations(data)
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert all(torch.isfinite(value) for value in losses.values())

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from weclip_sam.models import predict
 from weclip_sam.models.predict import multi_scale_logits, predict_samples, prediction_settings, to_original
 from weclip_sam.seeds.crf import dense_crf
 from weclip_sam.structures import SegSample
@@ -88,6 +89,25 @@ def test_resize_keeps_the_picture_in_place():
 def test_impossible_settings(options, message):
     with pytest.raises(ValueError, match=message):
         multi_scale_logits(pool, torch.rand(1, 3, 8, 8), **options)
+
+
+@pytest.mark.parametrize('classes_at_once', [1, 3, 99])
+@pytest.mark.parametrize('border', ['pad', 'cut'])
+def test_labels_are_made_some_classes_at_a_time_and_equal_those_of_all(classes_at_once, border, monkeypatch):
+    logits = torch.randn(1, 7, 5, 6, generator=torch.Generator().manual_seed(0)).round()
+    logits[0, 4:6] = logits[0, 1:3]  # ties, which the first wins
+    sample = SegSample(metainfo=dict(ori_shape=(23, 31), content_box=(0, 0, 20, 22)))
+    run = dict(forward=lambda images: logits, inputs=torch.zeros(1, 3, 20, 24), data_samples=[sample])
+    whole = predict_samples(test=dict(border=border, probabilities=True), **run)[0]
+    expected, seen = whole.prediction, []
+    assert whole.probabilities.sum(0).sub(1).abs().max() < 1e-6 and len(expected.unique()) == 5
+    monkeypatch.setattr(predict, '_LARGEST', classes_at_once * 23 * 31 + 5)
+    interpolate = F.interpolate
+    monkeypatch.setattr(F, 'interpolate', lambda x, *args, **kw: seen.append(x.shape[1]) or interpolate(x, *args, **kw))
+    assert torch.equal(predict_samples(test=dict(border=border), **run)[0].prediction, expected)
+    assert max(seen) == min(7, classes_at_once) and sum(seen) == 7 * (2 if border == 'pad' else 1)
+    if border == 'pad':
+        assert torch.equal(predict.predicted_labels(logits[0], (20, 24), sample), expected)
 
 
 def test_refinement_is_a_list_of_seed_steps_and_the_crf_is_one_of_them():

@@ -1,5 +1,7 @@
 """The loop over images: shares, batches, failures, seconds, and what must not move."""
 import errno
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -163,3 +165,65 @@ def test_it_says_something_at_once_and_how_far_a_long_batch_is(monkeypatch, caps
 def test_batches_have_at_least_one_image(batch_size):
     with pytest.raises(ValueError, match='--batch-size: expected at least 1'):
         run(batch_size=batch_size)
+
+
+def test_results_are_written_aside_in_order_while_the_next_are_made():
+    report, groups, written = run(done='b', aside=True, batch_size=2)
+    assert written == dict(a=0, c=20, d=30, e=40) and list(written) == report.made == ['a', 'c', 'd', 'e']
+    assert groups == [[0, 2], [3, 4]] and list(report.seconds) == ['load', 'think', 'write']
+    order, made = [], threading.Event()
+
+    def make(items, clock):
+        if items == [1]:
+            made.set()
+        return items
+
+    def write(name, result):
+        assert made.wait(20)  # the first one is written when the second one has been made
+        order.append((name, threading.current_thread() is not threading.main_thread()))
+    work_through('work', ['a', 'b'], is_done=lambda index: False, load=int, make=make, write=write, aside=True)
+    assert order == [('a', True), ('b', True)]
+
+
+@pytest.mark.parametrize('aside', [False, True])
+def test_what_cannot_be_finished_or_written_by_its_name_is_that_images_failure(aside):
+    def finish(value):
+        if value == 1:
+            raise ValueError('no mask')
+        return value * 2
+
+    def write(name, value):
+        if value == 6:
+            raise OSError(errno.ENAMETOOLONG, 'File name too long', 'd.png')
+        written[name] = value
+    written = {}
+    report = work_through('work', IDS, is_done=lambda index: False, load=int, finish=finish, write=write, aside=aside,
+                          patience=1)
+    assert written == dict(a=0, c=4, e=8) and report.made == ['a', 'c', 'e']
+    assert report.failed == dict(b='no mask', d='d.png: cannot be written (File name too long)')
+
+
+def test_a_full_disk_ends_the_writing_aside_and_nothing_follows():
+    def write(name, result):
+        written.append(name)
+        if name == 'b':
+            raise OSError(errno.ENOSPC, 'No space left on device', 'out')
+    for count in (2, 50):  # told at the end, and as soon as it is seen
+        written, ids = [], [chr(ord('a') + i) for i in range(count)]
+        with pytest.raises(OSError, match='No space left'):
+            work_through('work', ids, is_done=lambda index: False, load=int, write=write, aside=True)
+        assert written == ['a', 'b']
+
+
+@pytest.mark.parametrize('fault', [KeyError, KeyboardInterrupt])
+def test_what_was_made_before_a_fault_is_written(fault):
+    def make(items, clock):
+        if items == [3]:
+            raise fault('typing error')
+        return items
+    written = []
+    with pytest.raises(fault):
+        work_through('work', IDS, is_done=lambda index: False, load=int, make=make, aside=True,
+                     write=lambda name, result: (time.sleep(0.01), written.append(name)))
+    assert written == ['a', 'b', 'c']
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith('writing')]

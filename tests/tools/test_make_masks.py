@@ -5,11 +5,13 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from weclip_sam.foundation.sam import FrozenSam
 from weclip_sam.io.images import write_labels
 from weclip_sam.mask_bank import MaskBank
+from weclip_sam.offline import precision
 
 
 def test_a_full_disk_ends_mask_making_with_whole_records(photos, tmp_path, capsys, monkeypatch, disk_full_at, run_tool):
@@ -112,3 +114,26 @@ def test_a_signal_within_an_image_ends_the_run_and_the_masks_so_far_stay(photos,
     monkeypatch.undo()
     assert run_tool('make_masks', config, *options) == 0
     assert (summary_of(root / 'bank_train')['found'], summary_of(root / 'bank_train')['made']) == (1, 7)
+
+
+def test_a_bank_has_one_precision_and_goes_on_in_it(photos, run_tool, tmp_path, capsys, summary_of, monkeypatch):
+    root, config = photos
+    first = ['--cfg-options', 'train_dataloader.dataset.limit=2']
+    assert run_tool('make_masks', config, '--out', tmp_path / 'half', '--amp', *first) == 0
+    assert 'computing in bf16\n' in capsys.readouterr().err
+    assert MaskBank(tmp_path / 'half').header['generator'].endswith(' bf16')
+    assert run_tool('make_masks', config, '--out', tmp_path / 'half') == 0  # no word about it
+    assert (summary_of(tmp_path / 'half')['found'], summary_of(tmp_path / 'half')['made']) == (2, 6)
+    capsys.readouterr()
+    assert run_tool('make_masks', config, '--out', tmp_path / 'half', '--no-amp') == 2
+    error = capsys.readouterr().err
+    assert f'{tmp_path}/half/bank.json: this bank holds masks made in bf16, but fp32 was asked for: go on in bf16 ' \
+           '(--amp or neither' in error
+    seconds = {torch.float32: 1.2, torch.bfloat16: 1.0}
+    monkeypatch.setattr(precision, 'measure_block', lambda encoder, dtype: seconds[dtype])
+    for said in ('would not pay, a block of this SAM is 1.2 times as fast', 'would pay: add --amp'):
+        assert run_tool('make_masks', config, '--out', tmp_path / 'whole', *first) == 0
+        assert f'computing in fp32; on this CPU bfloat16 {said}' in capsys.readouterr().err
+        seconds[torch.float32] = 2.0
+    assert run_tool('make_masks', config, '--out', tmp_path / 'whole', '--amp') == 2
+    assert 'made in fp32, but bf16 was asked for: go on in fp32 (--no-amp or neither' in capsys.readouterr().err

@@ -11,7 +11,7 @@ import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -19,8 +19,10 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -116,7 +118,7 @@ def count_operators(run: Callable[[], Any], device: str = 'meta',
         one_kernel: functions, by module and name, each of whose calls counts as one operator.
     """
     counter = Operators(device)
-    with _one_kernel_each(counter, one_kernel), _autocast_on(device), counter:
+    with _one_kernel_each(counter, one_kernel), without_numbers(device), counter:
         run()
     return counter
 
@@ -142,16 +144,24 @@ def _one_kernel_each(counter: Operators, places: Iterable[tuple[str, str]]) -> I
 
 
 @contextmanager
-def _autocast_on(device: str) -> Iterator[None]:
-    """Autocast knows no ``meta`` device: what switches it off there switches it off on the CPU."""
-    autocast = torch.autocast
+def without_numbers(device: str) -> Iterator[None]:
+    """On the ``meta`` device: autocast, which does not know it, is that of the CPU, and attention is one operator, as
+    on a GPU."""
+    autocast, attention = torch.autocast, F.scaled_dot_product_attention
     if device == 'meta':
         torch.autocast = lambda kind, *args, **kwargs: autocast(  # type: ignore[misc, assignment]
             'cpu' if kind == 'meta' else kind, *args, **kwargs)
+        F.scaled_dot_product_attention = _attention
     try:
         yield
     finally:
-        torch.autocast = autocast  # type: ignore[misc]
+        torch.autocast, F.scaled_dot_product_attention = autocast, attention  # type: ignore[misc]
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+               is_causal: bool = False, scale: float | None = None) -> Tensor:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 
 
 # ---- a training step ------------------------------------------------------------------------------------------------
@@ -219,7 +229,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     device = 'cpu' if args.bf16 else 'meta'
     for system in args.systems:
-        with _autocast_on(device) if device == 'meta' else nullcontext():
+        with without_numbers(device):
             step = training_step(system, device, args.batch, args.size, args.masks, args.bf16)
         counted = count_operators(step, device)
         print(f'{system}, {"bfloat16" if args.bf16 else "float32"}: {counted.total} operators a step')

@@ -173,8 +173,9 @@ def surroundings(patches: Tensor, temperature: float = 0.25, reach: float = 0.2)
 def assign(cosines: Tensor, sharpness: float = 5.0, steps: int = 3) -> Tensor:
     """N K soft assignments of which every prototype gets the same share (Sinkhorn-Knopp, as SwAV).
 
-    Each prototype's cosines are centred and all are scaled to a deviation of 1 first: with a fixed temperature, tokens that
-    have come close to one another are assigned to everything a little, pull the student closer still, and collapse.
+    Each prototype's cosines are centred and all are scaled to a deviation of 1 first: with a fixed temperature, tokens
+    that have come close to one another are assigned to everything a little, pull the student closer still, and
+    collapse.
     """
     cosines = cosines.float()
     centred = cosines - cosines.mean(0)

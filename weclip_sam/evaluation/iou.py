@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,9 @@ def confusion_matrix(pred: Tensor, gt: Tensor, num_classes: int, name: str = 'pr
     if pred.shape != gt.shape:
         raise ValueError(f'{name}: size {tuple(pred.shape)} differs from its ground truth {tuple(gt.shape)}; '
                          'predictions are scored at the size of the ground truth, pixel by pixel')
-    gt = gt.to(pred.device)
+    gt, pixels = gt.to(pred.device), None
+    if pred.device.type == 'cpu':
+        pred, gt, pixels = _runs(pred, gt)
     counted = gt != IGNORE_LABEL
     truth, guess = gt[counted].long(), pred[counted].long()
     for what, labels, extra in ((name, guess, ' (255 is for ground truth alone: a prediction names a class '
@@ -41,8 +44,20 @@ def confusion_matrix(pred: Tensor, gt: Tensor, num_classes: int, name: str = 'pr
         if bad.numel():
             raise ValueError(f'{what}: labels {torch.unique(bad).tolist()[:8]} lie outside the {num_classes} classes; '
                              f'allowed are 0..{num_classes - 1}{extra}')
-    counts = torch.bincount(truth * num_classes + guess, minlength=num_classes ** 2)
-    return counts.view(num_classes, num_classes)
+    counts = torch.bincount(truth * num_classes + guess, None if pixels is None else pixels[counted], num_classes ** 2)
+    return counts.long().view(num_classes, num_classes)
+
+
+def _runs(pred: Tensor, gt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Runs of pixels that have the same two labels: prediction, ground truth, and how many pixels (float64, whole).
+
+    Label maps are areas, so there are far fewer runs than pixels, and only these are indexed and counted.
+    """
+    guess, truth = pred.detach().flatten().numpy(), gt.detach().flatten().numpy()
+    ends = np.flatnonzero((guess[1:] != guess[:-1]) | (truth[1:] != truth[:-1]))
+    ends = np.append(ends, np.arange(len(guess))[-1:])  # in no pixels there is no run
+    pixels = np.diff(ends, prepend=-1).astype(np.float64)
+    return torch.from_numpy(guess[ends]), torch.from_numpy(truth[ends]), torch.from_numpy(pixels)
 
 
 def iou_from_confusion(matrix: Tensor) -> Tensor:

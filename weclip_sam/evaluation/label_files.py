@@ -163,9 +163,12 @@ def _count(predictions: LabelStore, truths: LabelStore, num_classes: int, image_
            ) -> tuple[np.ndarray, int, dict[int, tuple[int, int, int]]]:
     """One image's confusion matrix (num_classes x num_classes int64, rows ground truth), ignored pixels, and colours
     of its ground truth."""
-    predicted, truth = (torch.from_numpy(store.read(image_id).astype(np.int64)) for store in (predictions, truths))
+    labels = (store.read(image_id) for store in (predictions, truths))
+    predicted, truth = (torch.from_numpy(one if one.dtype == np.uint8 else one.astype(np.int64)) for one in labels)
     matrix = confusion_matrix(predicted, truth, num_classes, name=predictions.where(image_id)).numpy()
-    return matrix, int((truth == IGNORE_LABEL).sum()), truths.colours(image_id, truth.numpy())
+    left_out = truth.numel() - int(matrix.sum())  # every other pixel was counted
+    held = np.append(np.flatnonzero(matrix.sum(1)), [IGNORE_LABEL] * (left_out > 0))
+    return matrix, left_out, truths.colours(image_id, held)
 
 
 def score_label_files(predictions: LabelStore, truths: LabelStore, num_classes: int, ids: Sequence[str] | None = None,

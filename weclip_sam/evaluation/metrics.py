@@ -14,7 +14,6 @@ from weclip_sam.evaluation.iou import IoUReport, confusion_matrix
 from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth, no_class_in_truth
 from weclip_sam.io.files import write_json
 from weclip_sam.registry import METRICS
-from weclip_sam.structures import IGNORE_LABEL
 
 
 class _PerImageMetric(BaseMetric):
@@ -97,7 +96,7 @@ class IoUMetric(_PerImageMetric):
             named = sample.get('image_labels')
             named = None if named is None else named.cpu().flatten().nonzero().squeeze(1).numpy()
             self.results.append((image_id, (image_id, cells.numpy(), matrix[cells].numpy(), named,
-                                            int((truth == IGNORE_LABEL).sum()))))
+                                            truth.numel() - int(matrix.sum()))))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Sum the images' counts and score the sum."""

@@ -13,7 +13,7 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from weclip_sam.features import Kept, Wanted
-from weclip_sam.foundation.cast_once import CastOnce
+from weclip_sam.foundation.cast_once import CastOnce, linear
 
 QUICK = 1.702  # x * sigmoid(1.702 x) is silu(1.702 x) / 1.702, and silu runs in place in one pass
 # Attention written out takes as many heads at once as fit this many numbers: the cache of a CPU, or a GPU kept busy.
@@ -62,9 +62,8 @@ class FrozenBlocks:
                     attentions[index] = attention
             if mixed is not None:
                 tokens = block.add(tokens, mixed, block.scale_1, own)
-                if hidden is None:
-                    hidden = block.hidden_for(tokens)
-                tokens = block.add(tokens, block.mlp(tokens, hidden), block.scale_2, True)
+                mixed, hidden = block.mlp(tokens, hidden)
+                tokens = block.add(tokens, mixed, block.scale_2, True)
                 own = index not in wanted.tokens
             if index in wanted.tokens:
                 kept[index] = tokens
@@ -84,7 +83,7 @@ class _Block:
     def weights(self, name: str, weight: Tensor, bias: Tensor, factor: float = 1.0,
                 bias_factor: float = 1.0) -> tuple[Tensor, Tensor]:
         """A linear layer's weight and bias in this block's precision."""
-        return (self.cast(f'{self.name}{name}.weight', weight, self.dtype, factor),
+        return (self.cast(f'{self.name}{name}.weight', weight, self.dtype, factor, pack=True),
                 self.cast(f'{self.name}{name}.bias', bias, self.dtype, bias_factor))
 
     def norm(self, norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
@@ -95,10 +94,10 @@ class _Block:
         """What attention adds to the N T D tokens (None unless ``mix``), and the attention N T T (None unless
         ``show``)."""
         attn = self.block.attn
-        weight, bias = self.weights('in_proj', attn.in_proj_weight, attn.in_proj_bias)
-        width = tokens.shape[-1]
-        parts = 3 if mix else 2  # nobody reads the values where nothing is mixed
-        projected = F.linear(self.norm(self.block.ln_1, tokens), weight[:parts * width], bias[:parts * width])
+        parts, width = 3 if mix else 2, tokens.shape[-1]  # nobody reads the values where nothing is mixed
+        weight, bias = self.weights(f'in_proj.{parts}', attn.in_proj_weight[:parts * width],
+                                    attn.in_proj_bias[:parts * width])
+        projected = linear(self.norm(self.block.ln_1, tokens), weight, bias)
         heads = projected.unflatten(2, (parts, self.heads, width // self.heads)).permute(2, 0, 3, 1, 4)
         # torch's fused attention is slow on a CPU in anything but float32.
         if not show and (tokens.device.type != 'cpu' or self.dtype == torch.float32):
@@ -110,14 +109,11 @@ class _Block:
         if mixed is None:
             return None, attention
         weight, bias = self.weights('out_proj', attn.out_proj.weight, attn.out_proj.bias)
-        return F.linear(mixed.transpose(1, 2).flatten(2), weight, bias), attention
+        return linear(mixed.transpose(1, 2).flatten(2), weight, bias), attention
 
-    def hidden_for(self, tokens: Tensor) -> Tensor:
-        """Room for the MLP's hidden numbers, used by all blocks in turn: large buffers are dear to get."""
-        return tokens.new_empty(tokens.shape[:2].numel(), self.block.mlp.c_fc.out_features, dtype=self.dtype)
-
-    def mlp(self, tokens: Tensor, hidden: Tensor) -> Tensor:
-        """What the MLP adds to the N T D tokens; ``hidden`` is overwritten."""
+    def mlp(self, tokens: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the MLP adds to the N T D tokens, and room for its hidden numbers to be given to the next block's: large
+        buffers are dear."""
         mlp, quick = self.block.mlp, isinstance(self.block.mlp.gelu, QuickGELU)
         # Where weights are cast anyhow, QuickGELU's factor goes with them; float32's are left as they are.
         factor = QUICK if quick else 1.0
@@ -125,15 +121,18 @@ class _Block:
         factor /= folded
         x = self.norm(self.block.ln_2, tokens).flatten(0, 1)
         weight, bias = self.weights('c_fc', mlp.c_fc.weight, mlp.c_fc.bias, folded, folded)
-        torch.addmm(bias, x, weight.t(), beta=factor, alpha=factor, out=hidden)
-        if quick:
-            F.silu(hidden, inplace=True)
-        elif isinstance(mlp.gelu, nn.GELU):
-            torch.ops.aten.gelu_(hidden, approximate=mlp.gelu.approximate)
+        known = quick or isinstance(mlp.gelu, nn.GELU)
+        if weight.layout != torch.strided and known:
+            active = linear(x, weight, bias, ('swish', '') if quick else ('gelu', mlp.gelu.approximate))
+        elif weight.layout != torch.strided:
+            active = mlp.gelu(linear(x, weight, bias))
         else:
-            hidden = mlp.gelu(hidden)
+            hidden = torch.addmm(bias, x, weight.t(), beta=factor, alpha=factor, out=hidden)
+            active = F.silu(hidden, inplace=True) if quick else mlp.gelu(hidden)
         weight, bias = self.weights('c_proj', mlp.c_proj.weight, mlp.c_proj.bias, 1 / folded)
-        return torch.addmm(bias, hidden, weight.t(), alpha=1 / factor).view(tokens.shape)
+        if weight.layout != torch.strided:
+            return linear(active, weight, bias).view(tokens.shape), hidden
+        return torch.addmm(bias, active, weight.t(), alpha=1 / factor).view(tokens.shape), hidden
 
     @staticmethod
     def add(tokens: Tensor, branch: Tensor, scale: Tensor | None, inplace: bool) -> Tensor:

@@ -16,7 +16,7 @@ from weclip_sam.foundation.blocks import FrozenBlocks
 from weclip_sam.foundation.cast_once import CastOnce, precision
 from weclip_sam.foundation.clip_build import load_clip
 from weclip_sam.foundation.clip_weights import tag_config
-from weclip_sam.foundation.last_block import LastBlock, at_once, run_block
+from weclip_sam.foundation.last_block import LastBlock, Products, at_once, run_block
 from weclip_sam.foundation.positions import PositionCache, stretched_positions
 from weclip_sam.registry import MODELS
 
@@ -167,14 +167,17 @@ class FrozenClip(nn.Module):
         return self.embed_pooled(pooled), attention
 
     def localise(self, tokens: Tensor, padding: Tensor | None = None) -> LastBlock:
-        """The last block on its input ``tokens`` (B 1+P D), kept for the gradients that GradCAM reads, in float32.
+        """The last block on its input ``tokens`` (B 1+P D), kept for the gradients that GradCAM reads.
+
+        Under autocast in bfloat16 the products with weights run in it, see :class:`LastBlock`.
 
         Args:
             tokens, padding: see :meth:`finish`, which is the same by autograd.
         """
-        visual = self.model.visual
+        visual, dtype = self.model.visual, precision(tokens.device, torch.float32)
+        products = Products(self._cast, dtype if dtype == torch.bfloat16 else torch.float32)
         with torch.autocast(tokens.device.type, enabled=False):
-            return LastBlock(visual.transformer.resblocks[-1], visual.ln_post, tokens.float(), padding)
+            return LastBlock(visual.transformer.resblocks[-1], visual.ln_post, tokens.float(), padding, products)
 
     def pairs_at_once(self, tokens: Tensor) -> int:
         """For how many (image, class) pairs :meth:`localise` may work at once on images with such tokens."""

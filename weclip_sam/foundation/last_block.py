@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from weclip_sam.foundation.cast_once import CastOnce
+
 # Hidden numbers of the MLP that are worked on at once: what a cache of a CPU holds, or what keeps a GPU busy.
 _CPU_NUMBERS, _GPU_NUMBERS = 2 ** 22, 2 ** 28
 
@@ -40,6 +42,27 @@ def at_once(tokens: Tensor, hidden: int) -> int:
     return max(1, numbers // (tokens.shape[1] * hidden))
 
 
+class Products:
+    """Matrix products with frozen weights in one precision; numbers go in and come out in their own.
+
+    Args:
+        cast: gives the weights in another precision.
+        dtype: the precision.
+    """
+
+    def __init__(self, cast: CastOnce, dtype: torch.dtype) -> None:
+        self.cast, self.dtype = cast, dtype
+
+    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """``F.linear``; the name tells weights apart."""
+        return F.linear(x.to(self.dtype), self.cast(f'plain.{name}.weight', weight, self.dtype),
+                        self.cast(f'plain.{name}.bias', bias, self.dtype)).to(x.dtype)
+
+    def matmul(self, name: str, x: Tensor, weight: Tensor) -> Tensor:
+        """``x @ weight``: :meth:`linear` backwards."""
+        return (x.to(self.dtype) @ self.cast(f'plain.{name}.weight', weight, self.dtype)).to(x.dtype)
+
+
 class LastBlock:
     """The last block and the norm behind it on some images, kept for gradients of scores of the mean patch token.
 
@@ -48,6 +71,8 @@ class LastBlock:
         ln_post: the layer norm behind it.
         tokens: B 1+P D float, what enters the block.
         padding: B P bool, patches left out of attention and mean, or None.
+        products: makes the products with the block's matrices. In bfloat16 they move scaled maps by less than 3e-3
+            (norms, attention and what lies between stay in float32); float16 would lose small gradients.
 
     Attributes:
         activations: B P D, the first norm's output at the patches: what GradCAM weighs.
@@ -55,14 +80,16 @@ class LastBlock:
     """
 
     @torch.no_grad()
-    def __init__(self, block: Any, ln_post: nn.LayerNorm, tokens: Tensor, padding: Tensor | None = None) -> None:
-        self.block, self.ln_post, attn = block, ln_post, block.attn
+    def __init__(self, block: Any, ln_post: nn.LayerNorm, tokens: Tensor, padding: Tensor | None,
+                 products: Products) -> None:
+        self.block, self.ln_post, self.products = block, ln_post, products
+        attn, mlp = block.attn, block.mlp
         self.gamma_1, self.gamma_2 = (getattr(scale, 'gamma', None) for scale in (block.ls_1, block.ls_2))
         patches = tokens[:, 1:]
         # Attention: the class token is a key, but its own output is not read.
         normed = block.ln_1(tokens)
         self.activations = normed[:, 1:]
-        projected = F.linear(normed, attn.in_proj_weight, attn.in_proj_bias)
+        projected = products.linear('in_proj', normed, attn.in_proj_weight, attn.in_proj_bias)
         q, self.k, self.v = projected.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # B heads T d
         self.scale = q.shape[-1] ** -0.5
         self.q = q[:, :, 1:] * self.scale
@@ -71,12 +98,13 @@ class LastBlock:
             scores.masked_fill_(F.pad(padding, (1, 0))[:, None, None], float('-inf'))
         self.weights = scores.softmax(-1)  # B heads P T
         self.mixed = (self.weights @ self.v).transpose(1, 2)  # B P heads d
-        x = patches + _scaled(attn.out_proj(self.mixed.flatten(2)), self.gamma_1)
+        x = products.linear('out_proj', self.mixed.flatten(2), attn.out_proj.weight, attn.out_proj.bias)
+        x = patches + _scaled(x, self.gamma_1)
         # MLP
         self.x_hat, self.x_rstd = _standardise(x, block.ln_2)
-        hidden = block.mlp.c_fc(_affine(self.x_hat, block.ln_2))
-        active, slope = _with_slope(block.mlp.gelu, hidden)
-        x = x + _scaled(block.mlp.c_proj(active), self.gamma_2)
+        hidden = products.linear('c_fc', _affine(self.x_hat, block.ln_2), mlp.c_fc.weight, mlp.c_fc.bias)
+        active, slope = _with_slope(mlp.gelu, hidden)
+        x = x + _scaled(products.linear('c_proj', active, mlp.c_proj.weight, mlp.c_proj.bias), self.gamma_2)
         # Norm and mean
         self.y_hat, y_rstd = _standardise(x, ln_post)
         if padding is None:
@@ -89,7 +117,8 @@ class LastBlock:
         # with c centred and b_p = mean(c y_hat_p). So the MLP's second layer sees c and y_hat_p apart: the latter here.
         self.share = share * y_rstd
         self.slope = slope.mul_(self.share)
-        self.slope_of_y = (_scaled(self.y_hat, self.gamma_2) @ block.mlp.c_proj.weight).mul_(self.slope)
+        self.slope_of_y = products.matmul('c_proj', _scaled(self.y_hat, self.gamma_2), mlp.c_proj.weight)
+        self.slope_of_y.mul_(self.slope)
 
     @torch.no_grad()
     def mean_gradient(self, gradient: Tensor) -> Tensor:
@@ -105,21 +134,22 @@ class LastBlock:
         return torch.cat([self._mean_gradient(some) for some in gradient.split(step, 1)], 1)
 
     def _mean_gradient(self, gradient: Tensor) -> Tensor:
-        block, attn = self.block, self.block.attn
+        block = self.block
         # Back through ln_post, the MLP, and ln_2, to the sum behind attention: B N P D.
         c = gradient * self.ln_post.weight
         b = c @ self.y_hat.transpose(-2, -1) / c.shape[-1]  # B N P
         c = c - c.mean(-1, keepdim=True)
         hidden = self.slope[:, None] * (_scaled(c, self.gamma_2) @ block.mlp.c_proj.weight)[:, :, None]
         hidden.addcmul_(b[..., None], self.slope_of_y[:, None], value=-1)
-        inner = (hidden @ block.mlp.c_fc.weight).mul_(block.ln_2.weight)
+        inner = self.products.matmul('c_fc', hidden, block.mlp.c_fc.weight).mul_(block.ln_2.weight)
         del hidden
         x_hat = self.x_hat[:, None]
         correlation = (inner * x_hat).mean(-1, keepdim=True)
         inner = inner.sub_(inner.mean(-1, keepdim=True)).addcmul_(correlation, x_hat, value=-1)
         inner = inner.mul_(self.x_rstd[:, None])
         inner += (c[:, :, None] - b[..., None] * self.y_hat[:, None]).mul_(self.share[:, None])
-        return self._through_attention(_scaled(inner, self.gamma_1) @ attn.out_proj.weight)
+        return self._through_attention(
+            self.products.matmul('out_proj', _scaled(inner, self.gamma_1), block.attn.out_proj.weight))
 
     def _through_attention(self, gradient: Tensor) -> Tensor:
         """From B N P D, gradients at the mixed values, to their sum over patches in front of the projections.

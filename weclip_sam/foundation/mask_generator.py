@@ -227,17 +227,17 @@ class MaskGenerator:
     def _block(self, size: tuple[int, int]) -> int:
         """Masks of this size whose logits are enlarged together."""
         largest = max(size[0] * size[1], self.sam.image_size ** 2)
-        budget = _CPU_BYTES if self.sam.device.type == 'cpu' else _GPU_BYTES
+        budget = _GPU_BYTES if self.sam.device.type == 'cuda' else _CPU_BYTES
         return max(16, budget // (4 * largest))
 
     def _chunk(self, image: ImageSide) -> int:
         """Points that are asked together."""
         if self.points_per_chunk is not None:
             return self.points_per_chunk
-        per_point = image.tokens.numel() * image.tokens.element_size()
-        if image.tokens.device.type == 'cpu':
-            return max(4, _CPU_BYTES // 2 // per_point)
-        return max(16, torch.cuda.mem_get_info(image.tokens.device)[0] // 16 // per_point)
+        device, per_point = image.tokens.device, image.tokens.numel() * image.tokens.element_size()
+        if device.type == 'cuda':  # a point whose masks are all enlarged takes 8 times as much
+            return max(16, torch.cuda.mem_get_info(device)[0] // 16 // per_point)
+        return max(4, _CPU_BYTES // 2 // per_point)
 
     def _suppress(self, found: _Candidates, score: Tensor, threshold: float) -> Tensor:
         """Positions that survive NMS, best first; equal scores keep their order."""

@@ -58,8 +58,10 @@ class PositionCache:
 
     def __call__(self, embedding: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
         """As :func:`resized_positions`."""
-        stand = stand_of(embedding)
         found = self._made.get(grid)
+        if found is not None and torch.compiler.is_compiling():
+            return found[1]  # a graph cannot ask where the embedding lies
+        stand = stand_of(embedding)
         if found is None or found[0] != stand:
             found = self._made[grid] = stand, resized_positions(embedding, native, grid)
         self._made.move_to_end(grid)

@@ -12,7 +12,6 @@ The same numbers but for rounding: sums are taken in another order.
 """
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from weclip_sam.foundation.sam_encoder import norm_channels
+from weclip_sam.foundation.sam_encoder import cast_copy, norm_channels
 
 # Of the output tokens: predicted IoU, and the masks of levels 0, 1, 2; token 1 is that of the single-mask output.
 _READ = (0, 2, 3, 4)
@@ -78,8 +77,7 @@ class PointDecoder:
         (h, w), device = self.prompts.image_embedding_size, self.prompts.no_mask_embed.weight.device
         # Where each pixel of a mask, row by row, is among the 4x4 that each token becomes.
         self.order = torch.arange(16 * h * w, device=device).view(h, w, 2, 2, 2, 2).permute(0, 2, 4, 1, 3, 5).flatten()
-        own = next(sam.mask_decoder.parameters()).dtype == dtype
-        self.net: Any = sam.mask_decoder if own else copy.deepcopy(sam.mask_decoder).to(dtype)
+        self.net: Any = cast_copy(sam.mask_decoder, dtype)
         transformer = self.net.transformer
         self.layers = list(transformer.layers)
         with torch.no_grad():

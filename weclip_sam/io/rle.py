@@ -10,8 +10,8 @@ from torch import Tensor
 
 from weclip_sam.bits import transpose_bits, unpack_bits
 
-# A record that claims more than this would exhaust memory before it could be found wrong.
-MAX_PIXELS = 2 ** 31
+# A record that claims more than this would exhaust memory before it could be found wrong: as bool, and as bits.
+MAX_PIXELS, MAX_BITS = 2 ** 31, 2 ** 33
 PIXEL_BLOCK = 1 << 23  # pixels of masks that are decoded at a time
 
 
@@ -24,7 +24,8 @@ def encode_masks(masks: Tensor) -> list[str]:
 
 
 def decode_masks(codes: Sequence[str | list[int]], height: int, width: int) -> Tensor:
-    """M codes to M H W bool, see :func:`decode_bits`."""
+    """M codes to M H W bool, see :func:`decode_bits`; at most ``MAX_PIXELS``."""
+    _check_size(codes, height, width, MAX_PIXELS)
     return unpack_bits(decode_bits(codes, height, width), width)
 
 
@@ -36,12 +37,10 @@ def decode_bits(codes: Sequence[str | list[int]], height: int, width: int) -> Te
         height, width: of every mask; the runs go column by column.
 
     Raises:
-        ValueError: a code that is no RLE of ``height * width`` pixels, or more pixels than ``MAX_PIXELS``. COCO's own
+        ValueError: a code that is no RLE of ``height * width`` pixels, or more pixels than ``MAX_BITS``. COCO's own
             decoder trusts what it is given and writes past its memory where it should not, so it is not used.
     """
-    if height < 1 or width < 1 or height * width * max(1, len(codes)) > MAX_PIXELS:
-        raise ValueError(f'{len(codes)} masks of {height} x {width} pixels: sizes must be positive and at most '
-                         f'{MAX_PIXELS} pixels together')
+    _check_size(codes, height, width, MAX_BITS)
     bits = np.empty((len(codes), height, -(-width // 8)), np.uint8)
     few = max(1, PIXEL_BLOCK // (height * width))
     for first in range(0, len(codes), few):
@@ -49,6 +48,12 @@ def decode_bits(codes: Sequence[str | list[int]], height: int, width: int) -> Te
         columns = _bits_of_runs(runs, counts, height, width)
         bits[first:first + few] = transpose_bits(columns, height)
     return torch.from_numpy(bits)
+
+
+def _check_size(codes: Sequence[str | list[int]], height: int, width: int, most: int) -> None:
+    if height < 1 or width < 1 or height * width * max(1, len(codes)) > most:
+        raise ValueError(f'{len(codes)} masks of {height} x {width} pixels: sizes must be positive and at most '
+                         f'{most} pixels together')
 
 
 def run_lengths(code: str | list[int]) -> np.ndarray:

@@ -17,6 +17,8 @@ from weclip_sam.mask_bank.records import from_record, parse, to_record
 from weclip_sam.mask_bank.shards import Place, ShardWriter, generation_of, read_record
 from weclip_sam.structures import MaskSet
 
+# Masks of small images are kept once they are decoded: a data set of a few hundred is read again and again.
+KEPT_BYTES, KEPT_AN_IMAGE = 1 << 25, 1 << 17
 _HEAD = 4096  # bytes of a record that are sure to hold all but its masks, if its id is short
 
 
@@ -69,6 +71,8 @@ class MaskBank:
         self._read_to: dict[str, int] = {}  # shard -> bytes known so far
         self._lost: dict[str, int] = {}  # id -> generation of its damaged record
         self._writer: ShardWriter | None = None
+        self._kept: dict[Place, MaskSet] = {}
+        self._room = KEPT_BYTES
         self._notes = IdentityNotes(self.root)
         self._noted: dict[tuple[str, int], MadeOf] | None = None  # by id and generation; read when first asked for
         self.refresh()
@@ -81,7 +85,7 @@ class MaskBank:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy in another process writes a shard of its own.
-        return {**self.__dict__, '_writer': None, '_noted': None}
+        return {**self.__dict__, '_writer': None, '_noted': None, '_kept': {}, '_room': KEPT_BYTES}
 
     @property
     def imported(self) -> bool:
@@ -100,7 +104,7 @@ class MaskBank:
                 self._read_to[path.name] = self._read_shard(path, known)
 
     def get(self, image_id: str, size: tuple[int, int] | None = None) -> MaskSet | None:
-        """The masks of an image on the CPU, or None where the bank has none (yet).
+        """The masks of an image on the CPU, as bits, or None where the bank has none (yet). Not to be changed in place.
 
         A record that is damaged on disk counts as missing: a warning names it, and the masks can be put again.
 
@@ -116,7 +120,7 @@ class MaskBank:
             self.refresh()
         for place in list(self._places.get(image_id, ())):
             try:
-                found = from_record(read_record(self.root, place), image_id)
+                found = self._kept.get(place) or self._decode(place, image_id)
             except (ValueError, OSError) as error:
                 warnings.warn(f'mask bank {self.root / place[0]}: the record of {image_id!r} at byte {place[1]} is '
                               f'damaged and counts as missing ({error})', stacklevel=2)
@@ -315,6 +319,13 @@ class MaskBank:
             return MadeOf((height, width), *(((photo,), (record['photo'][3],)) if photo is not None else ()))
         except (ValueError, KeyError, TypeError, IndexError):
             return None
+
+    def _decode(self, place: Place, image_id: str) -> MaskSet:
+        found = from_record(read_record(self.root, place), image_id)
+        if found.held.numel() <= min(KEPT_AN_IMAGE, self._room):
+            self._kept[place] = found
+            self._room -= found.held.numel()
+        return found
 
     def _forget(self, image_id: str, place: Place) -> None:
         self._lost[image_id] = generation_of(place[0])

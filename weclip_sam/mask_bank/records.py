@@ -10,7 +10,7 @@ import torch
 
 from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.names import normal
-from weclip_sam.io.rle import MAX_PIXELS, decode_bits, encode_masks
+from weclip_sam.io.rle import MAX_BITS, decode_bits, encode_masks
 from weclip_sam.structures import MaskSet
 
 
@@ -25,8 +25,8 @@ def to_record(image_id: str, masks: MaskSet, origin: str | None = None, photo: F
     if len(masks) and int(masks.sample_index.min()) != int(masks.sample_index.max()):
         raise ValueError(f'masks of {image_id!r} belong to several images; put them one image at a time')
     pixels = len(masks) * masks.size[0] * masks.size[1]
-    if pixels > MAX_PIXELS:
-        raise ValueError(f'masks of {image_id!r} have {pixels} pixels together, at most {MAX_PIXELS}')
+    if pixels > MAX_BITS:
+        raise ValueError(f'masks of {image_id!r} have {pixels} pixels together, at most {MAX_BITS}')
     record = dict(id=image_id, size=list(masks.size), **({} if origin is None else dict(origin=origin)),
                   **({} if photo is None else dict(photo=[*photo, max_side])),
                   level=masks.level.tolist(), predicted_iou=_short(masks.predicted_iou),

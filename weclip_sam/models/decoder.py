@@ -128,16 +128,17 @@ class TokenAdapter(nn.Module):
         tokens = torch.stack([features.tokens[index][:, 1:] for index in self.token_layers])
         projections: Any = self.projections
         first, second = ([project[place] for project in projections] for place in (0, 2))
-        hidden = torch.baddbmm(torch.stack([layer.bias for layer in first])[:, None], tokens.flatten(1, 2),
-                               torch.stack([layer.weight for layer in first]).transpose(1, 2)).relu()
+        # Channels before patches, so that the blocks' channels lie side by side and nothing need be copied.
+        hidden = torch.baddbmm(torch.stack([layer.bias for layer in first])[..., None],
+                               torch.stack([layer.weight for layer in first]), tokens.flatten(1, 2).mT).relu()
         # No non-linearity lies between a block's second layer and the fusion (a 1x1 convolution, so a linear layer on
         # tokens): their product is one layer, and small beside what it saves at every patch.
         fuse = self.fuse.weight.flatten(1)
         own = fuse.unflatten(1, (len(second), -1)).transpose(0, 1)
-        weight = torch.cat(list(own @ torch.stack([layer.weight for layer in second])), 1)
+        weight = torch.bmm(own, torch.stack([layer.weight for layer in second])).transpose(0, 1).flatten(1)
         bias = F.linear(torch.cat([layer.bias for layer in second]), fuse, self.fuse.bias)
-        fused = F.linear(torch.cat(list(hidden), 1), weight, bias)
-        return fused.T.unflatten(1, (-1, *features.grid)).transpose(0, 1)
+        fused = torch.addmm(bias[:, None], weight, hidden.flatten(0, 1))
+        return fused.unflatten(1, (-1, *features.grid)).transpose(0, 1)
 
 
 class DecoderHead(nn.Module):
@@ -168,7 +169,7 @@ class DecoderHead(nn.Module):
 
 def segment(layers: Iterable[nn.Module], classify: nn.Module, maps: Tensor) -> Tensor:
     """Features B D h w -> logits B C+1 h w."""
-    x = maps.flatten(2).transpose(1, 2)
+    x = maps.flatten(2).transpose(1, 2).contiguous()
     for layer in layers:
         x = layer(x)
     return classify(x.transpose(1, 2).unflatten(2, maps.shape[-2:]))

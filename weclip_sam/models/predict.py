@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from weclip_sam.structures import ClassMaps, SeedState, SegSample
 
 _FITS = ('crop', 'resize')
 BORDERS = ('pad', 'cut')
+_LARGEST = 1 << 25  # logits at the size of the file that are held at once: 128 MB; a VOC or COCO image needs fewer
 TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, border='pad', crf=None, refine=(), probabilities=False)
 
 
@@ -47,6 +49,10 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
                     test: Mapping[str, Any], multiple: int = 1) -> list[SegSample]:
     """Add ``prediction`` (H W int64, original size) to every sample.
 
+    Logits are enlarged some classes at a time, so memory does not grow with classes times pixels of the file; it does
+    where probabilities or a refinement are asked for, which need all of them (C+1 floats a pixel, and what the steps
+    take).
+
     Args:
         forward: B 3 H W, RGB in 0..255, to logits B C+1 h w.
         inputs: B 3 H W float, padded as :class:`SegDataPreprocessor` does.
@@ -72,11 +78,14 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
     seen = _without_padding(inputs, data_samples) if cut else inputs
     logits = multi_scale_logits(forward, seen, multiple=multiple, **settings)
     for rgb, maps, sample in zip(inputs, logits, data_samples, strict=True):
-        scores = _resized(maps[None], sample.ori_shape)[0] if cut else to_original(maps, inputs.shape[-2:], sample)
+        enlarged = partial(_stretched if cut else to_original, padded=inputs.shape[-2:], sample=sample)
+        if steps is None and not keep:
+            sample.prediction = _winners(maps, enlarged, sample)
+            continue
+        scores = enlarged(maps)
         if steps is None:
             sample.prediction = scores.argmax(0)
-            if keep:
-                sample.probabilities = scores.softmax(0)
+            sample.probabilities = torch.softmax(scores, 0, out=scores)
             continue
         picture = to_original(rgb, inputs.shape[-2:], sample).clamp(0, 255)
         sample.prediction, probabilities = refine_prediction(steps, scores.softmax(0), picture, sample)
@@ -122,6 +131,28 @@ def refine_prediction(steps: SeedPipeline, probabilities: Tensor, rgb: Tensor,
     return refined.argmax(0) if state.pixel_labels is None else state.pixel_labels[0], refined
 
 
+def _stretched(maps: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:
+    """N h w maps over the whole original image, N H W, whatever of its right and lower edge they have not seen."""
+    return _resized(maps[None], sample.ori_shape)[0]
+
+
+def _winners(maps: Tensor, enlarged: Callable[[Tensor], Tensor], sample: SegSample) -> Tensor:
+    """H W int64: ``enlarged(maps).argmax(0)``, to the last tie, with few of the enlarged maps in memory at a time."""
+    height, width = sample.ori_shape
+    step = max(1, _LARGEST // (height * width))
+    best, labels = enlarged(maps[:step]).max(0)
+    for first in range(step, len(maps), step):
+        values, further = enlarged(maps[first:first + step]).max(0)
+        labels = torch.where(values > best, further.add_(first), labels)
+        best = torch.maximum(best, values)
+    return labels
+
+
+def predicted_labels(logits: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:
+    """H W int64, original size: what wins after :func:`to_original` of C+1 h w ``logits``, in little memory."""
+    return _winners(logits, partial(to_original, padded=padded, sample=sample), sample)
+
+
 def to_original(maps: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:
     """Resize N h w maps over a padded input to the original image, N H W."""
     if not len(maps):  # an image without a label has no class maps
@@ -137,7 +168,6 @@ def labels_to_original(labels: Tensor, sample: SegSample) -> Tensor:
     top, left, bottom, right = sample.content_box
     labels = labels[None, None, top:bottom, left:right].float()
     return F.interpolate(labels, tuple(sample.ori_shape), mode='nearest-exact')[0, 0].long()
-
 
 
 def multi_scale_logits(forward: Callable[[Tensor], Tensor], images: Tensor, scales: Sequence[float] = (1.0,),

@@ -9,7 +9,7 @@ from torch import Tensor
 from weclip_sam.models.base import Segments, TrainedModel
 from weclip_sam.models.losses import pixel_cross_entropy
 from weclip_sam.models.offline import offline_labels
-from weclip_sam.models.predict import to_original
+from weclip_sam.models.predict import predicted_labels
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import SegSample
 
@@ -60,4 +60,4 @@ class Segmentor(Segments, TrainedModel):
         """``prediction`` (H W int64) for the first image of a collated batch, at its original size."""
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
-        return dict(prediction=to_original(self.tensor(inputs)[0], inputs.shape[-2:], sample).argmax(0))
+        return dict(prediction=predicted_labels(self.tensor(inputs)[0], inputs.shape[-2:], sample))

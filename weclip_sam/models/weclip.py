@@ -14,9 +14,10 @@ from weclip_sam.models.agreement import Agreement
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
+from weclip_sam.models.fixed_shapes import FixedShape
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
-from weclip_sam.models.predict import labels_to_original, to_original
+from weclip_sam.models.predict import labels_to_original, predicted_labels, to_original
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.labels import background_of_maps, label_pixels
@@ -68,6 +69,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
     """
 
     decoder: WeClipDecoder
+    _fixed: FixedShape | None = None
 
     def __init__(self, clip: dict, decoder: dict, seeds: Sequence[dict] | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
@@ -111,9 +113,16 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
         return self.decoder(self.encoders(inputs, self.decoder_wants)).seg_logits
 
-    def _see(self, inputs: Tensor) -> dict[str, Any]:
-        """Features of the images: what the decoder and, at this point of the curriculum, the steps read."""
-        return self.encoders(inputs, wanted_by_all([self.decoder_wants, self.seeds_want[self.decoder_heard]]))
+    def see(self, inputs: Tensor, decoder_heard: bool) -> tuple[dict[str, Any], DecoderOutput]:
+        """What the encoders and the decoder make of B 3 H W, RGB in 0..255: the part of a step whose shapes depend on
+        the images' shape alone. Of the features there is what the decoder and, heard or not, the seed steps read."""
+        features = self.encoders(inputs, wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]]))
+        return features, self.decoder(features)
+
+    def fix_shape(self, **options: Any) -> None:
+        """From now on training compiles :meth:`see` for the shape of its batches; ``options`` of :class:`FixedShape`.
+        """
+        self._fixed = FixedShape(self.see, **options)
 
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
         """Losses of one batch (WeCLIP eq. 11-13).
@@ -122,8 +131,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels, padding masks and, where the pipeline votes with them, SAM masks.
         """
-        features = self._see(inputs)
-        decoded = self.decoder(features)
+        features, decoded = (self._fixed or self.see)(inputs, self.decoder_heard)
         losses = {}
         if self.seeds is None:
             labels = offline_labels(data_samples, inputs)
@@ -174,10 +182,9 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
-        features = self._see(inputs)
-        decoded = self.decoder(features)
+        features, decoded = self.see(inputs, self.decoder_heard)
         size = inputs.shape[-2:]
-        prediction = to_original(decoded.seg_logits[0], size, sample).argmax(0)
+        prediction = predicted_labels(decoded.seg_logits[0], size, sample)
         if self.seeds is None:
             return dict(prediction=prediction)
         state = self.make_seeds(inputs, [sample], features, decoded, self.decoder_heard)

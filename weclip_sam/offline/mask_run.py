@@ -59,7 +59,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
                           image_folder=dataset.image_folder, moved=True)
         require_own_photos(opened, dataset)
         unasked = device.type == 'cpu' and amp is None and precision == 'fp32'
-        announce(tell_whether_it_pays() if unasked else f'computing in {precision}')
+        announce(tell_whether_it_pays(generator) if unasked else f'computing in {precision}')
     else:
         folder = MaskFolder(source)
         opened = folder.open_bank(out, settings['dataset'], dataset)

@@ -49,7 +49,7 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
 
     Args:
         bank: opened with mode ``'a'``.
-        generator: a :class:`MaskGenerator`.
+        generator: a :class:`MaskGenerator`, or whatever has its ``generate_batch``.
         dataset: has ``image_ids`` and ``load_image(index)``.
         batch_size: images per pass through SAM's encoder, if they are of one size; None leaves it to the generator
             (``encode_batch``, by default 1). It may move the last bits of masks.
@@ -72,14 +72,17 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
 
     def segment(images: list[np.ndarray], clock: StageClock) -> list[Any]:
         with clock('segment'):
-            return generator.search(images, clock.pulse)
+            return search(images, clock.pulse)
 
+    # A generator of one's own may do everything in one call.
+    search = getattr(generator, 'search', None) or generator.generate_batch
+    finish = getattr(generator, 'finish', lambda made: made)
     if batch_size is None:
         batch_size = getattr(generator, 'encode_batch', 1)
     generator.encode_batch = batch_size
     bank.refresh()
     return work_through(
-        'SAM masks', dataset.image_ids, load=load, make=segment, finish=generator.finish, write=write, aside=True,
+        'SAM masks', dataset.image_ids, load=load, make=segment, finish=finish, write=write, aside=True,
         batch_size=batch_size, device=device, tick=tick,
         is_done=lambda index: dataset.image_ids[index] in bank and dataset.image_ids[index] not in anew)
 

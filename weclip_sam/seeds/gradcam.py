@@ -104,7 +104,8 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
             create_graph: bool = False, competitors: str = 'present', softmax: str = 'exact') -> ClassMaps:
     """Softmax-GradCAM of every present (image, class) pair of a batch.
 
-    Runs in float32 whatever autocast says: gradients of probabilities underflow in half precision.
+    Runs in float32 whatever autocast says, as gradients of probabilities underflow in half precision; products with the
+    last block's weights alone follow autocast to bfloat16 (``FrozenClip.localise``).
 
     Args:
         clip: the frozen encoder: ``logit_scale`` and either ``localise``, ``pairs_at_once`` and ``embed_pooled`` (the
@@ -130,11 +131,11 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
                          f'got shape {tuple(text_features.shape)}')
     options: dict[str, Any] = dict(competitors=competitors, softmax=softmax)
     sample_index, class_index = present_pairs(image_labels, tokens.device)
+    written_out = hasattr(clip, 'localise') and not create_graph
+    maps = _written_out(clip, features, text_features, image_labels, options) if written_out else None
     with torch.enable_grad(), torch.autocast(tokens.device.type, enabled=False):
-        if create_graph or not hasattr(clip, 'localise'):
+        if maps is None:
             maps = _by_autograd(clip, features, text_features, image_labels, create_graph, options)
-        else:
-            maps = _written_out(clip, features, text_features, image_labels, options)
         maps = maps.unflatten(1, features.grid)
         if not signed:
             maps = stretch(maps.relu(), rounds=2)
@@ -182,13 +183,16 @@ def _maps_of(block: Any, clip: Any, text_features: Tensor, image_labels: Tensor,
     # Place of each pair in a table of images x most pairs of one; reckoned on the host, where the labels are.
     place = image_labels.cumsum(1)[image_labels] - 1 + image_labels.nonzero()[:, 0] * most
     place = to_device(place, device)
-    pooled = block.pooled[sample_index].requires_grad_()
-    logits = clip.logit_scale * clip.embed_pooled(pooled) @ text_features.detach().float().T
-    scores = class_scores(logits, to_device(image_labels, device)[sample_index], class_index, **options)
-    (gradient,) = torch.autograd.grad(scores.sum(), pooled)
-    table = gradient.new_zeros(images * most, channels).index_copy_(0, place, gradient)
-    weights = block.mean_gradient(table.view(images, most, channels))
-    return (weights @ block.activations.transpose(1, 2)).flatten(0, 1)[place]
+    labels = to_device(image_labels, device)[sample_index]
+    with torch.autocast(device.type, enabled=False):
+        with torch.enable_grad():
+            pooled = block.pooled[sample_index].requires_grad_()
+            logits = clip.logit_scale * clip.embed_pooled(pooled) @ text_features.detach().float().T
+            scores = class_scores(logits, labels, class_index, **options)
+            (gradient,) = torch.autograd.grad(scores.sum(), pooled)
+        table = gradient.new_zeros(images * most, channels).index_copy_(0, place, gradient)
+        weights = block.mean_gradient(table.view(images, most, channels))
+        return (weights @ block.activations.transpose(1, 2)).flatten(0, 1)[place]
 
 
 @SEED_STEPS.register_module()

@@ -65,11 +65,10 @@ def _winners(maps: ClassMaps, background: Tensor) -> tuple[Tensor, Tensor, Tenso
     best = segment_max(flat, index, batch)
     # Of the classes that reach the best score the first has the highest rank.
     rank = torch.arange(len(flat), 0, -1, device=flat.device, dtype=flat.dtype)[:, None]
-    first = segment_max(torch.where(flat == best[index], rank, 0.0), index, batch)
-    winner = (len(flat) - first.clamp(min=0)).long()
+    first = segment_max(rank * (flat == best[index]), index, batch)
     rest = background.float().flatten(1)
-    label_of = F.pad(foreground_label(maps.class_index), (0, 1), value=BACKGROUND_LABEL)
-    labels = torch.where(best > rest, label_of[winner], BACKGROUND_LABEL)
+    winner = (len(flat) - first.clamp(min=0) * (best > rest)).long()
+    labels = F.pad(foreground_label(maps.class_index), (0, 1), value=BACKGROUND_LABEL)[winner]
     confidence = torch.maximum(best, rest)
     return labels.view(background.shape), confidence.view(background.shape), best, winner
 

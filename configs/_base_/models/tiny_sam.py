@@ -1,7 +1,7 @@
 """The bundled tiny SAM and its mask generator; settings chosen on 60 held-out scenes of its own seed sequence.
 
-0.18 s an image on one CPU core; 12 or 14 points find 1 or 2 objects more in a hundred and take 0.27 or 0.36 s. Higher
-IoU or stability thresholds leave fewer masks and lose objects.
+0.07 s an image on one CPU core; 12 or 14 points find 1 or 2 objects more in a hundred and take 1.5 times or twice as
+long. Higher IoU or stability thresholds leave fewer masks and lose objects.
 """
 mask_generator = dict(
     type='MaskGenerator',

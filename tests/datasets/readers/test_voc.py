@@ -316,3 +316,8 @@ def test_one_image_in_two_unicode_forms_is_refused(voc, write_image):
     (voc / 'ImageSets' / 'Segmentation' / 'train.txt').write_text('\u00e9\n', encoding='utf-8')
     with pytest.raises(ValueError, match='in different Unicode forms'):
         VocReader(str(voc), 'train', labels='none')
+
+
+def test_the_folder_above_the_data_is_told(voc):
+    with pytest.raises(FileNotFoundError, match=f'the list of split .* is missing.*data_root={voc}'):
+        VocReader(str(voc.parent), 'train')

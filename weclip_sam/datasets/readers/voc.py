@@ -115,7 +115,8 @@ def _other_splits(root: Path, split: str) -> str:
     """What to do where a list is missing and others are there."""
     there = sorted(path.stem for path in (root / LIST_DIR).glob('*.txt'))
     if not there:
-        return ''
+        below = sorted(path.parents[1] for path in root.glob(f'*/{LIST_DIR}'))
+        return f'. Or give the folder below it: data_root={below[0]}' if below else ''
     usual = next((name for name in ('train', 'trainval') if name in there), there[0])
     override = f'--cfg-options train_dataloader.dataset.reader.split={usual}' if split == 'train_aug' else \
         f'the reader\'s split, e.g. --cfg-options train_dataloader.dataset.reader.split={usual}'

@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import distributed, nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.start.class_names import require_same_classes
 from weclip_sam.engine.start.config_text import ReadableConfig
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.together import watch_others
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.io.checkpoints import NotFiniteError, find_resumable, require_finite, safe_load
+from weclip_sam.models.fixed_shapes import chosen
 from weclip_sam.registry import OPTIMIZERS
 
 _MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
@@ -195,6 +196,23 @@ def _check_optimizer(config: Config) -> None:
         raise ValueError(f"no optimizer is called '{name}'.{suggest_name(name, known)}")
 
 
+def _compile_step(runner: Runner) -> None:
+    """Take the config's ``compile`` for this package's models; mmengine has a meaning of its own for a dict, and for
+    True with other models.
+
+    Raises:
+        ValueError: what it says cannot be, see :func:`weclip_sam.models.fixed_shapes.chosen`.
+    """
+    model, choice = unwrapped(runner.model), runner.cfg.get('compile', False)
+    if isinstance(choice, Mapping) or choice is True and not hasattr(model, 'fix_shape'):
+        return
+    runner.cfg.pop('compile', None)
+    counts = (runner.cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if chosen(choice, next(model.parameters()).device.type, counts) and hasattr(model, 'fix_shape'):
+        model.fix_shape()
+        runner.logger.info('Encoder and decoder are compiled in the first iteration (compile=False leaves it)')
+
+
 def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = None) -> Runner:
     """A Runner for ``config``: types are registered, checkpoints read safely, hooks that the model brings added.
 
@@ -212,7 +230,8 @@ def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = Non
     watch_others()  # mmengine has made the group where there are GPUs
     runner.logger.info(f'{runner.experiment_name}: seed {runner.seed}, {runner.world_size} process(es), everything is '
                        f'written to {runner.work_dir}')
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
+    _compile_step(runner)
     listed = {type(hook).__name__ for hook in runner.hooks}
     for hook in getattr(model, 'brings_hooks', ()):
         if hook['type'] not in listed:

@@ -1,0 +1,50 @@
+"""What a training step gives to its device is counted, and does not grow."""
+import json
+
+import pytest
+import torch
+from benchmarks.operators import Operators, count_operators, training_step, without_numbers
+
+# ViT-B/16's blocks, heads and tokens, narrow: the number of operators does not depend on channels.
+CARD = dict(embed_dim=32, quick_gelu=True,
+            vision_cfg=dict(image_size=32, layers=12, width=64, head_width=32, patch_size=16),
+            text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=1, layers=1))
+
+
+def test_views_and_memory_are_free_and_the_host_does_not_count():
+    x = torch.ones(4, 4, device='meta')
+    with Operators('meta') as counter:
+        y = torch.empty_like(x)[1:].view(4, 3).T
+        torch.ones(3).add_(1)
+        y.add_(1)
+        x.sum().mul_(2)
+    assert dict(counter.by_name) == dict(add_=1, sum=1, mul_=1) and counter.total == 3
+    assert counter.by_part == dict(elsewhere=3)
+
+
+def test_a_kernel_of_its_own_counts_once():
+    x = torch.ones(2, 5, 5, device='meta', dtype=torch.bool)
+    from weclip_sam.seeds import boxes, components
+    plain = count_operators(lambda: boxes.reachable(x))
+    assert plain.total > 5 and set(plain.by_part) == {'seeds/components.py'}
+    one = count_operators(lambda: boxes.reachable(x), one_kernel=[('weclip_sam.seeds.boxes', 'reachable')])
+    assert dict(one.by_name) == dict(reachable=1)
+    assert boxes.reachable is components.reachable  # put back
+
+
+def test_gradients_belong_to_whom_they_are_of():
+    weight = torch.ones(3, device='meta', requires_grad=True)
+    counter = count_operators(lambda: (weight * 2).sum().backward())
+    assert set(counter.by_part) == {'elsewhere', 'the losses, backward'}
+
+
+@pytest.mark.parametrize('system, most', [('WeCLIP', 685), ('WeCLIP-SAM', 863)])
+def test_a_training_step_at_real_size_does_not_grow(system, most, tmp_path, monkeypatch):
+    (tmp_path / 'card.json').write_text(json.dumps(CARD))
+    # PAR's rounds are kernels of their own on a GPU; what it does elsewhere is long and told beside its tests.
+    monkeypatch.setattr('weclip_sam.seeds.par.pixel_adaptive_refinement', lambda images, scores, *_: scores.float())
+    with without_numbers('meta'):
+        step = training_step(system, clip=dict(type='FrozenClip', arch=str(tmp_path / 'card.json'),
+                                               checkpoint='random'))
+    counted = count_operators(step)
+    assert counted.total <= most, counted.by_part
