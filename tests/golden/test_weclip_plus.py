@@ -87,8 +87,7 @@ class Case:
             self.samples[-1].padding_mask = torch.zeros(self.rgb.shape[2:], dtype=torch.bool)
         self.model.set_progress(0)
         with torch.no_grad():
-            self.features = self.model._see(self.rgb)
-            self.decoded = self.model.decoder(self.features)
+            self.features, self.decoded = self.model.see(self.rgb, True)
             self.state = self.model.make_seeds(self.rgb, self.samples, self.features, self.decoded, True)
 
     def __getitem__(self, key):

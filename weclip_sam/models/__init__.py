@@ -11,4 +11,5 @@ from weclip_sam.models.segmentor import Segmentor
 from weclip_sam.models.weclip import WeClip
 
 __all__ = ['BranchDecoder', 'DeepLabV2Head', 'DeepLabV3Head', 'PromptLearner', 'PromptTuner', 'SeedMaker',
-           'SegDataPreprocessor', 'Segmentor', 'TimmBackbone', 'WeClip', 'WeClipDecoder', 'load_prompts', 'save_prompts']
+           'SegDataPreprocessor', 'Segmentor', 'TimmBackbone', 'WeClip', 'WeClipDecoder', 'load_prompts',
+           'save_prompts']
