@@ -15,9 +15,12 @@ from fill_bank import some_masks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from weclip_sam.bits import pack_bits
+from weclip_sam.io import rle
 from weclip_sam.io.identity import FileIdentity
-from weclip_sam.io.rle import decode_masks, encode_masks, run_lengths
+from weclip_sam.io.rle import decode_bits, decode_masks, encode_masks, run_lengths
 from weclip_sam.mask_bank import MadeOf, MaskBank
+from weclip_sam.mask_bank import bank as bank_module
 from weclip_sam.structures import MaskSet
 
 
@@ -128,6 +131,18 @@ def test_missing_header_is_not_invented(tmp_path):
     (tmp_path / 'bank.json').unlink()
     with pytest.raises(ValueError, match='holds mask shards'):
         MaskBank(tmp_path, 'h')
+
+
+def test_masks_of_small_images_are_decoded_once(tmp_path, monkeypatch):
+    some = some_masks()
+    monkeypatch.setattr(bank_module, 'KEPT_BYTES', some.packed().held.numel() + 1)
+    bank = MaskBank(tmp_path)
+    bank.put('a', some)
+    bank.put('b', some)
+    assert bank.get('a').packed() is bank.get('a') and bank.get('b') is not bank.get('b'), 'there is room for one'
+    bank.put('a', some_masks(4), replace=True)
+    assert_same(bank.get('a'), some_masks(4))
+    assert pickle.loads(pickle.dumps(bank)).get('a') is not bank.get('a')
 
 
 def test_torn_tail_is_ignored_at_every_byte(tmp_path):
@@ -290,6 +305,20 @@ def test_rle_round_trip(seed, height, width, density):
     masks = torch.from_numpy(np.random.default_rng(seed).random((2, height, width)) < density)
     codes = encode_masks(masks)  # written by pycocotools, read by us
     assert torch.equal(decode_masks(codes, height, width), masks)
+
+
+def test_rle_codes_of_many_masks_are_read_together(monkeypatch):
+    generator = np.random.default_rng(0)
+    masks = torch.from_numpy(np.stack([generator.random((13, 19)) < density for density in np.linspace(0, 1, 9)]))
+    masks[3, :, :5], masks[4, :, -5:] = True, True
+    codes = encode_masks(masks)
+    codes[2] = run_lengths(codes[2]).tolist()
+    for pixels in (1, 600, 10 ** 6):
+        monkeypatch.setattr(rle, 'PIXEL_BLOCK', pixels)
+        assert torch.equal(decode_bits(codes, 13, 19), pack_bits(masks))
+    assert decode_masks([[0, 0, 4, 0, 0, 2]], 2, 3).tolist() == [[[False, False, True]] * 2]
+    with pytest.raises(ValueError, match='does not describe 13 x 19'):
+        decode_bits([*codes, [13 * 19 - 1]], 13, 19)
 
 
 def test_rle_by_hand():

@@ -1,6 +1,7 @@
 """Image, masks and labels keep together through every transform."""
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -124,6 +125,32 @@ def test_small_image_is_padded_and_marked():
     content = item['inputs'][:, top:bottom, left:right]
     assert torch.equal(content, torch.from_numpy(_coded(_masks())).permute(2, 0, 1))
     assert torch.equal(sample.mask_set.masks[:, top:bottom, left:right], torch.from_numpy(_masks()))
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_masks_as_bits_go_where_their_pixels_go(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    masks, frame = torch.from_numpy(rng.random((5, 21, 35)) > 0.7), Frame.whole(21, 35)
+    for change in rng.permutation(['resize', 'pad', 'flip', 'crop'])[:3]:
+        height, width = frame.size
+        numbers = dict(resize=rng.integers(1, 40, 2), pad=rng.integers(0, 11, 4), flip=(),
+                       crop=(height // 3, width // 4, height // 2 + 1, width // 2 + 1))
+        frame = getattr(frame, change)(*numbers[change])
+    expected = frame.take(masks, False)
+    kept = expected.flatten(1).any(1)
+    given = MaskSet(masks, torch.arange(5), torch.ones(5), torch.ones(5), torch.zeros(5).long())
+    monkeypatch.setattr(sys.modules[Frame.__module__], 'MASK_BYTES', 300)  # two masks at a time
+    for masks in (given, given.packed()):
+        found = frame.take_masks(masks)
+        assert found.width is not None and torch.equal(found.masks, expected[kept])
+        assert torch.equal(found.level, torch.arange(5)[kept])
+    with pytest.raises(ValueError, match=r'\(21, 35\), got \(35, 21\)'):
+        frame.take_masks(given.with_masks(given.masks.transpose(1, 2)))
+
+
+def test_a_frame_outside_of_everything_has_no_masks():
+    frame = Frame.whole(4, 9).pad(5, 0, 0, 0).crop(0, 0, 5, 9)
+    assert len(frame.take_masks(MaskSet(torch.ones(2, 4, 9, dtype=torch.bool), *torch.zeros(4, 2)))) == 0
 
 
 def test_crop_positions_reach_all_corners():

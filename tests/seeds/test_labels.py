@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from weclip_sam.seeds.labels import IgnoreDisagreement, PixelLabels, ignore_unsure, label_pixels
+from weclip_sam.seeds.labels import IgnoreDisagreement, PixelLabels, ignore_unsure, label_pixels, label_surely
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.seeds.scores import background_score
 from weclip_sam.structures import ClassMaps, SeedState, foreground_label
@@ -101,3 +101,15 @@ def test_what_maps_and_labels_disagree_on_is_ignored(state):
     state.pixel_labels = None
     with pytest.raises(ValueError, match='SamVote'):
         SeedPipeline([IgnoreDisagreement()])(state)
+
+
+def test_what_no_threshold_asks_for_changes_nothing():
+    generator = torch.Generator().manual_seed(0)
+    maps = ClassMaps(torch.randint(0, 5, (3, 4, 6), generator=generator) / 4, torch.tensor([0, 0, 2]),
+                     torch.tensor([1, 4, 0]))
+    background = torch.randint(0, 5, (3, 4, 6), generator=generator) / 4
+    labels, confidence, margin = label_pixels(maps, background)
+    for thresholds in ((0, 0), (0.5, 0), (0, 0.25), (0.5, 0.25)):
+        expected = ignore_unsure(labels, confidence, margin, *thresholds)
+        found, sure = label_surely(maps, background, *thresholds)
+        assert torch.equal(found, expected) and torch.equal(sure, confidence)

@@ -10,7 +10,7 @@ import argparse
 import importlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -22,19 +22,23 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import weclip_sam
+import weclip_sam.engine
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet, SegSample
 
 PACKAGE = Path(weclip_sam.__file__).parent
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SYSTEMS = {'WeCLIP': 'weclip/weclip_vit-b16_30k_voc.py', 'WeCLIP-SAM': 'weclip_sam/weclip-sam_vit-b16_30k_voc.py'}
-# Functions that are one kernel on a GPU, (module, name); what they do elsewhere counts as one operator.
-ONE_KERNEL = (('torch.optim.adam', 'adam'),)  # fused, see FusedOptimWrapperConstructor
+# Functions, by module and name, that a GPU does otherwise than what is run here, and how many kernels that takes: a
+# fused optimizer (FusedOptimWrapperConstructor), and PAR's weights and twenty rounds (par_triton).
+KERNELS = {('torch.optim.adam', 'adam'): 1, ('weclip_sam.seeds.par', 'neighbour_weights'): 1,
+           ('weclip_sam.seeds.par', '_rounds'): 20, ('weclip_sam.seeds.par', '_image_by_image'): 21}
 # Memory, and other names for what is there: no kernel.
 FREE = {'alias', 'detach', 'detach_', 'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided',
         '_unsafe_view', '_reshape_alias', 'lift_fresh', 'set_', 'resize_', '_pin_memory', 'is_pinned', 'record_stream'}
@@ -74,9 +78,9 @@ class Operators(TorchDispatchMode):
         return result
 
     @contextmanager
-    def as_one(self, name: str) -> Iterator[None]:
-        """What is dispatched inside counts as one operator."""
-        if not self._paused:
+    def counted_as(self, name: str, count: int) -> Iterator[None]:
+        """What is dispatched inside counts as so many operators."""
+        for _ in range(0 if self._paused else count):
             self._note(name)
         self._paused += 1
         try:
@@ -109,37 +113,37 @@ def _part() -> str:
 
 
 def count_operators(run: Callable[[], Any], device: str = 'meta',
-                    one_kernel: Iterable[tuple[str, str]] = ONE_KERNEL) -> Operators:
+                    kernels: Mapping[tuple[str, str], int] = KERNELS) -> Operators:
     """Run once and count.
 
     Args:
         run: the work.
         device: type of the device it runs on.
-        one_kernel: functions, by module and name, each of whose calls counts as one operator.
+        kernels: functions, by module and name, and how many operators each of their calls counts as.
     """
     counter = Operators(device)
-    with _one_kernel_each(counter, one_kernel), without_numbers(device), counter:
+    with _own_kernels(counter, kernels), without_numbers(device), counter:
         run()
     return counter
 
 
 @contextmanager
-def _one_kernel_each(counter: Operators, places: Iterable[tuple[str, str]]) -> Iterator[None]:
-    plain = [(importlib.import_module(module), name) for module, name in places]
-    functions = [getattr(module, name) for module, name in plain]
+def _own_kernels(counter: Operators, kernels: Mapping[tuple[str, str], int]) -> Iterator[None]:
+    places = [(importlib.import_module(module), name, count) for (module, name), count in kernels.items()]
+    functions = [getattr(module, name) for module, name, _ in places]
 
-    def counted(function: Callable) -> Callable:
+    def counted(function: Callable, count: int) -> Callable:
         @wraps(function)
         def once(*args: Any, **kwargs: Any) -> Any:
-            with counter.as_one(function.__name__):
+            with counter.counted_as(function.__name__, count):
                 return function(*args, **kwargs)
         return once
     try:
-        for (module, name), function in zip(plain, functions, strict=True):
-            setattr(module, name, counted(function))
+        for (module, name, count), function in zip(places, functions, strict=True):
+            setattr(module, name, counted(function, count))
         yield
     finally:
-        for (module, name), function in zip(plain, functions, strict=True):
+        for (module, name, _), function in zip(places, functions, strict=True):
             setattr(module, name, function)
 
 
@@ -151,7 +155,7 @@ def without_numbers(device: str) -> Iterator[None]:
     if device == 'meta':
         torch.autocast = lambda kind, *args, **kwargs: autocast(  # type: ignore[misc, assignment]
             'cpu' if kind == 'meta' else kind, *args, **kwargs)
-        F.scaled_dot_product_attention = _attention
+        F.scaled_dot_product_attention = _attention  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -159,7 +163,7 @@ def without_numbers(device: str) -> Iterator[None]:
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
-               is_causal: bool = False, scale: float | None = None) -> Tensor:
+               is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False) -> Tensor:
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 
@@ -187,7 +191,8 @@ def training_step(system: str, device: str = 'meta', batch: int = 4, size: int =
     net = MODELS.build(model).to(device).train()
     net.set_progress(0)
     settings = dict(config.optim_wrapper, type='Bf16OptimWrapper' if low_precision else 'OptimWrapper')
-    optimizer = build_optim_wrapper(net, settings)
+    with DefaultScope.overwrite_default_scope('weclip_sam'):  # as in a Runner
+        optimizer = build_optim_wrapper(net, settings)
 
     def step() -> Any:
         return net.train_step(made_up_batch(batch, size, masks), optimizer)
@@ -213,7 +218,7 @@ def made_up_batch(count: int, size: int, masks: int, classes: int = 20) -> dict[
         sample.mask_set = MaskSet(
             rows[:, :, None] & columns[:, None], torch.randint(0, 3, (masks,), generator=generator),
             torch.rand(masks, generator=generator), torch.rand(masks, generator=generator),
-            torch.zeros(masks, dtype=torch.long))
+            torch.zeros(masks, dtype=torch.long)).packed()
         inputs.append(torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8))
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)

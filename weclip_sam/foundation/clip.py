@@ -67,7 +67,6 @@ class FrozenClip(nn.Module):
         self.layers: int = len(visual.transformer.resblocks)
         self.embed_dim: int = visual.output_dim
         self._cast, self._positions = CastOnce(), PositionCache()
-        self._blocks = FrozenBlocks(visual.transformer.resblocks, self._cast)
         self.requires_grad_(False)
         self.eval()
 
@@ -129,11 +128,13 @@ class FrozenClip(nn.Module):
         return ClipFeatures(torch.stack(tokens[:]), torch.stack(attentions[:]), grid, padding)
 
     def _run(self, images: Tensor, wanted: Wanted, padding: Tensor | None = None) -> tuple:
+        """What :meth:`FrozenBlocks.run` makes of the images, the grid, and B P bool of padded patches (from B h w)."""
         dtype = precision(images.device, self.model.visual.conv1.weight.dtype)
         with torch.autocast(images.device.type, enabled=False):
             tokens, grid = self._embed(images, dtype, padding)
             flat = None if padding is None else padding.flatten(1)
-            return *self._blocks.run(tokens, wanted, dtype, flat), grid, flat
+            blocks = FrozenBlocks(self.model.visual.transformer.resblocks, self._cast)
+            return *blocks.run(tokens, wanted, dtype, flat), grid, flat
 
     def last_ln1(self, tokens: Tensor) -> Tensor:
         """First layer norm of the last block on its input ``tokens`` (N 1+P D): the activations GradCAM weighs."""

@@ -30,8 +30,8 @@ def segmentation_loss(seg_logits: Tensor, labels: Tensor) -> Tensor:
     background = labels == BACKGROUND_LABEL
     count = background.sum()
     others = (labels != IGNORE_LABEL).sum() - count
-    # Ignored pixels cost nothing whatever their weight is. A side without pixels has no weight that anybody reads.
-    return (each * torch.where(background, 0.5 / count.clamp(min=1), 0.5 / others.clamp(min=1))).sum()
+    # Every pixel over the pixels of its side. Ignored ones cost nothing, whatever they are divided by.
+    return 0.5 * (each / torch.where(background, count, others).clamp(min=1)).sum()
 
 
 def pixel_cross_entropy(seg_logits: Tensor, labels: Tensor) -> Tensor:
@@ -99,6 +99,6 @@ def affinity_loss(affinity: Tensor, labels: Tensor) -> Tensor:
     check_shape('affinity: B P P; labels: B P P', affinity=affinity, labels=labels)
     affinity = affinity.float()
     positive, negative = labels == POSITIVE, labels == NEGATIVE
-    # One sum for both kinds: A counts against negative pairs, 1 - A against positive ones.
-    pull, push = 0.5 / (positive.sum() + 1), 0.5 / (negative.sum() + 1)
-    return ((positive.float() - affinity).abs() * (positive * pull + negative * push)).sum()
+    # One sum for both kinds: 1 - A counts against positive pairs, A against negative ones.
+    away = (positive.float() - affinity).abs() * (positive | negative)
+    return 0.5 * (away / torch.where(positive, positive.sum(), negative.sum()).add_(1)).sum()

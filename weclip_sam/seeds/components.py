@@ -16,6 +16,8 @@ from torch import Tensor
 
 from weclip_sam.checks import check_shape
 
+UNCLAMPED = 3  # squarings of 0 and 1 that stay below float32's (and bfloat16's) largest number: P^7, P up to 10^5
+
 
 def connected_components(foreground: Tensor) -> Tensor:
     """Label the 8-connected components of K h w boolean maps.
@@ -82,9 +84,12 @@ def reachable(foreground: Tensor, kind: torch.dtype = torch.float32) -> Tensor:
     reach = _neighbours(height, width, foreground.device, kind) * inside[:, :, None] * inside[:, None]
     # A shortest path has at most two pixels in any 2 x 2 block: all of a block are neighbours, and it would cut short.
     longest = 2 * ((height + 1) // 2) * ((width + 1) // 2) - 1
+    rounds = (longest - 1).bit_length()  # every squaring doubles the length of the paths
     with torch.autocast(foreground.device.type, enabled=False):
-        for _ in range((longest - 1).bit_length()):  # every squaring doubles the length of the paths
-            reach = torch.bmm(reach, reach).clamp_(max=1)
+        for turn in range(1, rounds + 1):
+            reach = torch.bmm(reach, reach)
+            if turn % UNCLAMPED == 0 or turn == rounds:
+                reach = reach.clamp_(max=1)
     return reach
 
 

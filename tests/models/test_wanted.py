@@ -30,10 +30,10 @@ class Plain(Asked):
 @pytest.fixture()
 def model():
     torch.manual_seed(0)
-    return MODELS.build(dict(
+    made = MODELS.build(dict(
         type='WeClip', clip=dict(type='FrozenClip', arch='tiny', checkpoint='random'), seeds=STEPS, rfm_start=5,
-        vocabulary=VOCABULARY,
-        decoder=dict(type='WeClipDecoder', dim=16, depth=1, heads=2, token_layers=[0, 2]))).eval()
+        vocabulary=VOCABULARY, decoder=dict(type='WeClipDecoder', dim=16, depth=1, heads=2, token_layers=[0, 2])))
+    return made.eval()
 
 
 def test_encoders_that_listen_are_told_and_the_others_are_not():
