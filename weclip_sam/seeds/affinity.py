@@ -154,23 +154,32 @@ def _flow(transition: Tensor, values: Tensor, sample_index: Tensor) -> Tensor:
     return flown.gather(0, sample_index[None, :, None].expand(1, *values.shape))[0]
 
 
-class _AffinityStep:
-    """What CAA and RFM share: from an attention to propagated maps."""
+class AffinityStep:
+    """What steps that spread maps share: from an affinity of patches to propagated maps.
+
+    Args:
+        threshold, power, boxes_of: see :class:`AttentionAffinity`.
+        rounds: of Sinkhorn; None takes the matrix as it is, neither balanced nor symmetrised, to its power.
+    """
 
     name: str
     needs, gives = frozenset({'maps', 'clip'}), frozenset({'maps'})
 
-    def __init__(self, threshold: float | None, rounds: int, power: int, boxes_of: str | None) -> None:
+    def __init__(self, threshold: float | None, rounds: int | None, power: int, boxes_of: str | None) -> None:
         if threshold is not None:
             above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
         self.threshold, self.rounds, self.power, self.boxes_of = threshold, rounds, power, boxes_of
 
     def spread(self, state: SeedState, attention: Tensor) -> SeedState:
+        """The state with maps that flowed along ``attention`` (B P P), stretched to [0, 1)."""
         maps, grid = state.maps, tuple(state.features['clip'].grid)
         if tuple(maps.scores.shape[1:]) != grid:
             raise ValueError(f'{type(self).__name__} works on patches: maps are {tuple(maps.scores.shape[1:])}, the '
                              f'grid is {grid}; put it before steps that upsample')
-        transition = transition_matrix(attention, self.rounds, self.power)
+        if self.rounds is None:
+            transition = torch.linalg.matrix_power(attention.float(), self.power)
+        else:
+            transition = transition_matrix(attention, self.rounds, self.power)
         boxes = None if self.threshold is None else box_masks(self._maps_in_boxes(state), self.threshold)
         refined = propagate(transition, maps.scores, maps.sample_index, boxes)
         return state.with_maps(self.name, maps.with_scores(stretch(refined)), affinity=transition)
@@ -185,7 +194,7 @@ class _AffinityStep:
 
 
 @SEED_STEPS.register_module()
-class AttentionAffinity(_AffinityStep):
+class AttentionAffinity(AffinityStep):
     """Seed step CAA: spread the maps along the mean attention of some blocks, out of each class's boxes.
 
     Writes ``maps`` scaled to [0, 1) (CLIP-ES scales before it upsamples) and ``affinity``.
@@ -214,7 +223,7 @@ class AttentionAffinity(_AffinityStep):
 
 
 @SEED_STEPS.register_module()
-class RfmAffinity(_AffinityStep):
+class RfmAffinity(AffinityStep):
     """Seed step RFM: as CAA, but once the curriculum allows, on attention chosen and weighed by the decoder's affinity.
 
     Deliberate difference from the public code: the switch is ``state.decoder_heard``, set by a hook from training

@@ -15,8 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
+from weclip_sam.features import Named, Wanted
+from weclip_sam.registry import SEED_STEPS
+from weclip_sam.seeds.gradcam import present_pairs
+from weclip_sam.structures import ClassMaps, SeedState, to_device
 
 NORMALISATIONS = ('channels', 'tokens')
+TEXTS = ('present', 'all')
+HEADS = ('mean', 'sum')
 SHARPNESS = 2.0  # of the class token's softmax, published
 
 
@@ -58,3 +64,58 @@ def stand_out(similarity: Tensor, weights: Tensor, used: Tensor | None = None) -
     weighed = similarity * weights[:, None]
     count = weighed.shape[-1] if used is None else used.sum(-1)[:, None, None]
     return weighed - weighed.sum(-1, keepdim=True) / count
+
+
+def calibrated_wishes(layers: int, blocks: int) -> Wanted:
+    """The tokens that enter each of the last ``blocks`` of ``layers`` blocks, and the last block's.
+
+    Raises:
+        ValueError: fewer than one block, or nothing enters the first of them that an encoder keeps.
+    """
+    if not 0 < blocks < layers:
+        raise ValueError(f'calibrated blocks: expected a number from 1 to {layers - 1} (the encoder has {layers}), got '
+                         f'{blocks}')
+    return Wanted(tokens=frozenset(range(layers - blocks - 1, layers)))
+
+
+@SEED_STEPS.register_module()
+class ExcelMaps:
+    """Seed step: ExCEL's training-free maps, in the place of GradCAM; its cost does not grow with the classes.
+
+    Args:
+        blocks: the last n blocks of CLIP that are calibrated; published: 5.
+        heads: ``mean`` of the heads' calibrated matrices, or their ``sum``, as published.
+        normalise: see :func:`similarity_maps`; published: ``tokens``.
+        texts: which texts stand out against each other: ``present``, the image's own classes and the background nouns,
+            or ``all``, as published.
+    """
+
+    needs, gives = frozenset({'clip'}), frozenset({'maps'})
+
+    def __init__(self, blocks: int = 5, heads: str = 'mean', normalise: str = 'channels',
+                 texts: str = 'present') -> None:
+        for name, value, known in (('heads', heads, HEADS), ('normalise', normalise, NORMALISATIONS),
+                                   ('texts', texts, TEXTS)):
+            if value not in known:
+                raise ValueError(f'ExcelMaps {name}: expected one of {known}, got {value!r}.'
+                                 f'{suggest_name(str(value), known)}')
+        if blocks < 1:
+            raise ValueError(f'ExcelMaps blocks: expected a number >= 1, got {blocks}')
+        self.blocks, self.heads, self.normalise, self.texts = blocks, heads, normalise, texts
+
+    def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """What enters the calibrated blocks, and the last block's tokens."""
+        return {'clip': calibrated_wishes(encoders['clip'].layers, self.blocks)}
+
+    def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``features``, ``text_features`` and ``image_labels``; writes ``maps``, one score a patch in [0, 1]."""
+        features = state.features['clip']
+        embeddings = state.encoders['clip'].embed_calibrated(features, self.blocks, self.heads)
+        used = None
+        if self.texts == 'present':
+            nouns = len(state.text_features) - state.image_labels.shape[1]
+            used = to_device(F.pad(state.image_labels, (0, nouns), value=True), embeddings.device)
+        maps = similarity_maps(embeddings, state.text_features, used, self.normalise)
+        sample_index, class_index = present_pairs(state.image_labels, embeddings.device)
+        scores = maps[:, 1:].transpose(1, 2)[sample_index, class_index].unflatten(1, features.grid)
+        return state.with_maps('excel', ClassMaps(scores, sample_index, class_index))
