@@ -5,7 +5,7 @@ The shape legend is in :mod:`weclip_sam.structures`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, overload
 
 import torch
@@ -148,6 +148,15 @@ class ClipFeatures:
         """B 1+P D: what enters the last block."""
         return self.tokens[-2]
 
+    def entering_last_block(self, tokens: Tensor, attention: Tensor) -> ClipFeatures:
+        """The same features as if other ``tokens`` (B 1+P D) had entered the last block, with the ``attention``
+        (B 1+P 1+P) that they have there."""
+        blocks = len(self.tokens)
+        known = (self.tokens, self.attentions)
+        changed = (Kept('tokens', blocks, {**_as_kept(known[0]), blocks - 2: tokens}),
+                   Kept('attentions', blocks, {**_as_kept(known[1]), blocks - 1: attention}))
+        return replace(self, tokens=changed[0], attentions=changed[1])
+
     def patch_attention(self, block: int) -> Tensor:
         """B P P: attention of one block between patches; the class token dropped, rows not renormalised.
 
@@ -185,6 +194,10 @@ class TokenFeatures:
 
     tokens: Tensor | Kept
     grid: tuple[int, int]
+
+
+def _as_kept(tensors: Tensor | Kept) -> Mapping[int, Tensor]:
+    return dict(enumerate(tensors)) if isinstance(tensors, Tensor) else tensors.kept
 
 
 def mean_of(tensors: Sequence[Tensor]) -> Tensor:

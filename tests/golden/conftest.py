@@ -75,12 +75,14 @@ def arrays_or_skip(folder: Path, name: str) -> Arrays:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """``es_image`` runs over the images of clip_es.npz, ``bbox_case`` over its stand-alone maps, ``eval_threshold``
-    over its background scores; ``sample``, ``test_case`` and ``par_case`` over those of weclip.npz."""
+    over its background scores; ``sample``, ``test_case`` and ``par_case`` over those of weclip.npz, ``cda_case``
+    over those of cda.npz, ``excel_group`` over the batches of excel.npz."""
     folder = _suite.golden_folder(metafunc.config)
     for fixture, name, pattern in (('es_image', 'clip_es', '{}/image_uint8'), ('bbox_case', 'clip_es', 'bbox/{}/map'),
                                    ('eval_threshold', 'clip_es', 'eval_miou_{}'),
                                    ('sample', 'weclip', 'in/label_png_{}'), ('test_case', 'weclip', 'test/{}/label'),
-                                   ('par_case', 'weclip', 'par/{}/image')):
+                                   ('par_case', 'weclip', 'par/{}/image'), ('cda_case', 'cda', '{}/features'),
+                                   ('excel_group', 'excel', '{}/attn')):
         if fixture in metafunc.fixturenames:
             arrays = load_arrays(folder, name) or {}
             before, after = pattern.split('{}')
@@ -97,6 +99,16 @@ def clip_es(golden_dir: Path) -> Arrays:
 @pytest.fixture(scope='session')
 def weclip(golden_dir: Path) -> Arrays:
     return arrays_or_skip(golden_dir, 'weclip')
+
+
+@pytest.fixture(scope='session')
+def cda(golden_dir: Path) -> Arrays:
+    return arrays_or_skip(golden_dir, 'cda')
+
+
+@pytest.fixture(scope='session')
+def excel(golden_dir: Path) -> Arrays:
+    return arrays_or_skip(golden_dir, 'excel')
 
 
 @pytest.fixture(scope='session')
@@ -163,6 +175,11 @@ def write_openai_checkpoint(arrays: Arrays, path: Path) -> Path:
     state['vocab_size'] = torch.tensor(len(table))
     torch.save(state, path)
     return path
+
+
+@pytest.fixture(scope='session')
+def write_checkpoint():
+    return write_openai_checkpoint
 
 
 @pytest.fixture(scope='session')

@@ -4,8 +4,8 @@
 
 Of CLIP-ES's small encoder only the last block is kept, with the stored tokens that enter it: GradCAM, affinity, boxes
 and labels are compared from there on, the text tower is whole. Of WeCLIP only what needs no encoder is kept: PAR,
-losses, schedule, fusion, scores. Of WeCLIP+ its DINO is kept. SEPL and FMA-WSSS are kept as they are. Values are never
-changed.
+losses, schedule, fusion, scores. Of WeCLIP+ its DINO, losses and schedule are kept. SEPL, FMA-WSSS and CDA are kept as
+they are; of ExCEL what follows from its tokens. Values are never changed.
 """
 import re
 import sys
@@ -17,9 +17,12 @@ KEEP = {
     'clip_es': re.compile(r'(?!sd/visual\.transformer\.).*'),  # and the last block, below
     'weclip': re.compile(r'(par|loss2|optim|fusion|eval)/.*|test/(\d+/(image_uint8|label)|resize_long)'
                          r'|fp32/test/(\d+/msc_pred|msc_hist|msc_miou)'),
-    'weclip_plus': re.compile(r'dino/.*|in/image_uint8'),
+    'weclip_plus': re.compile(r'dino/.*|in/image_uint8|(loss2|optim)/.*'),
     'sepl': re.compile('.*'),
     'fma': re.compile('.*'),
+    'cda': re.compile('.*'),
+    'excel': re.compile(r'tse/text_attr|[A-C]/(tokens|w|sim_before|sim_after|maps_all|attn)'
+                        r'|clean/[A-C]/(tokens_headmean|maps_all_headmean|maps_all_channorm)'),
 }
 BLOCK = re.compile(r'sd/visual\.transformer\.resblocks\.(\d+)\..*')
 

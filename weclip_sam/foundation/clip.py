@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from weclip_sam.checks import check_shape
 from weclip_sam.features import ClipFeatures, Wanted
 from weclip_sam.foundation.blocks import FrozenBlocks
+from weclip_sam.foundation.calibrated import calibrated_patches
 from weclip_sam.foundation.cast_once import CastOnce, precision
 from weclip_sam.foundation.clip_build import load_clip
 from weclip_sam.foundation.clip_weights import tag_config
@@ -187,6 +188,33 @@ class FrozenClip(nn.Module):
     def embed_pooled(self, pooled: Tensor) -> Tensor:
         """N E of unit norm, of N D mean patch tokens (:attr:`LastBlock.pooled`)."""
         return F.normalize(pooled @ self.model.visual.proj, dim=-1)
+
+    @torch.no_grad()
+    def embed_calibrated(self, features: ClipFeatures, blocks: int = 5, over_heads: str = 'mean',
+                         bias: Tensor | None = None) -> Tensor:
+        """Tokens in the space of the texts: patches by ExCEL's calibrated path, the class token by the ordinary one.
+
+        Args:
+            features: with the tokens that enter each of the last ``blocks`` blocks, and the last block's.
+            blocks: how many of the last blocks are calibrated; published: 5.
+            over_heads, bias: see :func:`~weclip_sam.foundation.calibrated.calibrated_matrix`.
+
+        Returns:
+            B 1+P E, not normalised.
+        """
+        visual = self.model.visual
+        with torch.autocast(self._mean.device.type, enabled=False):
+            inputs = [features.tokens[index - 1].float() for index in range(self.layers - blocks, self.layers)]
+            patches = calibrated_patches(visual.transformer.resblocks[-blocks:], inputs, over_heads, bias)
+            tokens = torch.cat([features.tokens[-1][:, :1].float(), patches[:, 1:]], 1)
+            return visual.ln_post(tokens) @ visual.proj
+
+    @torch.no_grad()
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """B T E, the last block's ``tokens`` (B T D) in the space of the texts, not normalised."""
+        visual = self.model.visual
+        with torch.autocast(self._mean.device.type, enabled=False):
+            return visual.ln_post(tokens.float()) @ visual.proj
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Trained models, and the frozen networks inside them."""
 from weclip_sam.models.backbones import TimmBackbone
+from weclip_sam.models.branches import BranchDecoder
 from weclip_sam.models.decoder import WeClipDecoder
 from weclip_sam.models.heads import DeepLabV2Head, DeepLabV3Head
 from weclip_sam.models.preprocess import SegDataPreprocessor
@@ -9,5 +10,6 @@ from weclip_sam.models.seed_maker import SeedMaker
 from weclip_sam.models.segmentor import Segmentor
 from weclip_sam.models.weclip import WeClip
 
-__all__ = ['DeepLabV2Head', 'DeepLabV3Head', 'PromptLearner', 'PromptTuner', 'SeedMaker', 'SegDataPreprocessor',
-           'Segmentor', 'TimmBackbone', 'WeClip', 'WeClipDecoder', 'load_prompts', 'save_prompts']
+__all__ = ['BranchDecoder', 'DeepLabV2Head', 'DeepLabV3Head', 'PromptLearner', 'PromptTuner', 'SeedMaker',
+           'SegDataPreprocessor', 'Segmentor', 'TimmBackbone', 'WeClip', 'WeClipDecoder', 'load_prompts',
+           'save_prompts']

@@ -6,7 +6,7 @@ The decoder's own affinity is sigmoid(F^T F).
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,12 @@ class DecoderOutput:
     Attributes:
         seg_logits: B C+1 h w, background first.
         affinity_logits: B P P, F^T F, symmetric; :meth:`affinity` makes probabilities of them.
+        branches: B C+1 h w each, what the branches say of which ``seg_logits`` are the mean; empty where there is one.
     """
 
     seg_logits: Tensor
     affinity_logits: Tensor
+    branches: tuple[Tensor, ...] = ()
 
     @property
     def affinity(self) -> Tensor:
@@ -91,8 +93,105 @@ class DecoderLayer(nn.Module):
         return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
+class TokenAdapter(nn.Module):
+    """Features of an encoder's tokens: Linear-ReLU-Linear for each block, joined by a 1x1 convolution, channel dropout.
+
+    Args:
+        encoder_width: D channels of the encoder's tokens.
+        encoder_layers: L blocks of the encoder.
+        token_layers: whose tokens are read: block indices, the last n blocks *before* the last one, or None for all but
+            the last.
+        dim: channels of the features.
+        dropout: probability that one of them is dropped in training.
+        encoder: name of the encoder.
+
+    Raises:
+        ValueError: blocks that do not exist.
+    """
+
+    def __init__(self, encoder_width: int, encoder_layers: int, token_layers: int | Sequence[int] | None, dim: int,
+                 dropout: float, encoder: str) -> None:
+        super().__init__()
+        self.encoder, self.encoder_layers = encoder, encoder_layers
+        inner = max(1, encoder_layers - 1)
+        if token_layers is None or isinstance(token_layers, int):
+            self.token_layers = select_layers(inner if token_layers is None else token_layers, inner, 'token_layers')
+        else:
+            self.token_layers = select_layers(token_layers, encoder_layers, 'token_layers')
+        self.projections = nn.ModuleList(
+            nn.Sequential(nn.Linear(encoder_width, dim), nn.ReLU(), nn.Linear(dim, dim)) for _ in self.token_layers)
+        self.fuse = nn.Conv2d(dim * len(self.token_layers), dim, 1)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def wants(self, encoders: Named | None = None, decoder_heard: bool = False) -> dict[str, Wanted]:
+        """What is read of the encoder: the tokens of some blocks."""
+        return {self.encoder: Wanted(tokens=frozenset(self.token_layers))}
+
+    def adapt(self, features: ClipFeatures) -> Tensor:
+        """B dim h w, on the encoder's grid.
+
+        Raises:
+            ValueError: features of an encoder with another number of blocks.
+        """
+        return self.dropout(self.fuse_tokens(features))
+
+    def fuse_tokens(self, features: ClipFeatures) -> Tensor:
+        """B D h w fused features, before dropout."""
+        if len(features.tokens) != self.encoder_layers:
+            raise ValueError(f'features: expected the tokens of {self.encoder_layers} blocks, got '
+                             f'{len(features.tokens)}; build the decoder with encoder_layers={len(features.tokens)}')
+        tokens = torch.stack([features.tokens[index][:, 1:] for index in self.token_layers])
+        projections: Any = self.projections
+        first, second = ([project[place] for project in projections] for place in (0, 2))
+        # Channels before patches, so that the blocks' channels lie side by side and nothing need be copied.
+        hidden = torch.baddbmm(torch.stack([layer.bias for layer in first])[..., None],
+                               torch.stack([layer.weight for layer in first]), tokens.flatten(1, 2).mT).relu()
+        # No non-linearity lies between a block's second layer and the fusion (a 1x1 convolution, so a linear layer on
+        # tokens): their product is one layer, and small beside what it saves at every patch.
+        fuse = self.fuse.weight.flatten(1)
+        own = fuse.unflatten(1, (len(second), -1)).transpose(0, 1)
+        weight = torch.bmm(own, torch.stack([layer.weight for layer in second])).transpose(0, 1).flatten(1)
+        bias = F.linear(torch.cat([layer.bias for layer in second]), fuse, self.fuse.bias)
+        fused = torch.addmm(bias[:, None], weight, hidden.flatten(0, 1))
+        return fused.unflatten(1, (-1, *features.grid)).transpose(0, 1)
+
+
+class DecoderHead(nn.Module):
+    """Pre-norm transformer layers without position embedding and a 1x1 convolution.
+
+    Args:
+        dim: channels.
+        depth, heads, mlp_ratio: of the layers.
+        num_classes: C foreground classes.
+
+    Raises:
+        ValueError: heads that do not divide the channels, or no class.
+    """
+
+    def __init__(self, dim: int, depth: int, heads: int, mlp_ratio: float, num_classes: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f'decoder: dim {dim} must be divisible by heads {heads}')
+        if num_classes < 1:
+            raise ValueError(f'decoder: expected at least 1 foreground class, got {num_classes}')
+        self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
+        self.classify = nn.Conv2d(dim, num_classes + 1, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Features B dim h w -> logits B C+1 h w."""
+        return segment(self.layers, self.classify, maps)
+
+
+def segment(layers: Iterable[nn.Module], classify: nn.Module, maps: Tensor) -> Tensor:
+    """Features B D h w -> logits B C+1 h w."""
+    x = maps.flatten(2).transpose(1, 2).contiguous()
+    for layer in layers:
+        x = layer(x)
+    return classify(x.transpose(1, 2).unflatten(2, maps.shape[-2:]))
+
+
 @MODELS.register_module()
-class WeClipDecoder(nn.Module):
+class WeClipDecoder(TokenAdapter):
     """Segmentation logits and an affinity from the tokens of a frozen encoder.
 
     Args:
@@ -115,29 +214,11 @@ class WeClipDecoder(nn.Module):
     def __init__(self, encoder_width: int, encoder_layers: int, num_classes: int,
                  token_layers: int | Sequence[int] | None = None, dim: int = 256, depth: int = 3, heads: int = 8,
                  mlp_ratio: float = 4.0, dropout: float = 0.1, encoder: str = 'clip') -> None:
-        super().__init__()
+        super().__init__(encoder_width, encoder_layers, token_layers, dim, dropout, encoder)
         self.reads = frozenset({encoder})
-        self.encoder = encoder
-        if dim % heads:
-            raise ValueError(f'decoder: dim {dim} must be divisible by heads {heads}')
-        if num_classes < 1:
-            raise ValueError(f'decoder: expected at least 1 foreground class, got {num_classes}')
-        inner = max(1, encoder_layers - 1)
-        if token_layers is None or isinstance(token_layers, int):
-            self.token_layers = select_layers(inner if token_layers is None else token_layers, inner, 'token_layers')
-        else:
-            self.token_layers = select_layers(token_layers, encoder_layers, 'token_layers')
-        self.encoder_layers = encoder_layers
-        self.projections = nn.ModuleList(
-            nn.Sequential(nn.Linear(encoder_width, dim), nn.ReLU(), nn.Linear(dim, dim)) for _ in self.token_layers)
-        self.fuse = nn.Conv2d(dim * len(self.token_layers), dim, 1)
-        self.dropout = nn.Dropout2d(dropout)
-        self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
-        self.classify = nn.Conv2d(dim, num_classes + 1, 1)
-
-    def wants(self, encoders: Named | None = None, decoder_heard: bool = False) -> dict[str, Wanted]:
-        """What is read of the encoder: the tokens of some blocks."""
-        return {self.encoder: Wanted(tokens=frozenset(self.token_layers))}
+        head = DecoderHead(dim, depth, heads, mlp_ratio, num_classes)
+        # Side by side with the adapter's: checkpoints name them so.
+        self.layers, self.classify = head.layers, head.classify
 
     def forward(self, features: Mapping[str, ClipFeatures]) -> DecoderOutput:
         """Decode the frozen features of B images.
@@ -148,30 +229,6 @@ class WeClipDecoder(nn.Module):
         Raises:
             ValueError: features of an encoder with another number of blocks.
         """
-        own = features[self.encoder]
-        flat = self.dropout(self.fuse_tokens(own)).flatten(2)
-        x = flat.transpose(1, 2).contiguous()
-        for layer in self.layers:
-            x = layer(x)
-        seg_logits = self.classify(x.transpose(1, 2).unflatten(2, own.grid))
-        return DecoderOutput(seg_logits, flat.transpose(1, 2) @ flat)
-
-    def fuse_tokens(self, features: ClipFeatures) -> Tensor:
-        """B D h w fused features, before dropout."""
-        if len(features.tokens) != self.encoder_layers:
-            raise ValueError(f'features: expected the tokens of {self.encoder_layers} blocks, got '
-                             f'{len(features.tokens)}; build the decoder with encoder_layers={len(features.tokens)}')
-        tokens = torch.stack([features.tokens[index][:, 1:] for index in self.token_layers])
-        projections: Any = self.projections
-        first, second = ([project[place] for project in projections] for place in (0, 2))
-        # Channels before patches, so that the blocks' channels lie side by side and nothing need be copied.
-        hidden = torch.baddbmm(torch.stack([layer.bias for layer in first])[..., None],
-                               torch.stack([layer.weight for layer in first]), tokens.flatten(1, 2).mT).relu()
-        # No non-linearity lies between a block's second layer and the fusion (a 1x1 convolution, so a linear layer on
-        # tokens): their product is one layer, and small beside what it saves at every patch.
-        fuse = self.fuse.weight.flatten(1)
-        own = fuse.unflatten(1, (len(second), -1)).transpose(0, 1)
-        weight = torch.bmm(own, torch.stack([layer.weight for layer in second])).transpose(0, 1).flatten(1)
-        bias = F.linear(torch.cat([layer.bias for layer in second]), fuse, self.fuse.bias)
-        fused = torch.addmm(bias[:, None], weight, hidden.flatten(0, 1))
-        return fused.unflatten(1, (-1, *features.grid)).transpose(0, 1)
+        maps = self.adapt(features[self.encoder])
+        flat = maps.flatten(2)
+        return DecoderOutput(segment(self.layers, self.classify, maps), flat.transpose(1, 2) @ flat)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.features import wanted_by_all, wishes
+from weclip_sam.models.agreement import Agreement
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
@@ -45,6 +46,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         test: scales, flip and refinement of predictions, see :func:`weclip_sam.models.predict.predict_samples`.
         padding: what training does with borders that random crops add: ``ignore`` teaches nothing there; ``teach``, as
             published, labels them like the rest (with black borders: the crop's ``fill=(0, 0, 0)``).
+        agreement: further losses and labels that the decoder corrects, see :class:`Agreement`; none by default.
         labels: ``online`` makes the training labels with ``seeds``; ``offline`` reads each sample's ``pixel_labels``
             (the data set's ``pixel_labels=folder``): the same decoder as a second stage, which shows what labels made
             on the fly bring.
@@ -74,7 +76,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
                  rfm_start: int = 15_000, affinity_weight: float = 0.1, affinity_radius: int = 8,
                  mask_generator: dict | None = None, test: dict | None = None, labels: str = 'online',
                  data_preprocessor: dict | None = None, encoders: dict | None = None,
-                 padding: str = 'ignore') -> None:
+                 padding: str = 'ignore', agreement: dict | None = None) -> None:
         if padding not in PADDINGS:
             raise ValueError(f'WeClip padding: expected one of {PADDINGS}, got {padding!r}.'
                              f'{suggest_name(padding, PADDINGS)}')
@@ -86,17 +88,24 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         self.decoder = self._build_decoder(decoder)
         self.decoder_wants = wishes(self.decoder, self.decoder.reads, self.encoders.networks, False)
         self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
+        self.agreement = Agreement(**(agreement or {}))
+        if self.agreement.mutual_weight and len(getattr(self.decoder, 'branch_names', ())) < 2:
+            raise ValueError('WeClip agreement: mutual_weight needs a decoder with at least two branches '
+                             "(decoder=dict(type='BranchDecoder', branches=dict(clip=..., dino=...)))")
         self.teaches_padding = padding == 'teach'
         self.start_curriculum(rfm_start)
         self.set_test(test, self.encoders['clip'].patch_size)
 
     def _build_decoder(self, settings: dict) -> WeClipDecoder:
         """Sizes that follow from encoder and vocabulary are filled in."""
-        name = settings.get('encoder', 'clip')
-        if name not in self.encoders:
-            raise ValueError(f'WeClip decoder: no encoder is called {name!r}; there are {sorted(self.encoders)}.'
-                             f'{suggest_name(name, self.encoders)}')
-        encoder = self.encoders[name]
+        for name in settings.get('branches', [settings.get('encoder', 'clip')]):
+            if name not in self.encoders:
+                raise ValueError(f'WeClip decoder: no encoder is called {name!r}; there are {sorted(self.encoders)}.'
+                                 f'{suggest_name(name, self.encoders)}')
+        if 'branches' in settings:
+            sizes = {name: (self.encoders[name].width, self.encoders[name].layers) for name in settings['branches']}
+            return MODELS.build(dict(encoder_sizes=sizes, num_classes=len(self.classes)) | dict(settings))
+        encoder = self.encoders[settings.get('encoder', 'clip')]
         return MODELS.build(dict(encoder_width=encoder.width, encoder_layers=encoder.layers,
                                  num_classes=len(self.classes)) | dict(settings))
 
@@ -133,8 +142,11 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         if not self.teaches_padding:
             labels = labels.masked_fill(padding, IGNORE_LABEL)
         pairs = affinity_labels(labels, features[self.decoder.encoder].grid, self.affinity_radius)
-        return dict(loss_seg=segmentation_loss(decoded.seg_logits, labels),
+        named = torch.stack([s.image_labels for s in data_samples])
+        taught = self.agreement.replaced(labels, decoded.seg_logits, named, self._iteration)
+        return dict(loss_seg=segmentation_loss(decoded.seg_logits, taught),
                     loss_affinity=self.affinity_weight * affinity_loss(decoded.affinity, pairs),
+                    **self.agreement.losses(decoded.seg_logits, decoded.branches, taught),
                     **{f'loss_{name}': value for name, value in losses.items()})
 
     # ---- seeds -----------------------------------------------------------------------------------------------------

@@ -154,45 +154,64 @@ def _flow(transition: Tensor, values: Tensor, sample_index: Tensor) -> Tensor:
     return flown.gather(0, sample_index[None, :, None].expand(1, *values.shape))[0]
 
 
-class _AffinityStep:
-    """What CAA and RFM share: from an attention to propagated maps."""
+class AffinityStep:
+    """What steps that spread maps share: from an affinity of patches to propagated maps.
+
+    Args:
+        threshold, power, boxes_of: see :class:`AttentionAffinity`.
+        rounds: of Sinkhorn; None takes the matrix as it is, neither balanced nor symmetrised, to its power.
+    """
 
     name: str
     needs, gives = frozenset({'maps', 'clip'}), frozenset({'maps'})
 
-    def __init__(self, threshold: float, rounds: int, power: int) -> None:
-        above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
-        self.threshold, self.rounds, self.power = threshold, rounds, power
+    def __init__(self, threshold: float | None, rounds: int | None, power: int, boxes_of: str | None) -> None:
+        if threshold is not None:
+            above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
+        self.threshold, self.rounds, self.power, self.boxes_of = threshold, rounds, power, boxes_of
 
     def spread(self, state: SeedState, attention: Tensor) -> SeedState:
+        """The state with maps that flowed along ``attention`` (B P P), stretched to [0, 1)."""
         maps, grid = state.maps, tuple(state.features['clip'].grid)
         if tuple(maps.scores.shape[1:]) != grid:
             raise ValueError(f'{type(self).__name__} works on patches: maps are {tuple(maps.scores.shape[1:])}, the '
                              f'grid is {grid}; put it before steps that upsample')
-        transition = transition_matrix(attention, self.rounds, self.power)
-        boxes = box_masks(maps.scores, self.threshold)
+        if self.rounds is None:
+            transition = torch.linalg.matrix_power(attention.float(), self.power)
+        else:
+            transition = transition_matrix(attention, self.rounds, self.power)
+        boxes = None if self.threshold is None else box_masks(self._maps_in_boxes(state), self.threshold)
         refined = propagate(transition, maps.scores, maps.sample_index, boxes)
         return state.with_maps(self.name, maps.with_scores(stretch(refined)), affinity=transition)
 
+    def _maps_in_boxes(self, state: SeedState) -> Tensor:
+        if self.boxes_of is None:
+            return state.maps.scores
+        if self.boxes_of not in state.history:
+            raise ValueError(f'{type(self).__name__} boxes_of: no earlier step left maps called {self.boxes_of!r}; '
+                             f'there are {sorted(state.history)}.{suggest_name(self.boxes_of, state.history)}')
+        return state.history[self.boxes_of].scores
+
 
 @SEED_STEPS.register_module()
-class AttentionAffinity(_AffinityStep):
+class AttentionAffinity(AffinityStep):
     """Seed step CAA: spread the maps along the mean attention of some blocks, out of each class's boxes.
 
     Writes ``maps`` scaled to [0, 1) (CLIP-ES scales before it upsamples) and ``affinity``.
 
     Args:
         layers: the last n blocks, or block indices. Published: 8.
-        threshold: of the boxes; 0.4 on VOC, 0.7 on COCO.
+        threshold: of the boxes; 0.4 on VOC, 0.7 on COCO. None lets scores flow from everywhere (WeCLIP+ on VOC).
         rounds: of Sinkhorn.
         power: of the transition matrix.
+        boxes_of: name of the earlier step whose maps have the boxes; None takes the current ones.
     """
 
     name = 'affinity'
 
-    def __init__(self, layers: int | Sequence[int] = 8, threshold: float = 0.4, rounds: int = 3,
-                 power: int = 2) -> None:
-        super().__init__(threshold, rounds, power)
+    def __init__(self, layers: int | Sequence[int] = 8, threshold: float | None = 0.4, rounds: int = 3, power: int = 2,
+                 boxes_of: str | None = None) -> None:
+        super().__init__(threshold, rounds, power, boxes_of)
         self.layers = layers
 
     def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
@@ -204,7 +223,7 @@ class AttentionAffinity(_AffinityStep):
 
 
 @SEED_STEPS.register_module()
-class RfmAffinity(_AffinityStep):
+class RfmAffinity(AffinityStep):
     """Seed step RFM: as CAA, but once the curriculum allows, on attention chosen and weighed by the decoder's affinity.
 
     Deliberate difference from the public code: the switch is ``state.decoder_heard``, set by a hook from training
@@ -214,14 +233,15 @@ class RfmAffinity(_AffinityStep):
         layers: candidate blocks; published: the last 6 on VOC, 10 on COCO.
         warmup_layers: blocks averaged before the switch; published: 8.
         selection: see :func:`choose_attention`.
-        threshold, rounds, power: see :class:`AttentionAffinity`.
+        threshold, rounds, power, boxes_of: see :class:`AttentionAffinity`.
     """
 
     name = 'affinity'
 
     def __init__(self, layers: int | Sequence[int] = 6, warmup_layers: int | Sequence[int] = 8,
-                 selection: str = 'published', threshold: float = 0.4, rounds: int = 3, power: int = 2) -> None:
-        super().__init__(threshold, rounds, power)
+                 selection: str = 'published', threshold: float | None = 0.4, rounds: int = 3, power: int = 2,
+                 boxes_of: str | None = None) -> None:
+        super().__init__(threshold, rounds, power, boxes_of)
         if selection not in SELECTIONS:
             raise ValueError(f'RfmAffinity selection: expected one of {SELECTIONS}, got {selection!r}.'
                              f'{suggest_name(selection, SELECTIONS)}')

@@ -75,6 +75,40 @@ class BlendPrediction:
         return state.with_maps('prediction', state.maps.with_scores(mean))
 
 
+@SEED_STEPS.register_module()
+class WeighByPrediction:
+    """Seed step: the maps times what the decoder gives each class at each patch (WeCLIP+, METHODS section 8).
+
+    Put it before the affinity that spreads the maps. As maps are stretched to [0, 1) afterwards only the *shape* of the
+    probability matters: a class that the decoder hardly believes in still peaks near one. Before the curriculum's
+    switch, and where there is no decoder, the maps pass as they are; WeCLIP+ switches at once (``rfm_start=0``).
+
+    Args:
+        classes: the softmax runs over ``all`` classes (published), or the background and those that are ``named``.
+    """
+
+    needs, gives = frozenset({'maps'}), frozenset({'maps'})
+
+    def __init__(self, classes: str = 'all') -> None:
+        if classes not in ('all', 'named'):
+            raise ValueError(f"WeighByPrediction classes: expected 'all' or 'named', got {classes!r}")
+        self.classes = classes
+
+    def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``maps``, ``seg_logits`` and ``image_labels``; writes ``maps`` (K h w) and clears ``background``."""
+        if state.seg_logits is None or not state.decoder_heard:
+            return state
+        if self.classes == 'all':
+            scores = state.seg_logits.float().softmax(1)
+        else:
+            scores = present_probabilities(state.seg_logits, to_device(state.image_labels, state.seg_logits.device))
+        predicted = scores[state.maps.sample_index, foreground_label(state.maps.class_index)]
+        if predicted.shape != state.maps.scores.shape:
+            raise ValueError(f'WeighByPrediction: the decoder predicts {tuple(predicted.shape[1:])}, the current maps '
+                             f'are {tuple(state.maps.scores.shape[1:])}; put it before steps that upsample')
+        return state.with_maps('weighed', state.maps.with_scores(state.maps.scores * predicted))
+
+
 def present_probabilities(seg_logits: Tensor, image_labels: Tensor) -> Tensor:
     """Softmax over the background and the classes an image has; the other classes get zero.
 

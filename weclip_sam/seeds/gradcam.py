@@ -7,6 +7,7 @@ classes come out of one pass back through it, written out (``FrozenClip.localise
 """
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -201,11 +202,17 @@ class GradCam:
     Args:
         competitors, softmax: see :func:`class_probabilities` and :func:`class_scores`.
         signed: keep the raw map, without relu and scaling (FMA-WSSS; its other steps clip and scale themselves).
+        skip: blocks left out before the last one, which then reads the output of an earlier block, for later steps,
+            too. WeCLIP+ on VOC skips 1, probably by a slip.
     """
 
     needs, gives = frozenset({'clip'}), frozenset({'maps'})
 
-    def __init__(self, competitors: str = 'present', softmax: str = 'exact', signed: bool = False) -> None:
+    def __init__(self, competitors: str = 'present', softmax: str = 'exact', signed: bool = False,
+                 skip: int = 0) -> None:
+        if skip < 0:
+            raise ValueError(f'GradCam skip: expected a number of blocks >= 0, got {skip}')
+        self.skip = skip
         for name, value, known in (('competitors', competitors, COMPETITORS), ('softmax', softmax, SOFTMAXES)):
             if value not in known:
                 raise ValueError(f'GradCam {name}: expected one of {known}, got {value!r}.{suggest_name(value, known)}')
@@ -213,9 +220,15 @@ class GradCam:
 
     def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
         """What enters the last block."""
-        return {'clip': Wanted.last_block_input(encoders['clip'].layers)}
+        return {'clip': Wanted.last_block_input(encoders['clip'].layers - self.skip)}
 
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``features``, ``text_features`` and ``image_labels``; writes ``maps``, one score a patch."""
-        return state.with_maps('gradcam', gradcam(state.encoders['clip'], state.features['clip'],
-                                                  state.text_features, state.image_labels, **self.options))
+        clip, features = state.encoders['clip'], state.features['clip']
+        if self.skip:
+            tokens = features.tokens[-2 - self.skip]
+            _, attention = clip.finish(tokens.float(), padding=features.padding)
+            features = features.entering_last_block(tokens, attention)
+            state = replace(state, features={**state.features, 'clip': features})
+        return state.with_maps('gradcam', gradcam(clip, features, state.text_features, state.image_labels,
+                                                  **self.options))

@@ -1,0 +1,87 @@
+"""SAM when the model is used: all masks of an image vote on the model's probabilities (METHODS section 9).
+
+A decoder on patches knows what is where, but not where it ends; SAM's masks end where things do. Each mask takes the
+mean probability of every class over its pixels, and a pixel takes the mean of the masks that cover it.
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from weclip_sam.registry import SEED_STEPS
+from weclip_sam.seeds.labels import background_of_maps
+from weclip_sam.seeds.mask_blocks import Group, groups, mask_means
+from weclip_sam.structures import ClassMaps, MaskSet, SeedState
+
+RULES = ('mean', 'surest')
+
+
+def vote_probabilities(probabilities: Tensor, masks: MaskSet, rule: str = 'mean') -> Tensor:
+    """Probabilities of one image after its masks have voted.
+
+    Args:
+        probabilities: C+1 H W, background first.
+        masks: of the image, at H x W.
+        rule: ``mean`` gives a pixel the mean of the masks over it; ``surest`` that of the mask whose highest mean is
+            highest.
+
+    Returns:
+        C+1 H W; pixels that no mask covers keep what they had. Without masks, what was given.
+    """
+    images = groups(masks, 1)
+    if not images:
+        return probabilities
+    device = probabilities.device
+    classes = torch.arange(len(probabilities), device=device)
+    maps = ClassMaps(probabilities, torch.zeros_like(classes), classes)
+    means = mask_means(maps, images, signed=False).means  # C+1 M
+    voted = probabilities.clone()
+    for group in images:
+        _paint(voted, group, means, rule)
+    return voted
+
+
+def _paint(voted: Tensor, group: Group, means: Tensor, rule: str) -> None:
+    """Write what the masks of one image say into ``voted`` (C+1 H W), a few rows at a time."""
+    own = F.pad(means, (0, 1))[:, group.place[0]]  # C+1 m
+    sure = own.amax(0)
+    for rows, columns in group.blocks(beside=len(voted)):
+        inside = columns.inside[0].to(own.dtype)  # m r
+        covered = inside.amax(0) > 0
+        if rule == 'mean':
+            answer = own @ inside / inside.sum(0).clamp(min=1)
+        else:
+            answer = own[:, (inside * sure[:, None]).argmax(0)]
+        answer, covered = columns.spread(answer), columns.spread(covered[None])[0]
+        voted[:, rows] = torch.where(covered, answer.to(voted.dtype), voted[:, rows])
+
+
+@SEED_STEPS.register_module()
+class VotePrediction:
+    """Refinement step of predictions (``model.test.refine``): SAM's masks vote on the probabilities.
+
+    An image without masks keeps its prediction. Put a CRF before it or after it; which is better is a matter of data.
+
+    Args:
+        rule: see :func:`vote_probabilities`.
+    """
+
+    needs, gives = frozenset({'maps', 'masks'}), frozenset({'maps'})
+
+    def __init__(self, rule: str = 'mean') -> None:
+        if rule not in RULES:
+            raise ValueError(f'VotePrediction rule: expected one of {RULES}, got {rule!r}')
+        self.rule = rule
+
+    def __call__(self, state: SeedState) -> SeedState:
+        """Reads ``maps`` and ``background`` of one image, and ``masks``; writes both."""
+        if len(state.image_labels) != 1:
+            raise ValueError(f'VotePrediction refines one image at a time, got {len(state.image_labels)}')
+        scores = state.maps.scores
+        if tuple(scores.shape[1:]) != state.masks.size:
+            raise ValueError(f'VotePrediction: the prediction is {tuple(scores.shape[1:])}, the masks are '
+                             f'{state.masks.size}: they are of another image, or of another size of this one')
+        together = torch.cat([background_of_maps(state, scores), scores])
+        voted = vote_probabilities(together, state.masks, self.rule)
+        return state.with_maps('votes', state.maps.with_scores(voted[1:]), background=voted[:1])
