@@ -28,7 +28,7 @@ from weclip_sam.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULE
 ROOT = Path(__file__).parents[1]
 NO_LEAVES = {'_base_', 'compare'}  # parts; experiment files of tools/compare.py, tested in tools/test_compare.py
 LEAVES = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parts[-2] not in NO_LEAVES)
-METHODS = {'weclip', 'weclip_sam', 'clip_es', 'sepl', 'fma', 'two_stage'}
+METHODS = {'weclip', 'weclip_plus', 'weclip_sam', 'clip_es', 'sepl', 'fma', 'two_stage'}
 NAME = re.compile(r'[a-z0-9-]+_[a-z0-9-]+_(free|\d+k?)_(shapes|voc|coco|folder)')
 CARD = {'embed_dim': 16, 'quick_gelu': True,
         'vision_cfg': {'image_size': 32, 'layers': 6, 'width': 32, 'head_width': 16, 'patch_size': 16},
@@ -62,6 +62,8 @@ def make_small(config, card, folder):
         kind = node.get('type')
         if kind == 'FrozenClip':
             node.update(arch=card, checkpoint='random')
+        elif kind == 'FrozenDino':
+            node.update(arch='vit_tiny_patch16_224', checkpoint='random')
         elif kind == 'FrozenSam':
             node.update(arch='tiny', checkpoint='tiny')
         elif kind == 'MaskGenerator':
@@ -199,7 +201,8 @@ def test_the_mask_bank_is_said_once_and_reaches_all(path):
 
 # What VOC and COCO may differ in: where the images are, how long is trained, and what papers published for each.
 APART = re.compile(r'data_root|mask_dataset|.*\.reader\..*|.*\bunlabelled|train_cfg\.(max_iters|val_interval)|'
-                   r'param_scheduler\.\d+\.end|model\.rfm_start|(model\.)?seeds\.\d+\.(threshold|layers)|'
+                   r'param_scheduler\.\d+\.end|model\.rfm_start|(model\.)?seeds\.\d+\.(threshold|layers|boxes_of)|'
+                   r'model\.agreement\.replace_start|train_dataloader\.batch_size|'
                    r'custom_hooks\.\d+\.dataset')
 TWINS = [(p, next(p.parent.glob(f'{p.stem.rsplit("_", 2)[0]}_*_coco.py'), None)) for p in LEAVES if 'voc' in p.stem]
 

@@ -1,0 +1,12 @@
+"""WeCLIP+ on your own photographs: a folder with images/ and labels.csv. No masks are needed, so nothing is validated.
+Cost: not measured.
+
+    python tools/train.py configs/weclip_plus/weclip-plus_vit-b16_5k_folder.py --cfg-options data_root=/where/it/is
+"""
+_base_ = ['../_base_/datasets/folder.py', '../_base_/models/weclip_plus_vit-b16.py', '../_base_/seeds/weclip_plus.py',
+          '../_base_/schedules/5k.py', '../_base_/runtime.py']
+model = dict(seeds={{_base_.seeds}}, agreement=dict(replace_start=3_000))
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
+val_cfg = None
+test_cfg = None
+default_hooks = dict(checkpoint=dict(save_best=None), sheets=dict(dataset={{_base_.seed_dataset}}))
