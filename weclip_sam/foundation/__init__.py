@@ -3,6 +3,7 @@ from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.foundation.dino import FrozenDino
 from weclip_sam.foundation.mask_generator import MaskGenerator
 from weclip_sam.foundation.sam import FrozenSam
+from weclip_sam.foundation.sam_eye import SamEye
 from weclip_sam.foundation.text import text_features
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     'FrozenDino',
     'FrozenSam',
     'MaskGenerator',
+    'SamEye',
     'text_features',
 ]

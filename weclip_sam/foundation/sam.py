@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,6 +137,17 @@ class FrozenSam(nn.Module):
         encoder, _ = self._prepared()
         with torch.autocast(images.device.type, enabled=False):
             return encoder(images).float()
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """What some blocks of the image encoder make of B 3 H W, RGB in 0..255 with the longer side at ``image_size``.
+
+        Returns:
+            B h w D by block, of the whole square input: h and w are its patches, padding included.
+        """
+        encoder, _ = self._prepared()
+        with torch.autocast(images.device.type, enabled=False):
+            return encoder.tokens(self.sam.preprocess(images), blocks)
 
     @torch.no_grad()
     def look(self, embedding: Tensor) -> ImageSide:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,13 +37,28 @@ class ImageEncoder:
     def __call__(self, images: Tensor) -> Tensor:
         """B 3 S S normalised images to embeddings B D h w in :attr:`dtype`."""
         net = self.encoder
-        x = net.patch_embed(images.to(self.dtype)) + net.pos_embed
+        x = self._embed(images)
         for block, positions in zip(net.blocks, self.positions, strict=True):
             x = _run_block(block, x, positions)
         first, norm, second, last = net.neck
         x = F.linear(x, first.weight.flatten(1))  # a convolution of one pixel
         x = F.conv2d(norm_channels(norm, x).permute(0, 3, 1, 2), second.weight, padding=1)
         return norm_channels(last, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+
+    def tokens(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """B 3 S S normalised images to B h w D behind each of some blocks; those after the last of them are not run."""
+        kept, x = {}, self._embed(images)
+        last = max(blocks, default=-1)
+        for index, (block, positions) in enumerate(zip(self.encoder.blocks, self.positions, strict=True)):
+            if index > last:
+                break
+            x = _run_block(block, x, positions)
+            if index in blocks:
+                kept[index] = x
+        return kept
+
+    def _embed(self, images: Tensor) -> Tensor:
+        return self.encoder.patch_embed(images.to(self.dtype)) + self.encoder.pos_embed
 
 
 def cast_copy(module: nn.Module, dtype: torch.dtype) -> Any:
