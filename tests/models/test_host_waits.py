@@ -48,6 +48,12 @@ STEPS = {
     'fma': dict(WECLIP, seeds=[
         dict(type='GradCam', signed=True, softmax='fma'), dict(type='FmaAffinity', layers=2, outside='outside'),
         dict(type='SamVote', uncovered='ignore', normalisation='double')]),
+    'second eye': dict(
+        WECLIP, encoders=dict(sam=dict(type='SamEye', sam=dict(type='FrozenSam', arch='tiny'))),
+        decoder=dict(type='BranchDecoder', branches=dict(clip=1, sam=[-1]), dim=32, depth=1, heads=4),
+        agreement=dict(dice_weight=1.0, mutual_weight=0.1, replace_start=-1),
+        seeds=[dict(type='ExcelMaps', blocks=1), dict(type='WeighByPrediction'), dict(type='CdaAffinity', layers=2),
+               dict(type='EyeAffinity', eye='sam'), dict(type='PixelLabels')]),
     'second stage': dict(type='Segmentor', backbone=dict(type='TimmBackbone', name='test_resnet', output_stride=8),
                          head=dict(type='DeepLabV3Head', channels=16, rates=(1, 2)), vocabulary=VOCABULARY),
     'decoder taught offline': dict(WECLIP, labels='offline'),
@@ -145,7 +151,7 @@ class Iterations:
         self.hooks = [LazyRuntimeInfoHook(), *own, ParamSchedulerHook()]
         # All that is shown has been shown before, in the first iteration.
         for name in ('loss', 'grad_norm', 'loss_seg', 'loss_affinity', 'loss_contrast', 'loss_inside', 'loss_outside',
-                     'loss_margin'):
+                     'loss_margin', 'loss_dice', 'loss_mutual'):
             self.message_hub.update_scalar(f'train/{name}', 0.0)
 
     def __call__(self, data):

@@ -100,6 +100,7 @@ def test_maps_times_the_prediction(state):
     (dict(type='ExcelMaps', blocks=0), 'blocks: expected a number >= 1'),
     (dict(type='CdaAffinity', tau=0), 'CDA tau: expected a number > 0'),
     (dict(type='CdaAffinity', scaling='clas'), "Did you mean 'class'"),
+    (dict(type='CdaAffinity', direction='rihgt'), "direction: expected one of .*Did you mean 'right'"),
     (dict(type='EyeAffinity', temperature=0), 'temperature: expected a number > 0'),
     (dict(type='WeighByPrediction', classes='some'), "expected 'all' or 'named'")])
 def test_wrong_settings_are_named(config, said):

@@ -13,6 +13,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.foundation.cast_once import precision
 from weclip_sam.foundation.sam_card import SamCard, build_sam, load_card
 from weclip_sam.foundation.sam_decoder import Answers, ImageSide, PointDecoder
 from weclip_sam.foundation.sam_encoder import ImageEncoder
@@ -207,9 +208,9 @@ class FrozenSam(nn.Module):
         return masks.view(n, channels, *size)
 
     def _prepared(self) -> tuple[ImageEncoder, PointDecoder]:
-        kind = self.device.type
-        asked = torch.is_autocast_enabled(kind) and self.precision in (None, 'fp32')
-        dtype = torch.get_autocast_dtype(kind) if asked else PRECISIONS[self.precision or 'fp32']
+        dtype = PRECISIONS[self.precision or 'fp32']
+        if dtype == torch.float32:
+            dtype = precision(self.device, dtype)
         if dtype not in self._ready:
             self._ready[dtype] = ImageEncoder(self.sam.image_encoder, dtype), PointDecoder(self.sam, dtype)
         return self._ready[dtype]

@@ -91,9 +91,16 @@ def _positions(block: Any, height: int, width: int) -> Tensor:
     """Position vectors (2h-1)+(2w-1) d of all distances between rows, then columns, the largest one first."""
     pairs = ((height, block.attn.rel_pos_h), (width, block.attn.rel_pos_w))
     with torch.no_grad():
-        # Of all pairs that segment_anything takes them of, those of the last query and of the first one suffice.
-        tables = [get_rel_pos(size, size, table) for size, table in pairs]
-        return torch.cat([torch.cat([table[-1], table[0, 1:]]) for table in tables])
+        return torch.cat([_largest_first(size, table) for size, table in pairs])
+
+
+def _largest_first(size: int, table: Tensor) -> Tensor:
+    """A position table as it is learnt is ordered by distance already; of another size, segment_anything resizes it."""
+    if len(table) == 2 * size - 1:
+        return table.flip(0)
+    # Of all pairs that segment_anything takes them of, those of the last query and of the first one suffice.
+    pairs = get_rel_pos(size, size, table)
+    return torch.cat([pairs[-1], pairs[0, 1:]])
 
 
 def _run_block(block: Any, x: Tensor, positions: Tensor) -> Tensor:

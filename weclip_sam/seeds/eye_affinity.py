@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weclip_sam.checks import select_layers
+from weclip_sam.checks import select_layers, suggest_name
 from weclip_sam.features import Named, Wanted
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.affinity import AffinityStep
-from weclip_sam.seeds.cda import cda_affinity, class_distributions, cosines, named_texts
+from weclip_sam.seeds.cda import DIRECTIONS, cda_affinity, class_distributions, cosines, named_texts
 from weclip_sam.seeds.excel import HEADS, calibrated_wishes
 from weclip_sam.structures import SeedState, to_device
 
@@ -116,9 +116,10 @@ class CdaAffinity(AffinityStep):
         super().__init__(threshold, rounds, power, boxes_of)
         cda_affinity(torch.ones(1, 1, 1), torch.ones(1, 1, 1), tau)  # names wrong settings now, not in the first batch
         class_distributions(torch.ones(1, 1, 1), scaling=scaling)
-        if direction not in ('right', 'left') or heads not in HEADS:
-            raise ValueError(f"CdaAffinity: expected direction 'right' or 'left' and heads out of {HEADS}, got "
-                             f'{direction!r} and {heads!r}')
+        for what, value, known in (('direction', direction, DIRECTIONS), ('heads', heads, HEADS)):
+            if value not in known:
+                raise ValueError(f'CdaAffinity {what}: expected one of {known}, got {value!r}.'
+                                 f'{suggest_name(str(value), known)}')
         if calibrated < 0:
             raise ValueError(f'CdaAffinity calibrated: expected a number of blocks >= 0, got {calibrated}')
         self.tau, self.layers, self.scaling, self.direction = tau, layers, scaling, direction
