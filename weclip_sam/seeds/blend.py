@@ -6,6 +6,7 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.registry import SEED_STEPS
+from weclip_sam.seeds.scores import resize_maps
 from weclip_sam.structures import SeedState, foreground_label, to_device
 
 
@@ -68,10 +69,10 @@ class BlendPrediction:
             return state
         scores = present_probabilities(state.seg_logits, to_device(state.image_labels, state.seg_logits.device))
         predicted = scores[state.maps.sample_index, foreground_label(state.maps.class_index)]
-        if predicted.shape != state.maps.scores.shape:
-            raise ValueError(f'BlendPrediction: the decoder predicts {tuple(predicted.shape[1:])}, the current maps '
-                             f'are {tuple(state.maps.scores.shape[1:])}; put it before steps that upsample')
-        mean = self.weight * predicted + (1 - self.weight) * state.maps.scores
+        # Both on the finer grid of the two: a decoder may answer in steps smaller than a patch.
+        grid = [max(sides) for sides in zip(predicted.shape[1:], state.maps.scores.shape[1:], strict=True)]
+        predicted, scores = resize_maps(predicted, grid), resize_maps(state.maps.scores, grid)
+        mean = self.weight * predicted + (1 - self.weight) * scores
         return state.with_maps('prediction', state.maps.with_scores(mean))
 
 
@@ -103,9 +104,7 @@ class WeighByPrediction:
         else:
             scores = present_probabilities(state.seg_logits, to_device(state.image_labels, state.seg_logits.device))
         predicted = scores[state.maps.sample_index, foreground_label(state.maps.class_index)]
-        if predicted.shape != state.maps.scores.shape:
-            raise ValueError(f'WeighByPrediction: the decoder predicts {tuple(predicted.shape[1:])}, the current maps '
-                             f'are {tuple(state.maps.scores.shape[1:])}; put it before steps that upsample')
+        predicted = resize_maps(predicted, state.maps.scores.shape[1:])
         return state.with_maps('weighed', state.maps.with_scores(state.maps.scores * predicted))
 
 
