@@ -22,6 +22,13 @@ def test_weighted_mean_of_two_steps():
     assert list(after.history) == ['gradcam', 'affinity', 'blend'] and list(before.history) == ['gradcam', 'affinity']
 
 
+def test_the_mean_of_several_steps_counts_each_the_same():
+    given = state(gradcam=[[1., 0.]], excel=[[.5, .25]], eye=[[0., 1.]])
+    torch.testing.assert_close(BlendMaps(['gradcam', 'excel'])(given).maps.scores, torch.tensor([[[.5, 1.25 / 3]]]))
+    torch.testing.assert_close(BlendMaps(['gradcam', 'excel'], weight=.5)(given).maps.scores,
+                               torch.tensor([[[.375, .5625]]]))
+
+
 def test_errors_name_the_step():
     with pytest.raises(ValueError, match="Did you mean 'gradcam'"):
         BlendMaps('gradcm')(state(gradcam=[[1.]]))
@@ -29,6 +36,8 @@ def test_errors_name_the_step():
         BlendMaps()(state(gradcam=[[1.]], par=[[1., 1.]]))
     with pytest.raises(ValueError, match='weight'):
         BlendMaps(weight=1.5)
+    with pytest.raises(ValueError, match='name of an earlier step'):
+        BlendMaps([])
 
 
 def test_the_decoder_is_heard_from_the_switch_on():
