@@ -3,7 +3,7 @@
 
     python tools/train.py configs/weclip_sam/weclip-sam-blend_tiny_400_shapes.py
 """
-_base_ = './weclip-sam_tiny_400_shapes.py'
+_base_ = './weclip-sam-v1_tiny_400_shapes.py'
 model = dict(seeds=[
     dict(type='GradCam'),
     dict(type='RfmAffinity', layers=[2], warmup_layers=[2], threshold=0.4),

@@ -5,7 +5,7 @@ Training: not measured.
     python tools/make_masks.py configs/weclip_sam/weclip-sam_vit-b16_30k_voc.py
     python tools/train.py configs/weclip_sam/weclip-sam_vit-b16_30k_voc.py
 """
-_base_ = ['../_base_/datasets/voc_sam.py', '../_base_/models/weclip_vit-b16.py', '../_base_/models/sam_vit-h.py',
+_base_ = ['../_base_/datasets/voc_sam.py', '../_base_/models/weclip_sam_vit-b16.py', '../_base_/models/sam_vit-h.py',
           '../_base_/seeds/weclip_sam.py', '../_base_/schedules/30k.py', '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}})
 custom_hooks = [dict(type='MaskBankHook'), dict(type='SeedEvalHook')]

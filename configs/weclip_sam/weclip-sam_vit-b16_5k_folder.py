@@ -3,7 +3,7 @@ validated. Cost: not measured.
 
     python tools/train.py configs/weclip_sam/weclip-sam_vit-b16_5k_folder.py --cfg-options data_root=/where/it/is
 """
-_base_ = ['../_base_/datasets/folder_sam.py', '../_base_/models/weclip_vit-b16.py', '../_base_/models/sam_vit-h.py',
+_base_ = ['../_base_/datasets/folder_sam.py', '../_base_/models/weclip_sam_vit-b16.py', '../_base_/models/sam_vit-h.py',
           '../_base_/seeds/weclip_sam.py', '../_base_/schedules/5k.py', '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}}, rfm_start=2_500)
 val_cfg = None

@@ -5,7 +5,7 @@ Training: not measured.
     python tools/make_masks.py configs/weclip_sam/weclip-sam_vit-b16_80k_coco.py
     python tools/train.py configs/weclip_sam/weclip-sam_vit-b16_80k_coco.py
 """
-_base_ = ['../_base_/datasets/coco_sam.py', '../_base_/models/weclip_vit-b16.py', '../_base_/models/sam_vit-h.py',
-          '../_base_/seeds/weclip_sam_coco.py', '../_base_/schedules/80k.py', '../_base_/runtime.py']
+_base_ = ['../_base_/datasets/coco_sam.py', '../_base_/models/weclip_sam_vit-b16.py', '../_base_/models/sam_vit-h.py',
+          '../_base_/seeds/weclip_sam.py', '../_base_/schedules/80k.py', '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}}, rfm_start=40_000)
 custom_hooks = [dict(type='MaskBankHook'), dict(type='SeedEvalHook')]

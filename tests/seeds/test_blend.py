@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds import BlendMaps, BlendPrediction
+from weclip_sam.seeds import BlendMaps, BlendPrediction, WeighByPrediction
 from weclip_sam.seeds.blend import present_probabilities
 from weclip_sam.structures import ClassMaps, SeedState
 
@@ -22,6 +22,13 @@ def test_weighted_mean_of_two_steps():
     assert list(after.history) == ['gradcam', 'affinity', 'blend'] and list(before.history) == ['gradcam', 'affinity']
 
 
+def test_the_mean_of_several_steps_counts_each_the_same():
+    given = state(gradcam=[[1., 0.]], excel=[[.5, .25]], eye=[[0., 1.]])
+    torch.testing.assert_close(BlendMaps(['gradcam', 'excel'])(given).maps.scores, torch.tensor([[[.5, 1.25 / 3]]]))
+    torch.testing.assert_close(BlendMaps(['gradcam', 'excel'], weight=.5)(given).maps.scores,
+                               torch.tensor([[[.375, .5625]]]))
+
+
 def test_errors_name_the_step():
     with pytest.raises(ValueError, match="Did you mean 'gradcam'"):
         BlendMaps('gradcm')(state(gradcam=[[1.]]))
@@ -29,6 +36,8 @@ def test_errors_name_the_step():
         BlendMaps()(state(gradcam=[[1.]], par=[[1., 1.]]))
     with pytest.raises(ValueError, match='weight'):
         BlendMaps(weight=1.5)
+    with pytest.raises(ValueError, match='name of an earlier step'):
+        BlendMaps([])
 
 
 def test_the_decoder_is_heard_from_the_switch_on():
@@ -47,7 +56,18 @@ def test_the_decoder_has_no_say_in_which_classes_there_are():
     assert shares[..., 0, 0].tolist() == [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]
 
 
-def test_a_prediction_of_another_size_is_refused():
-    wrong = state(gradcam=[[1., 0.]], seg_logits=torch.zeros(1, 2, 4, 4), use=True)
-    with pytest.raises(ValueError, match='before steps that upsample'):
-        BlendPrediction()(wrong)
+def test_a_finer_prediction_lifts_the_maps_to_its_grid():
+    logits = torch.zeros(1, 2, 2, 4)
+    logits[:, 1, :, 2:] = 100.0
+    given = state(gradcam=[[1., 0.]], seg_logits=logits, use=True)
+    blended = BlendPrediction()(given).maps.scores
+    enlarged = torch.nn.functional.interpolate(given.maps.scores[:, None], size=(2, 4), mode='bilinear')[:, 0]
+    assert blended.shape == (1, 2, 4)
+    torch.testing.assert_close(blended, (enlarged + logits.softmax(1)[:, 1]) / 2)
+
+
+def test_maps_that_are_weighed_by_a_finer_prediction_stay_on_their_grid():
+    logits = torch.zeros(1, 2, 2, 4)
+    logits[:, 1, :, 2:] = 100.0
+    weighed = WeighByPrediction()(state(gradcam=[[.8, .6]], seg_logits=logits, use=True)).maps.scores
+    torch.testing.assert_close(weighed, torch.tensor([[[.4, .6]]]))

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from weclip_sam.features import Named, Wanted
-from weclip_sam.models.decoder import DecoderHead, DecoderOutput, TokenAdapter
+from weclip_sam.models.decoder import DecoderHead, DecoderOutput, TokenAdapter, on_grid
 from weclip_sam.registry import MODELS
 
 
@@ -58,13 +57,7 @@ class BranchDecoder(nn.Module):
         """Decode the frozen features of B images; ``branches`` of the answer are in the order of the encoders."""
         grid = features[self.encoder].grid
         adapters: Any = self.adapters
-        adapted = [_on_grid(adapter.adapt(features[name]), grid) for name, adapter in adapters.items()]
+        adapted = [on_grid(adapter.adapt(features[name]), grid) for name, adapter in adapters.items()]
         branches = tuple(self.head(maps) for maps in adapted)
         flat = torch.cat(adapted, 1).flatten(2)
         return DecoderOutput(torch.stack(branches).mean(0), flat.transpose(1, 2) @ flat, branches)
-
-
-def _on_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    if tuple(maps.shape[-2:]) == tuple(grid):
-        return maps
-    return F.interpolate(maps, size=tuple(grid), mode='bilinear', align_corners=False)

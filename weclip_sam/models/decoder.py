@@ -180,15 +180,22 @@ class DecoderHead(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Features B dim h w -> logits B C+1 h w."""
-        return segment(self.layers, self.classify, maps)
+        return self.classify(mix_patches(self.layers, maps))
 
 
-def segment(layers: Iterable[nn.Module], classify: nn.Module, maps: Tensor) -> Tensor:
-    """Features B D h w -> logits B C+1 h w."""
+def mix_patches(layers: Iterable[nn.Module], maps: Tensor) -> Tensor:
+    """Features B D h w through layers on their patches (N P D): B D h w."""
     x = maps.flatten(2).transpose(1, 2).contiguous()
     for layer in layers:
         x = layer(x)
-    return classify(x.transpose(1, 2).unflatten(2, maps.shape[-2:]))
+    return x.transpose(1, 2).unflatten(2, maps.shape[-2:])
+
+
+def on_grid(maps: Tensor, grid: Sequence[int]) -> Tensor:
+    """B D h w on another grid (bilinear, align_corners=False); the same tensor if it is there already."""
+    if tuple(maps.shape[-2:]) == tuple(grid):
+        return maps
+    return F.interpolate(maps, size=tuple(grid), mode='bilinear', align_corners=False)
 
 
 @MODELS.register_module()
@@ -232,4 +239,4 @@ class WeClipDecoder(TokenAdapter):
         """
         maps = self.adapt(features[self.encoder])
         flat = maps.flatten(2)
-        return DecoderOutput(segment(self.layers, self.classify, maps), flat.transpose(1, 2) @ flat)
+        return DecoderOutput(self.classify(mix_patches(self.layers, maps)), flat.transpose(1, 2) @ flat)

@@ -98,26 +98,32 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
 
     def _build_decoder(self, settings: dict) -> WeClipDecoder:
         """Sizes that follow from encoder and vocabulary are filled in."""
-        for name in settings.get('branches', [settings.get('encoder', 'clip')]):
+        first = settings.get('encoder', 'clip')
+        read = [*settings['branches']] if 'branches' in settings else [first, *settings.get('beside', ())]
+        for name in read:
             if name not in self.encoders:
                 raise ValueError(f'WeClip decoder: no encoder is called {name!r}; there are {sorted(self.encoders)}.'
                                  f'{suggest_name(name, self.encoders)}')
-        if 'branches' in settings:
-            sizes = {name: (self.encoders[name].width, self.encoders[name].layers) for name in settings['branches']}
-            return MODELS.build(dict(encoder_sizes=sizes, num_classes=len(self.classes)) | dict(settings))
-        encoder = self.encoders[settings.get('encoder', 'clip')]
-        return MODELS.build(dict(encoder_width=encoder.width, encoder_layers=encoder.layers,
-                                 num_classes=len(self.classes)) | dict(settings))
+        sizes = {name: (self.encoders[name].width, self.encoders[name].layers) for name in read}
+        known: dict[str, Any] = dict(num_classes=len(self.classes))
+        if 'branches' not in settings:
+            known |= dict(encoder_width=sizes[first][0], encoder_layers=sizes[first][1])
+        if 'branches' in settings or 'beside' in settings:
+            known |= dict(encoder_sizes=sizes)
+        return MODELS.build(known | dict(settings))
 
     def tensor(self, inputs: Tensor, data_samples: list[SegSample] | None = None) -> Tensor:
         """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
-        return self.decoder(self.encoders(inputs, self.decoder_wants)).seg_logits
+        return self._decode(self.encoders(inputs, self.decoder_wants), inputs).seg_logits
 
     def see(self, inputs: Tensor, decoder_heard: bool) -> tuple[dict[str, Any], DecoderOutput]:
         """What the encoders and the decoder make of B 3 H W, RGB in 0..255: the part of a step whose shapes depend on
         the images' shape alone. Of the features there is what the decoder and, heard or not, the seed steps read."""
         features = self.encoders(inputs, wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]]))
-        return features, self.decoder(features)
+        return features, self._decode(features, inputs)
+
+    def _decode(self, features: Mapping[str, Any], inputs: Tensor) -> DecoderOutput:
+        return self.decoder({**features, 'image': inputs})
 
     def fix_shape(self, **options: Any) -> None:
         """From now on training compiles :meth:`see` for the shape of its batches; ``options`` of :class:`FixedShape`.

@@ -1,44 +1,53 @@
 """Joining maps of two sources: what both say stays, what only one of them says is halved."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.registry import SEED_STEPS
+from weclip_sam.seeds.scores import resize_maps
 from weclip_sam.structures import SeedState, foreground_label, to_device
 
 
 @SEED_STEPS.register_module()
 class BlendMaps:
-    """Seed step: a weighted mean of the current maps and those of an earlier step.
+    """Seed step: a weighted mean of the current maps and those of earlier steps.
 
     Affinity carries a class from its telling part to the rest of the object, and with it some of the class to whatever
     looks alike; the maps before it know better what is *not* the class. WeCLIP-SAM lets SAM's masks vote on the mean of
-    the two.
+    all.
 
     Args:
-        earlier: name of the earlier step in the state's history, such as ``'gradcam'``.
-        weight: of the current maps, in [0, 1].
+        earlier: name of an earlier step in the state's history, such as ``'gradcam'``, or several names.
+        weight: of the current maps, in [0, 1]; the earlier ones share the rest evenly. None: all count the same.
     """
 
     needs, gives = frozenset({'maps'}), frozenset({'maps'})
 
-    def __init__(self, earlier: str = 'gradcam', weight: float = 0.5) -> None:
-        if not 0 <= weight <= 1:
+    def __init__(self, earlier: str | Sequence[str] = 'gradcam', weight: float | None = None) -> None:
+        self.earlier = (earlier,) if isinstance(earlier, str) else tuple(earlier)
+        if not self.earlier:
+            raise ValueError("BlendMaps earlier: expected the name of an earlier step, such as 'gradcam', or several")
+        self.weight = 1 / (1 + len(self.earlier)) if weight is None else weight
+        if not 0 <= self.weight <= 1:
             raise ValueError(f'BlendMaps weight: expected a number in [0, 1], got {weight}')
-        self.earlier, self.weight = earlier, weight
 
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``maps`` and ``history``; writes ``maps`` (K h w) and clears ``background``."""
-        if self.earlier not in state.history:
-            raise ValueError(f'BlendMaps: no earlier step left maps called {self.earlier!r}; there are '
-                             f'{sorted(state.history)}.{suggest_name(self.earlier, state.history)}')
-        earlier = state.history[self.earlier].scores
-        if earlier.shape != state.maps.scores.shape:
-            raise ValueError(f'BlendMaps: the maps of {self.earlier!r} are {tuple(earlier.shape[1:])}, the current '
-                             f'ones {tuple(state.maps.scores.shape[1:])}; put BlendMaps before steps that upsample')
-        mean = self.weight * state.maps.scores + (1 - self.weight) * earlier
+        mean = self.weight * state.maps.scores
+        share = (1 - self.weight) / len(self.earlier)
+        for name in self.earlier:
+            if name not in state.history:
+                raise ValueError(f'BlendMaps: no earlier step left maps called {name!r}; there are '
+                                 f'{sorted(state.history)}.{suggest_name(name, state.history)}')
+            scores = state.history[name].scores
+            if scores.shape != mean.shape:
+                raise ValueError(f'BlendMaps: the maps of {name!r} are {tuple(scores.shape[1:])}, the current ones '
+                                 f'{tuple(mean.shape[1:])}; put BlendMaps before steps that upsample')
+            mean = mean + share * scores
         return state.with_maps('blend', state.maps.with_scores(mean))
 
 
@@ -68,10 +77,10 @@ class BlendPrediction:
             return state
         scores = present_probabilities(state.seg_logits, to_device(state.image_labels, state.seg_logits.device))
         predicted = scores[state.maps.sample_index, foreground_label(state.maps.class_index)]
-        if predicted.shape != state.maps.scores.shape:
-            raise ValueError(f'BlendPrediction: the decoder predicts {tuple(predicted.shape[1:])}, the current maps '
-                             f'are {tuple(state.maps.scores.shape[1:])}; put it before steps that upsample')
-        mean = self.weight * predicted + (1 - self.weight) * state.maps.scores
+        # Both on the finer grid of the two: a decoder may answer in steps smaller than a patch.
+        grid = [max(sides) for sides in zip(predicted.shape[1:], state.maps.scores.shape[1:], strict=True)]
+        predicted, scores = resize_maps(predicted, grid), resize_maps(state.maps.scores, grid)
+        mean = self.weight * predicted + (1 - self.weight) * scores
         return state.with_maps('prediction', state.maps.with_scores(mean))
 
 
@@ -103,9 +112,7 @@ class WeighByPrediction:
         else:
             scores = present_probabilities(state.seg_logits, to_device(state.image_labels, state.seg_logits.device))
         predicted = scores[state.maps.sample_index, foreground_label(state.maps.class_index)]
-        if predicted.shape != state.maps.scores.shape:
-            raise ValueError(f'WeighByPrediction: the decoder predicts {tuple(predicted.shape[1:])}, the current maps '
-                             f'are {tuple(state.maps.scores.shape[1:])}; put it before steps that upsample')
+        predicted = resize_maps(predicted, state.maps.scores.shape[1:])
         return state.with_maps('weighed', state.maps.with_scores(state.maps.scores * predicted))
 
 

@@ -1,11 +1,13 @@
-"""WeCLIP-SAM's pseudo labels on the tiny CLIP: GradCAM, attention weighed by RFM, votes of the tiny SAM's masks.
+"""WeCLIP-SAM's pseudo labels on the tiny networks: the mean of three maps, the decoder's prediction, votes of SAM's masks.
 
-From RFM's switch on, the decoder's own prediction is half of the maps that are voted on.
+The three maps: GradCAM, ExCEL's, and ExCEL's spread along what SAM's own encoder holds for alike. From the switch on,
+the decoder's own prediction is half of the maps that are voted on.
 """
 seeds = [
     dict(type='GradCam'),
-    dict(type='RfmAffinity', layers=[2], warmup_layers=[2], threshold=0.4),
-    dict(type='BlendMaps', earlier='gradcam'),
+    dict(type='ExcelMaps', blocks=3),
+    dict(type='EyeAffinity', eye='sam', temperature=0.5),
+    dict(type='BlendMaps', earlier=['gradcam', 'excel']),
     dict(type='BlendPrediction'),
     dict(type='RockSandWater', threshold=0.3),
     dict(type='SamVote', background_value=1.0)]
