@@ -3,4 +3,5 @@ pixels; leaf configs add the seed pipeline."""
 _base_ = './weclip_vit-b16.py'
 model = dict(
     encoders=dict(dino=dict(type='FrozenDino', arch='vit_small_patch14_dinov2.lvd142m')),
-    decoder=dict(type='FineDecoder', beside=dict(dino=[-1])))
+    decoder=dict(type='FineDecoder', beside=dict(dino=[-1])),
+    agreement=dict(dice_weight=0.5))
