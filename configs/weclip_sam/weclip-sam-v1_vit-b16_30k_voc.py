@@ -1,5 +1,5 @@
-"""WeCLIP-SAM by the first version's recipe on VOC 2012. No published score. SAM masks are made once: hours on one GPU, shared by all methods.
-Training: not measured.
+"""WeCLIP-SAM by the first version's recipe on VOC 2012. No published score. SAM masks are made once:
+hours on one GPU, shared by all methods. Training: not measured.
 
     python tools/prepare_voc.py data/VOCdevkit/VOC2012 --sbd benchmark_RELEASE
     python tools/make_masks.py configs/weclip_sam/weclip-sam-v1_vit-b16_30k_voc.py

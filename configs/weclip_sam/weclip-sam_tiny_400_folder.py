@@ -5,8 +5,9 @@
 Shows that files, names and machine are in order. The tiny networks know drawn scenes alone: expect no
 sense in the labels.
 """
-_base_ = ['../_base_/datasets/folder_tiny_sam.py', '../_base_/models/weclip_sam_tiny.py', '../_base_/models/tiny_sam.py',
-          '../_base_/seeds/weclip_sam_tiny.py', '../_base_/schedules/400.py', '../_base_/runtime.py']
+_base_ = ['../_base_/datasets/folder_tiny_sam.py', '../_base_/models/weclip_sam_tiny.py',
+          '../_base_/models/tiny_sam.py', '../_base_/seeds/weclip_sam_tiny.py', '../_base_/schedules/400.py',
+          '../_base_/runtime.py']
 model = dict(seeds={{_base_.seeds}})
 val_cfg = None
 test_cfg = None

@@ -1,5 +1,6 @@
 """The embedded data set: procedural scenes with ten classes, rendered when they are asked for."""
 image_size = 112
+scenes_seed = 0  # of all splits: another one is another data set of the same kind
 train_dataloader = dict(
     batch_size=8, num_workers=0, sampler=dict(type='InfiniteSeededSampler'),
     collate_fn=dict(type='pseudo_collate'),

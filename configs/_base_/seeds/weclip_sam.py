@@ -1,5 +1,5 @@
-"""WeCLIP-SAM's pseudo labels with DINO as the second eye: GradCAM, ExCEL's maps, these spread along DINO's affinity, the
-decoder, votes of thinned SAM masks.
+"""WeCLIP-SAM's pseudo labels with DINO as the second eye: GradCAM, ExCEL's maps, these spread along DINO's affinity,
+the decoder, votes of thinned SAM masks.
 
 ExCEL's blocks as published; thinning and background as FMA-WSSS publishes them for VOC. The means are ours. Chosen on
 the embedded data set with SAM's encoder as the second eye; not tuned on real data.

@@ -1,4 +1,4 @@
-"""WeCLIP-SAM's pseudo labels on the tiny networks: the mean of three maps, the decoder's prediction, votes of SAM's masks.
+"""WeCLIP-SAM's pseudo labels on the tiny networks: the mean of three maps, the decoder's prediction, votes of masks.
 
 The three maps: GradCAM, ExCEL's, and ExCEL's spread along what SAM's own encoder holds for alike. From the switch on,
 the decoder's own prediction is half of the maps that are voted on.

@@ -115,3 +115,21 @@ def test_a_check_leaves_the_config_as_it_is(tmp_path):
     before = config.to_dict()
     quick_check(config)
     assert config.to_dict() == before
+
+
+SCENES = """
+scenes_seed = 0
+model = dict(type='X')
+train_dataloader = dict(num_workers=0, dataset=dict(reader=dict(type='ShapesReader', split='train')))
+seed_dataset = dict(reader=dict(type='ShapesReader', split='train', seed=3))
+tune_dataset = dict(reader=dict(type='ShapesReader', split='tune'))
+"""
+
+
+def test_another_data_set_of_scenes_is_chosen_in_one_place(tmp_path):
+    config = read(tmp_path, SCENES, ['scenes_seed=7'])
+    assert [config[name]['reader']['seed'] for name in ('seed_dataset', 'tune_dataset')] == [3, 7]
+    assert config['train_dataloader'] == dict(num_workers=0, dataset=dict(
+        reader=dict(type='ShapesReader', split='train', seed=7)))
+    with pytest.raises(ValueError, match='scenes_seed: expected a whole number'):
+        read(tmp_path, SCENES, {'scenes_seed': -1})

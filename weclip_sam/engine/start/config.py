@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from weclip_sam.engine.start.kinds import check_kinds
 from weclip_sam.engine.start.options import RUNNER_KEYS, apply_options, parse_options
+from weclip_sam.engine.start.shared_settings import fill_scenes_seed
 
 # Variables that programs read themselves; any other is there for the settings that are copied from it.
 READ = {'mask_bank', 'mask_generator', 'mask_dataset', 'seed_dataset', 'tune_dataset', 'input_labels', 'tta', 'crf'}
@@ -41,13 +42,14 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
     _check_top_level(config, path)
     if options:
         parsed = parse_options(options, config) if not isinstance(options, dict) else options
-        variables = {key.split('.')[0] for key in parsed} - RUNNER_KEYS
+        variables = {key.split('.')[0] for key in parsed} - RUNNER_KEYS - {'scenes_seed'}
         before = {name: copy.deepcopy(config[name]) for name in variables if name in config}
         apply_options(config, parsed)
         # Containers first: once a string inside a copy has changed, the copy is no longer told by its old value.
         for name, old in sorted(before.items(), key=lambda item: (isinstance(item[1], str), item[0])):
             if config[name] != old:
                 _carry(config, name, old)
+    fill_scenes_seed(config)
     check_kinds(config, str(path))
     return config
 

@@ -49,6 +49,27 @@ def fill_shared_settings(config: MutableMapping[str, Any]) -> None:
             _take(hook, 'mask_generator', config, 'mask_generator')
 
 
+def fill_scenes_seed(config: MutableMapping[str, Any]) -> None:
+    """Give every ``ShapesReader`` that names no seed the config's ``scenes_seed``: another one is another data set of
+    the same kind, for training, validation and tune alike.
+
+    Args:
+        config: changed in place.
+
+    Raises:
+        ValueError: a seed that is no number from 0 on.
+    """
+    seed = config.get('scenes_seed')
+    if seed is None:
+        return
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f'scenes_seed: expected a whole number from 0 on, got {seed!r}')
+    for key, value in config.items():
+        for _, node in _dicts(value, str(key)):
+            if _kind(node) == 'ShapesReader':
+                node.setdefault('seed', seed)
+
+
 def _take(hook: MutableMapping[str, Any], argument: str, config: Mapping[str, Any], variable: str) -> None:
     if argument not in hook and config.get(variable) is not None:
         hook[argument] = copy.deepcopy(config[variable])
