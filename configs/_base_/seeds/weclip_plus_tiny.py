@@ -1,4 +1,6 @@
-"""WeCLIP+'s pseudo labels on the tiny CLIP: the block that tune chose for RFM and PAR's settings are WeCLIP's there."""
+"""WeCLIP+'s pseudo labels on the tiny CLIP: WeCLIP's there, with the box threshold that tune chose for it.
+
+GradCAM is not multiplied by the decoder's probability, as WeCLIP+ publishes it (dict(type='WeighByPrediction') behind
+GradCam): a decoder of a few hundred iterations knows less than the map, and tune loses eight points by it.
+"""
 _base_ = './weclip_tiny.py'
-seeds = [_base_.seeds[0], dict(type='WeighByPrediction'),
-         *[dict(step, threshold=None) if step.type == 'RfmAffinity' else step for step in _base_.seeds[1:]]]
