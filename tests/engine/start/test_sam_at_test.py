@@ -1,11 +1,14 @@
 """What --sam means, and where a refinement that looks at SAM finds its masks."""
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
-from weclip_sam.engine.start.config import load_config, use_test_options
-from weclip_sam.engine.start.sam_at_test import SAM_AT_TEST, fill_sam_at_test, looks_at_sam, score_without_sam
+from weclip_sam.engine.start.config import read_config, use_test_options
+from weclip_sam.engine.start.sam_at_test import SAM_AT_TEST, fill_sam_at_test, score_without_sam
 from weclip_sam.mask_bank import MaskBank
 
+ROOT = Path(__file__).resolve().parents[3]
 VOTE = dict(type='VotePrediction')
 CRF = dict(type='Crf', normalise=False, crf=dict(iterations=1))
 GENERATOR = dict(type='MaskGenerator', sam=dict(type='FrozenSam', arch='tiny', checkpoint='tiny'))
@@ -105,6 +108,6 @@ def test_a_test_scores_what_comes_out_without_sam_too(config):
     assert [metric['type'] for metric in given.test_evaluator] == ['IoUMetric', 'IoUMetric', 'SamCost']
 
 
-def test_the_bundled_configs_say_what_tune_chose():
-    config = load_config('configs/weclip_sam/weclip-sam_tiny_400_shapes.py')
-    assert looks_at_sam((config.get('sam') or SAM_AT_TEST)['refine'])
+def test_the_snippet_does_always_what_the_option_does():
+    given = read_config(ROOT / 'configs' / '_base_' / 'test' / 'sam.py').model.test.to_dict()
+    assert given == dict(refine=SAM_AT_TEST['refine'])

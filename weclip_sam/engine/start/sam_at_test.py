@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from weclip_sam.models.refine import OF_SAM, refinement_steps
 from weclip_sam.seeds.pipeline import steps_need
 
 # What --sam does unless the config's ``sam`` says otherwise; chosen on tune (README).
-SAM_AT_TEST: dict[str, Any] = dict(refine=[dict(type='VotePrediction')], order=('sam', 'crf'))
+SAM_AT_TEST: dict[str, Any] = dict(
+    refine=[dict(type='PromptedSam', min_iou=0.5, weight=0.7), dict(type='VotePrediction')], order=('sam', 'crf'))
 WITHOUT = 'without_sam'
+LOADERS = ('val_dataloader', 'test_dataloader')
 
 
 def add_sam_option(parser: ArgumentParser) -> None:
@@ -71,7 +73,7 @@ def sam_protocol(config: Mapping[str, Any], sam: bool | str | Mapping[str, Any],
     return settings
 
 
-def fill_sam_at_test(config: Config) -> None:
+def fill_sam_at_test(config: MutableMapping[str, Any]) -> None:
     """Where the model's ``test.refine`` looks at SAM, give it the config's mask generator, and the data sets of
     validation and test their masks from a bank and their images at the size of the file.
 
@@ -85,7 +87,7 @@ def fill_sam_at_test(config: Config) -> None:
     if not looks_at_sam(test.get('refine') or ()):
         return
     fill_generator(config)
-    for loader in ('val_dataloader', 'test_dataloader'):
+    for loader in LOADERS:
         dataset = (config.get(loader) or {}).get('dataset')
         if dataset is None:
             continue
@@ -98,18 +100,17 @@ def fill_sam_at_test(config: Config) -> None:
             dataset['mask_bank'] = dict(dict(missing=missing), **bank)
 
 
-def fill_generator(config: Config) -> None:
+def fill_generator(config: MutableMapping[str, Any]) -> None:
     """Give the model's ``test`` settings, whose ``refine`` looks at SAM, the config's mask generator unless they have
     one.
 
     Raises:
         ValueError: there is none, and no bank either, or steps that ask more than a bank holds.
     """
-    test, generator = config.model.test, mask_settings(config)['generator']
+    test, generator = config['model']['test'], mask_settings(config)['generator']
     if test.get('mask_generator') is None:
         test['mask_generator'] = copy.deepcopy(generator)
-    banks = [(config.get(loader) or {}).get('dataset', {}).get('mask_bank')
-             for loader in ('val_dataloader', 'test_dataloader')]
+    banks = [((config.get(loader) or {}).get('dataset') or {}).get('mask_bank') for loader in LOADERS]
     if test['mask_generator'] is None and (
             'prompter' in steps_need(test['refine']) or not (any(banks) or banks_there(config))):
         raise ValueError('SAM at test: nothing says which SAM is to be asked. The setting mask_generator is missing at '
@@ -135,7 +136,7 @@ def _asked(bank: Any) -> dict[str, Any] | None:
     return dict(dict(others='error'), **(bank if isinstance(bank, Mapping) else dict(bank=bank)))
 
 
-def _found(config: Config, splits: Sequence[str | None]) -> dict[str, Any] | None:
+def _found(config: Mapping[str, Any], splits: Sequence[str | None]) -> dict[str, Any] | None:
     """A bank that is there; masks of other photos count as missing."""
     banks = banks_there(config, splits)
     return dict(bank=banks[0], others='missing') if banks else None
