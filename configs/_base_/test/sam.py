@@ -4,4 +4,6 @@ SAM redraws each component of the prediction where it agrees, then all its masks
 the settings were chosen on tune (README); they were not tuned on real photos. Other steps for --sam alone: a variable
 sam = dict(refine=[...], order=['sam', 'crf']).
 """
-model = dict(test=dict(refine=[dict(type='PromptedSam', min_iou=0.5, weight=0.7), dict(type='VotePrediction')]))
+model = dict(test=dict(refine=[
+    dict(type='PromptedSam', min_iou=0.5, weight=0.7),
+    dict(type='VotePrediction', weight=0.7)]))

@@ -21,7 +21,8 @@ from weclip_sam.seeds.pipeline import steps_need
 
 # What --sam does unless the config's ``sam`` says otherwise; chosen on tune (README).
 SAM_AT_TEST: dict[str, Any] = dict(
-    refine=[dict(type='PromptedSam', min_iou=0.5, weight=0.7), dict(type='VotePrediction')], order=('sam', 'crf'))
+    refine=[dict(type='PromptedSam', min_iou=0.5, weight=0.7), dict(type='VotePrediction', weight=0.7)],
+    order=('sam', 'crf'))
 WITHOUT = 'without_sam'
 LOADERS = ('val_dataloader', 'test_dataloader')
 
