@@ -6,10 +6,14 @@ from PIL import Image
 
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.datasets.shapes.scenes import CLASSES
-from weclip_sam.engine import load_config
+from weclip_sam.engine import load_config, safe_load
 from weclip_sam.engine.start.restore import restore_model
+from weclip_sam.foundation.named_sam import named_generator
+from weclip_sam.io.identity import identify
 from weclip_sam.io.images import ImageReadError, as_rgb, read_image
+from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS
+from weclip_sam.structures import MaskSet
 
 
 @pytest.fixture(scope='module')
@@ -96,6 +100,42 @@ def test_multi_scale_and_crf_are_applied(checkpoint, segmenter, photo):
     assert fused.model.test_cfg['crf'] == dict(iterations=1)
     plain, other = (each(photo, probabilities=True).probabilities for each in (segmenter, fused))
     assert plain.shape == other.shape and not np.array_equal(plain, other)
+
+
+def test_sam_refines_with_masks_of_a_bank_or_its_own(checkpoint, segmenter, photo, tmp_path):
+    bank, path = tmp_path / 'bank', tmp_path / 'new' / 'p.png'
+    path.parent.mkdir()
+    Image.fromarray(photo).save(path)
+    options = {'mask_bank': str(bank), 'mask_generator': named_generator('tiny')}
+    asked = dict(sam=dict(refine=[dict(type='VotePrediction')]))
+    config = load_config(next(checkpoint.parent.glob('*.py')))
+    config.merge_from_dict(options)
+    config.dump(tmp_path / 'config.py')
+    live = Segmenter(checkpoint, 'cpu', config=tmp_path / 'config.py', **asked)(path, probabilities=True)
+    assert live.sam.live and live.sam.masks > 1 and segmenter(path).sam is None
+    half = torch.zeros(1, 37, 61, dtype=torch.bool)
+    half[:, :, :20] = True
+    one = torch.ones(1)
+    with MaskBank(bank) as made:
+        made.put('p', MaskSet(half, one.long(), one, one, 0 * one.long()), photo=identify(path))
+    segment = Segmenter(checkpoint, 'cpu', config=tmp_path / 'config.py', **asked)
+    found = segment(path, probabilities=True)
+    assert found.sam[:2] == (1, False)
+    assert found.probabilities[:, :, :20].astype(float).std((1, 2)).max() < 1e-4
+    assert segment(photo).sam.live  # a picture without a file is no photo of the bank
+    named = Segmenter(checkpoint, 'cpu', sam='tiny')(path)
+    assert named.sam.live and named.labels.shape == (37, 61)
+    with pytest.raises(ValueError, match='mask_generator is missing at the top of the config'):
+        Segmenter(checkpoint, 'cpu', sam=True)
+
+
+def test_what_a_checkpoint_names_for_sam_is_not_imported(checkpoint, tmp_path):
+    content = dict(safe_load(checkpoint, kind='weights'))
+    evil = dict(content['meta']['settings'], sam=dict(refine=[dict(type='subprocess.Popen')]))
+    content['meta'] = dict(content['meta'], settings=evil)
+    torch.save(content, tmp_path / 'evil.pth')
+    with pytest.raises(ValueError, match='refused.*subprocess.Popen.*Nothing was executed'):
+        Segmenter(tmp_path / 'evil.pth', 'cpu', sam='tiny')
 
 
 def test_bad_images_are_named_and_the_rest_goes_on(segmenter, photo, tmp_path):

@@ -33,6 +33,7 @@ def test_bits_hold_the_masks(masks, monkeypatch):
     assert packed.dtype == torch.uint8 and packed.shape == (3, masks.shape[1], -(-masks.shape[2] // 8))
     assert torch.equal(bits.unpack_bits(packed, masks.shape[2]), masks)
     assert packed[0, 0, 0] & 1 == masks[0, 0, 0], 'the lowest bit is the first column'
+    assert bits.pack_bits(masks[:0]).shape == (0, *packed.shape[1:])  # no mask at all
     with monkeypatch.context() as patch:
         Elsewhere(patch)
         again, unpacked = bits.pack_bits(masks), bits.unpack_bits(packed, masks.shape[2])

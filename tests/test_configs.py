@@ -17,12 +17,12 @@ from mmengine.runner import Runner
 
 from weclip_sam.engine import load_config
 from weclip_sam.engine.start.launch import _check_optimizer
-from weclip_sam.engine.start.shared_settings import fill_shared_settings
+from weclip_sam.engine.start.shared_settings import fill_shared_settings, mask_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.io.images import read_labels, write_labels
 from weclip_sam.models.prompts import PromptLearner, save_prompts
 from weclip_sam.offline.seed_making import make_seeds
-from weclip_sam.offline.splits import mask_settings, seed_images
+from weclip_sam.offline.splits import seed_images
 from weclip_sam.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
 ROOT = Path(__file__).parents[1]

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pickle
+import shutil
 import warnings
 import zlib
 
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 
 from weclip_sam.bits import pack_bits
 from weclip_sam.io import rle
-from weclip_sam.io.identity import FileIdentity
+from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.io.rle import decode_bits, decode_masks, encode_masks, run_lengths
-from weclip_sam.mask_bank import MadeOf, MaskBank
+from weclip_sam.mask_bank import MadeOf, MaskBank, masks_of_photo
 from weclip_sam.mask_bank import bank as bank_module
 from weclip_sam.structures import MaskSet
 
@@ -428,6 +429,21 @@ def test_an_older_program_refuses_a_bank_with_newer_records_and_reads_others(tmp
     header.write_text(header.read_text().replace('"version": 1', '"version": 3'))
     with pytest.raises(ValueError, match='version 3, this program reads versions 1 and 2'):
         MaskBank(tmp_path / 'plain')
+
+
+def test_masks_of_a_photo_are_found_wherever_it_lies(tmp_path, write_image):
+    photo = write_image(tmp_path / 'photos' / 'day1' / 'a.png', (9, 7))
+    other = write_image(tmp_path / 'others' / 'a.png', (9, 7), seed=1)
+    with MaskBank(tmp_path / 'bank') as bank:
+        bank.put('a', some_masks(0), photo=identify(other))
+        bank.put('day1/a', some_masks(1), photo=identify(photo))
+        bank.put('b', some_masks(2))  # nobody has noted of which photo
+    assert_same(masks_of_photo(bank, photo, (9, 7)), some_masks(1))
+    assert masks_of_photo(bank, photo, (4, 4)) is None
+    copy = shutil.copy(photo, tmp_path / 'a.png')
+    assert masks_of_photo(bank, copy, (9, 7)) is None  # an end of its path is no name of it
+    assert_same(masks_of_photo(bank, other, (9, 7)), some_masks(0))
+    assert masks_of_photo(bank, write_image(tmp_path / 'b.png', (9, 7)), (9, 7)) is None
 
 
 def test_masks_of_a_photo_that_is_gone_do_not_come_back(tmp_path):

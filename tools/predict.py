@@ -25,7 +25,9 @@ from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
 from weclip_sam.engine.start.errors import explain
 from weclip_sam.engine.start.predictions import claim_predictions, prediction_card
+from weclip_sam.engine.start.sam_at_test import add_sam_option
 from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.evaluation import SamReport
 from weclip_sam.io.files import is_of_one_file, write_json
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.images import SUFFIXES, is_image_name
@@ -43,6 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=8, help='images of equal size at once (default: %(default)s)')
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
     parser.add_argument('--crf', action='store_true', help='refine with a dense CRF')
+    add_sam_option(parser)
     parser.add_argument('--overwrite', action='store_true',
                         help='remove the predictions that are in DIR first: of another model, or of other images')
     parser.add_argument('--no-overlay', action='store_true', help='write labels only')
@@ -129,6 +132,8 @@ def write(result: SegmentationResult, out: Path, name: str, overlay: bool) -> di
     if overlay:
         entry['overlay'] = str(picture.relative_to(out))
     height, width = result.labels.shape
+    if result.sam is not None and result.sam.masks is not None:
+        entry['masks'] = result.sam.masks
     return dict(entry, height=height, width=width,
                 areas={key: round(value, 6) for key, value in result.areas().items()})
 
@@ -141,12 +146,13 @@ def main(argv: list[str] | None = None) -> None:
         check_apart(args.images, args.out, folders)
         out = Path(prepare_work_dir(args.out, '--out'))
         segmenter = Segmenter(args.checkpoint, args.device, config=args.config, options=args.cfg_options,
-                              multi_scale=args.tta, crf=args.crf)
+                              multi_scale=args.tta, crf=args.crf, sam=args.sam)
         stack.enter_context(own_folder(out, 'prediction', option='--out'))
-        card = prediction_card(args.checkpoint, args.config, args.cfg_options, args.tta, args.crf)
+        card = prediction_card(args.checkpoint, args.config, args.cfg_options, args.tta, args.crf, args.sam)
         inputs = {f'labels/{name}.png': os.path.abspath(file) for file, name in images}
         earlier = claim_predictions(out, card, args.overwrite, inputs=inputs)
-        done, failed, unwritten, shallow, began, bar = [], {}, [], {}, time.monotonic(), ProgressReporter()
+        done, failed, unwritten, shallow, used = [], {}, [], {}, []
+        began, bar = time.monotonic(), ProgressReporter()
         bar.start('segment', len(images))
         try:
             stream = segmenter.stream([file for file, _ in images], batch_size=args.batch_size)
@@ -166,6 +172,8 @@ def main(argv: list[str] | None = None) -> None:
                     bar.write(f'failed: {printable(failed[str(file)])}\n')
                 else:
                     done.append((index, entry))
+                    if result.sam is not None:
+                        used.append(result.sam)
                     if result.suspected_bits is not None:
                         shallow[str(file)] = result.suspected_bits
                 bar.update(count, lambda: f'{len(failed)} failed' if failed else '')
@@ -186,6 +194,8 @@ def main(argv: list[str] | None = None) -> None:
             print(f'files of 16 bits whose values seem to have fewer: {len(shallow)} images, for example '
                   f'{printable(first)} ({bits}); they were segmented as dark as they are: scale the values to 16 bits, '
                   'or state their depth (PNG sBIT, TIFF SMaxSampleValue)')
+        if used:
+            print(SamReport.of(used).text())
         print(f'{len(done)} of {len(images)} images segmented in {seconds:.1f} s, {len(failed)} failed; '
               f'written to {out} (areas per class: predictions.json)')
     sys.exit(1 if failed else 0)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Evaluate a trained model: ``python tools/test.py CONFIG CHECKPOINT``.
 
-``--tta`` adds multi-scale and flip, ``--crf`` the dense CRF, ``--out DIR`` writes the predictions as palette PNGs.
+``--tta`` adds multi-scale and flip, ``--crf`` the dense CRF, ``--sam`` SAM (and prints what comes out without it, too,
+and what it costs), ``--out DIR`` writes the predictions as palette PNGs.
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from weclip_sam.engine import build_runner, friendly_errors, load_config, prepar
 from weclip_sam.engine.start.config import use_randomness, use_test_options
 from weclip_sam.engine.start.launch import LAUNCHERS
 from weclip_sam.engine.start.predictions import claim_predictions, prediction_card
+from weclip_sam.engine.start.sam_at_test import add_sam_option, score_without_sam
 from weclip_sam.engine.start.vocabulary import known_names
 from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.io.checkpoints import require_finite
@@ -30,6 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--overwrite', action='store_true', help="remove another model's predictions from --out first")
     parser.add_argument('--tta', action='store_true', help='multi-scale and flip')
     parser.add_argument('--crf', action='store_true', help='refine predictions with a dense CRF')
+    add_sam_option(parser)
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
     return parser.parse_args(argv)
@@ -47,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         config.work_dir = state['work_dir'] = prepare_work_dir(work_dir)
         if config.get('test_dataloader') is None:
             raise ValueError(f'{args.config}: has no test_dataloader, so there is nothing to test on')
-        use_test_options(config, tta=args.tta, crf=args.crf)
+        use_test_options(config, tta=args.tta, crf=args.crf, sam=args.sam)
+        score_without_sam(config)
         use_randomness(config)
         if args.out:
             out = prepare_work_dir(args.out, '--out')
@@ -61,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
             runner = build_runner(config, known)
             if args.out and is_main_process():
                 claim_predictions(out, prediction_card(args.checkpoint, args.config, args.cfg_options, args.tta,
-                                                       args.crf), args.overwrite, ('.',))
+                                                       args.crf, args.sam), args.overwrite, ('.',))
             runner.test()
         stop_sharing()
 

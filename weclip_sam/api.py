@@ -24,9 +24,13 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.engine.start.config import use_test_options
 from weclip_sam.engine.start.restore import only_registered, restore_model
+from weclip_sam.engine.start.sam_at_test import banks_there, fill_generator, looks_at_sam
+from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import as_rgb, fit_within, read_image, write_labels
-from weclip_sam.registry import READERS, TRANSFORMS
+from weclip_sam.mask_bank import MaskBank, masks_of_photo
+from weclip_sam.models.refine import SamUse
+from weclip_sam.registry import MODELS, READERS, SEED_STEPS, TRANSFORMS
 from weclip_sam.visualization import class_colors, enlarge, overlay_labels
 
 _LOADERS = ('test_dataloader', 'val_dataloader', 'train_dataloader')
@@ -48,6 +52,8 @@ class SegmentationResult:
         name: the file's path, or ``image 3`` of a batch.
         suspected_bits: of an image of 16 bits, how many it seems to use, where it does not say and they are fewer: it
             was looked at as dark as it is.
+        sam: what SAM had to do with it (``masks``, ``live``, ``seconds``; see
+            :class:`weclip_sam.models.refine.SamUse`); None where it was not asked for.
     """
 
     labels: np.ndarray
@@ -57,6 +63,7 @@ class SegmentationResult:
     palette: Sequence[Sequence[int]] | None = field(default=None, repr=False)
     name: str = 'image'
     suspected_bits: int | None = None
+    sam: SamUse | None = None
 
     def areas(self) -> dict[str, float]:
         """The share of the image's pixels in [0, 1] of every class that occurs, largest first."""
@@ -109,6 +116,10 @@ class Segmenter:
         options: changes of the config, such as ``{'model.clip.checkpoint': '/elsewhere/ViT-B-16.pt'}``.
         multi_scale: fuse the scales and mirror images of the config's ``tta`` (else 1 and 0.75).
         crf: refine with a dense CRF: True takes the config's ``crf`` settings (else WeCLIP's), or give its arguments.
+        sam: refine with SAM. True takes the config's ``sam`` settings (else those that ``tools/test.py --sam`` has) and
+            its ``mask_generator``; a name (``'tiny'``, ``'vit_b'``) or a file means that SAM; or give the settings. The
+            masks of a photo come from the config's banks, if one has some that were made of this very photo, else they
+            are made. An image without any keeps its prediction.
         max_side: inputs with a longer side after the test's own resizing are segmented at this size, and their labels
             enlarged: bounds the memory where the test resizes nothing.
 
@@ -119,12 +130,13 @@ class Segmenter:
     Raises:
         FileNotFoundError: no such checkpoint (or the frozen encoder's weights, which are named).
         ValueError: a file that is no checkpoint, is damaged, holds code, or does not fit; a model that makes no labels;
-            a device that is not there.
+            a device that is not there; ``sam`` where nothing says which SAM.
     """
 
     def __init__(self, checkpoint: str | os.PathLike, device: str | torch.device | None = None, *,
                  config: str | os.PathLike | None = None, options: Mapping[str, Any] | Sequence[str] | None = None,
-                 multi_scale: bool = False, crf: bool | Mapping[str, Any] = False, max_side: int = 2048) -> None:
+                 multi_scale: bool = False, crf: bool | Mapping[str, Any] = False,
+                 sam: bool | str | Mapping[str, Any] = False, max_side: int = 2048) -> None:
         if max_side < 16:
             raise ValueError(f'Segmenter: max_side must be at least 16 pixels, got {max_side}')
         self.device = choose_device(device)
@@ -136,21 +148,33 @@ class Segmenter:
         self.classes: tuple[str, ...] = ('background', *meta['classes'])
         self.palette = meta.get('palette')
         self.max_side = max_side
-        self._apply_test_settings(multi_scale, crf)
+        self._banks: list[MaskBank] = []
+        self._apply_test_settings(multi_scale, crf, sam, None if config is not None else str(checkpoint))
         steps = _preparation(self.config)
         if config is None:
             only_registered(steps, (TRANSFORMS,), str(checkpoint), 'pipeline')
         self._read_side = _read_side(self.config)
         self._steps = [TRANSFORMS.build(dict(step)) for step in steps]
-        self._pack = TRANSFORMS.build(dict(type='PackSample'))
+        self._pack = TRANSFORMS.build(dict(type='PackSample', original=self._refines_with_sam))
 
-    def _apply_test_settings(self, multi_scale: bool, crf: bool | Mapping[str, Any]) -> None:
-        settings = Config(dict(model=dict(test=dict(self.model.test_cfg)),
-                               **{key: self.config[key] for key in ('tta', 'crf') if self.config.get(key)}))
-        use_test_options(settings, tta=multi_scale, crf=bool(crf))
+    def _apply_test_settings(self, multi_scale: bool, crf: bool | Mapping[str, Any],
+                             sam: bool | str | Mapping[str, Any], source: str | None) -> None:
+        """``source``: the checkpoint, if the config is its own and must import nothing."""
+        said, masks = {key: self.config.get(key) for key in ('tta', 'crf', 'sam')}, mask_settings(self.config)
         if isinstance(crf, Mapping):
-            settings.model.test.crf = dict(crf)
-        self.model.test_cfg = dict(settings.model.test)
+            said['crf'] = dict(crf)
+        settings = Config(dict(said, mask_generator=masks['generator'], mask_bank=masks['bank'],
+                               model=dict(test=dict(self.model.test_cfg))))
+        use_test_options(settings, tta=multi_scale, crf=bool(crf), sam=sam)
+        if source is not None:  # before the first step is built
+            only_registered(settings.to_dict(), (MODELS, SEED_STEPS), source, 'config')
+        self._refines_with_sam = looks_at_sam(settings.model.test.refine)
+        if self._refines_with_sam:
+            fill_generator(settings)
+            self._banks = [MaskBank(bank, mode='r') for bank in banks_there(settings)]
+        self.model.test_cfg = settings.model.test.to_dict()
+        if self._refines_with_sam and not self._banks:
+            self.model.sam_at_test().load(self.device)  # what is wrong with it is known now
 
     @overload
     def __call__(self, image: ImageInput, *, probabilities: bool = ..., batch_size: int = ...
@@ -214,18 +238,21 @@ class Segmenter:
         """The image as RGB, and its inputs and sample."""
         name = _name(image, index)
         picture = read_image(image) if isinstance(image, (str, os.PathLike)) else as_rgb(image, name)
+        path = image if isinstance(image, (str, os.PathLike)) else None
         # As a data set of the training run would read it: then labels are those of tools/test.py.
-        item = self._transform(_shrunk(image, picture, self._read_side), name)
+        item = self._transform(_shrunk(image, picture, self._read_side), name, path)
         if max(item['inputs'].shape[-2:]) > self.max_side:
-            item = self._transform(_shrunk(picture, picture, self.max_side), name)
+            item = self._transform(_shrunk(picture, picture, self.max_side), name, path)
         return picture, item
 
-    def _transform(self, picture: Image.Image, name: str) -> dict[str, Any]:
+    def _transform(self, picture: Image.Image, name: str, path: str | os.PathLike | None) -> dict[str, Any]:
         """Inputs and sample of an image, as the validation of the training run prepares it."""
-        size = picture.height, picture.width
-        results = dict(image=np.asarray(picture), image_labels=torch.zeros(len(self.classes) - 1, dtype=torch.bool),
-                       masks=None, ground_truth=None, frame=Frame.whole(*size), image_id=name, image_path=None,
-                       ori_shape=size, rng=np.random.default_rng(0))
+        size, pixels = (picture.height, picture.width), np.asarray(picture)
+        found = (masks_of_photo(bank, path, size) for bank in self._banks) if path is not None else ()
+        results = dict(image=pixels, original=pixels, masks=next((one for one in found if one is not None), None),
+                       image_labels=torch.zeros(len(self.classes) - 1, dtype=torch.bool), ground_truth=None,
+                       frame=Frame.whole(*size), image_id=name, image_path=None, ori_shape=size,
+                       rng=np.random.default_rng(0))
         for step in (*self._steps, self._pack):
             results = step(results)
         return results
@@ -247,7 +274,8 @@ class Segmenter:
             labels = enlarge(sample.prediction.to(torch.uint8).cpu().numpy(), size, smooth=False)
             scores = _as_half(sample.probabilities, size) if probabilities else None
             yield index, SegmentationResult(labels, self.classes, np.asarray(picture), scores, self.palette,
-                                            _name(images[index], index), picture.info.get('suspected_bits'))
+                                            _name(images[index], index), picture.info.get('suspected_bits'),
+                                            sample.get('sam'))
 
     @torch.inference_mode()
     def _predict(self, inputs: list[torch.Tensor], samples: list[Any], probabilities: bool) -> list[Any]:

@@ -20,7 +20,8 @@ def pack_bits(masks: Tensor) -> Tensor:
     if masks.device.type == 'cpu':
         array = masks.numpy()
         if width % 8 == 0:  # one long row is packed twice as fast as many short ones
-            return torch.from_numpy(np.packbits(array.reshape(-1), bitorder='little')).view(*masks.shape[:-1], -1)
+            packed = torch.from_numpy(np.packbits(array.reshape(-1), bitorder='little'))
+            return packed.view(*masks.shape[:-1], width // 8)
         return torch.from_numpy(np.packbits(array, axis=-1, bitorder='little'))
     digits = F.pad(masks, (0, -width % 8)).unflatten(-1, (-1, 8)).to(torch.uint8)
     return (digits << torch.arange(8, dtype=torch.uint8, device=masks.device)).sum(-1, dtype=torch.uint8)

@@ -66,6 +66,9 @@ class SegSample(BaseDataElement):
         padding_mask: H W bool, True where the transformed image is padding.
         seg_logits: C+1 H W float at the original size (after ``predict``).
         prediction: H W int64 at the original size (after ``predict``).
+        original: 3 H W uint8, the image before any transform, where masks are wanted at its size
+            (``PackSample(original=True)``); ``mask_set`` and ``pixel_labels`` then have that size, too.
+        sam: what SAM had to do with the prediction (:class:`~weclip_sam.models.refine.SamUse`; after ``predict``).
     Meta fields: ``image_id`` (str), ``image_path``, ``ori_shape`` (H, W) of the file, ``img_shape`` (H, W) of the
     inputs, ``content_box`` (top, left, bottom, right) of the part of the inputs that is no padding, ``flip`` (bool).
     """
@@ -254,6 +257,9 @@ class SeedState:
         decoder_heard: whether steps may listen to the decoder already (the curriculum).
         rgb: B 3 H W float in 0..255, for steps that look at colours as people see them (CRF), or None.
         padding: B H W bool, where ``rgb`` is padding, or None where nothing is.
+        prompter: a SAM that answers prompts on ``rgb`` (:class:`weclip_sam.seeds.prompted_sam.Prompter`), or None.
+        owned: whether steps may write over ``maps`` and ``background``, and no history is kept: of a large photo's
+            prediction there is to be one copy.
     Made on the way:
         maps: current :class:`ClassMaps`.
         history: the maps after each named step, for pictures and tables.
@@ -276,6 +282,8 @@ class SeedState:
     decoder_heard: bool = False
     rgb: Tensor = _NOT_YET
     padding: Tensor | None = None
+    prompter: Any = None
+    owned: bool = False
     maps: ClassMaps = _NOT_YET
     background: Tensor | None = None
     history: dict[str, Any] = field(default_factory=dict)
@@ -286,4 +294,5 @@ class SeedState:
 
     def with_maps(self, step: str, maps: ClassMaps, background: Tensor | None = None, **changes: Any) -> SeedState:
         """A copy with new maps, remembered in ``history`` under the step's name, and other ``changes``."""
-        return replace(self, maps=maps, background=background, history={**self.history, step: maps}, **changes)
+        history = self.history if self.owned else {**self.history, step: maps}
+        return replace(self, maps=maps, background=background, history=history, **changes)

@@ -183,6 +183,13 @@ def test_settings_that_nothing_takes_are_found(check, place, name, message):
     assert (finding.check, finding.where) == ('config', place) and finding.message.startswith(message)
 
 
+def test_a_refinement_that_finds_no_sam_is_told_before_the_work():
+    model = load_config(ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py').model
+    model.test.refine = [dict(type='VotePrediction')]
+    finding, = quick_check(dict(model=model)).errors
+    assert finding.where == 'model.test.refine' and 'mask_generator is missing' in finding.message
+
+
 @pytest.mark.parametrize('path', sorted(ROOT.glob('configs/*/*.py')), ids=lambda path: path.stem)
 def test_the_settings_of_all_configs_exist(path):
     if path.parts[-2] not in ('_base_', 'compare'):

@@ -10,6 +10,7 @@ import torch
 from weclip_sam.datasets import ImageLabelDataset, Reader, Record, SampleIndex, Vocabulary
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.datasets.packing import LoadPixelLabels
+from weclip_sam.io.identity import identify
 from weclip_sam.io.images import write_labels
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import TRANSFORMS
@@ -228,7 +229,7 @@ def test_ground_truth_stays_at_the_original_size():
     dict(type='RandomScale', ratio=(2, 1)), dict(type='RandomCrop', size=0), dict(type='RandomFlip', prob=2),
     dict(type='ResizeLong', size=4, interpolation='cubic'), dict(type='ResizeToMultiple', divisor=0),
     dict(type='ColorJitter', hue=0.9),
-    dict(type='LoadMasks', bank='x', missing='generate')])
+    dict(type='LoadMasks', bank='x', missing='generate'), dict(type='LoadMasks', bank='x', others='none')])
 def test_bad_settings_are_refused(config):
     with pytest.raises(ValueError, match='expected'):
         TRANSFORMS.build(config)
@@ -246,6 +247,28 @@ def test_masks_come_from_a_bank_on_disk(tmp_path):
         TRANSFORMS.build(dict(type='LoadMasks', bank=str(tmp_path / 'none')))(dict(sample))
     with pytest.raises(ValueError, match='other'):
         TRANSFORMS.build(dict(type='LoadMasks', bank=str(tmp_path / 'bank'), fingerprint='other'))(dict(sample))
+
+
+def test_masks_of_another_photo_are_an_error_or_missing(tmp_path, write_image):
+    photo = write_image(tmp_path / 'a.png', (HEIGHT, WIDTH))
+    sample = dict(image_id='a', image_path=str(photo), ori_shape=(HEIGHT, WIDTH))
+    with MaskBank(tmp_path / 'bank', image_folder=str(tmp_path)) as bank:
+        bank.put('a', _Bank().get('only'), photo=identify(photo))
+
+    def load(others, folder=tmp_path, **changed):
+        step = dict(type='LoadMasks', bank=str(tmp_path / 'bank'), missing='none', others=others,
+                    image_folder=str(folder))
+        return TRANSFORMS.build(step)(dict(sample, **changed))['masks']
+    for others in ('error', 'missing', None):
+        assert len(load(others)) == len(load(others, tmp_path / 'moved')) == len(_masks())
+    assert load('missing', ori_shape=(2, 2)) is None and load('missing', image_id='b') is None
+    write_image(photo, (HEIGHT, WIDTH), seed=1)
+    assert load('missing') is None and load('missing', tmp_path / 'moved') is None
+    assert load(None) is not None  # before training the bank's photos are looked at all together
+    with pytest.raises(ValueError, match="a.png of 'a' is another one now.*make_masks"):
+        load('error')
+    with pytest.raises(ValueError, match='made for images in'):
+        load('error', tmp_path / 'moved')
 
 
 def test_pixel_labels_made_offline_follow_the_image(tmp_path):

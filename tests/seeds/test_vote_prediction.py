@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from weclip_sam.models.predict import refine_prediction, refinement
+from weclip_sam.models.refine import refine_prediction, refinement
 from weclip_sam.seeds.vote_prediction import vote_probabilities
 from weclip_sam.structures import MaskSet, SegSample
 
@@ -40,7 +40,7 @@ def test_as_a_refinement_step():
     steps = refinement(dict(refine=[dict(type='VotePrediction')], crf=None))
     sample = SegSample()
     sample.mask_set = masks([1, 1, 1, 1])
-    labels, refined = refine_prediction(steps, PROBABILITIES, torch.zeros(3, 1, 4), sample)
+    labels, refined, _ = refine_prediction(steps, PROBABILITIES, torch.zeros(3, 1, 4), sample)
     torch.testing.assert_close(refined, PROBABILITIES.mean(2, keepdim=True).expand_as(PROBABILITIES))
     assert labels.tolist() == [[0] * 4]
     sample.mask_set = MaskSet.empty(2, 2)

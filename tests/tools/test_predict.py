@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from weclip_sam.foundation import MaskGenerator
+from weclip_sam.structures import MaskSet
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -60,6 +63,28 @@ def test_success_and_options(tool, trained_run, tmp_path):
     assert stop.value.code == 0
     record = json.loads((out / 'predictions.json').read_text())
     assert record['failed'] == {} and record['multi_scale'] and not (out / 'overlays').exists()
+
+
+def test_with_sam_it_tells_once_what_sam_did(tool, trained_run, tmp_path, capsys, monkeypatch):
+    files, out = [picture(tmp_path / f'{name}.png') for name in 'ab'], tmp_path / 'out'
+    generate, empty = MaskGenerator.generate, iter([True, False])
+    monkeypatch.setattr(MaskGenerator, 'generate', lambda self, rgb: MaskSet.empty(*rgb.shape[:2]) if next(
+        empty) else generate(self, rgb))
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(trained_run / 'iter_2.pth'), *map(str, files), '--sam', 'tiny', '--out', str(out),
+                   '--device', 'cpu', '--no-overlay'])
+    told = capsys.readouterr().out
+    assert stop.value.code == 0 and told.count('SAM: ') == 1
+    assert 'made live for 2 of 2 images; 1 of 2 images have no mask and keep their prediction' in told
+    record = json.loads((out / 'predictions.json').read_text())
+    counts = [entry['masks'] for entry in record['images']]
+    assert record['sam'] == 'tiny' and counts[0] == 0 < counts[1]
+    for asked, message in (([], 'sam tiny -> False'), (['--sam'], 'setting mask_generator is missing'),
+                           (['--sam', 'vit_b'], 'sam_vit_b_01ec64.pth does not exist')):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(trained_run / 'iter_2.pth'), str(files[0]), *asked, '--out', str(out)])
+        told = capsys.readouterr().err
+        assert stop.value.code == 2 and message in told and told.count('\n') == 1
 
 
 def test_it_does_not_start_on_nothing(tool, trained_run, tmp_path, capsys):

@@ -21,6 +21,25 @@ def clean():
         kind._instance_dict.clear()
 
 
+def test_with_sam_it_prints_what_comes_out_without_it_too(trained_run, load_tool, tmp_path, clean, capsys):
+    args = [CONFIG, trained_run / 'iter_2.pth', '--work-dir', tmp_path / 'out', '--out', tmp_path / 'labels',
+            '--sam', 'tiny', '--cfg-options', 'model.clip.checkpoint=random',
+            'test_dataloader.dataset.reader.num_images=3']
+    load_tool('test').main([str(arg) for arg in args])
+    summary = json.loads((tmp_path / 'out' / 'summary_test.json').read_text())
+    with_sam, without = summary['test'], summary['test_without_sam']
+    assert with_sam['images'] == without['images'] == 3
+    assert summary['sam']['live'] == 3 and summary['sam']['seconds_per_image'] > 0
+    told = ''.join(capsys.readouterr())
+    assert f'on test with SAM: {with_sam["mIoU"]:.2f}' in told
+    assert f'on test without SAM: {without["mIoU"]:.2f}' in told and 'made live for 3 of 3 images' in told
+    assert json.loads((tmp_path / 'labels' / 'predictions.json').read_text())['sam'] == 'tiny'
+    plain = [str(arg) for arg in args if arg not in ('--sam', 'tiny')]
+    with pytest.raises(SystemExit) as stopped:
+        load_tool('test').main(plain)
+    assert stopped.value.code == 2
+
+
 @pytest.mark.parametrize('given', [True, False])
 def test_testing_needs_no_training_data_where_the_checkpoint_knows_the_names(trained_run, load_tool, tmp_path, clean,
                                                                             capsys, given):

@@ -99,9 +99,11 @@ def inference(bench: Bench) -> Iterator[Case]:
             ('one scale, CRF', (False, True), way, torch.float32))))
 
 
-def _predicting(bench: Bench, model: Any, photo: tuple[int, int]) -> Callable[[], Tensor]:
+def _predicting(bench: Bench, model: Any, photo: tuple[int, int], masks: MaskSet | None = None) -> Callable[[], Tensor]:
     sample, = bench.samples(1, bench.setting.seen)
     sample.set_metainfo(dict(ori_shape=photo))
+    if masks is not None:
+        sample.mask_set = masks
     batch = dict(inputs=list(pictures(1, bench.setting.seen)), data_samples=[sample])
 
     def predict() -> Tensor:
@@ -127,6 +129,11 @@ def memory(bench: Bench) -> Iterator[Case]:
         model = large.build(large.config(next(iter(large.setting.systems.values())))).eval()
         yield Case(f'prediction of {height * width // 10 ** 6} megapixels', (
             Way(f'{classes} classes', _predicting(large, model, LARGE)),), most=1)
+        if classes == 20:
+            vote = {**model.test_cfg, 'refine': [dict(type='VotePrediction')]}
+            yield Case('the same, refined by votes of 300 masks (450 MB, there before)', (
+                Way(f'{classes} classes', _with_settings(model, vote, _predicting(
+                    large, model, LARGE, _many_boxes(300).to(bench.device)))),), most=1)
         del model
     given, size = _many_boxes(300).to(bench.device), tuple(side // 16 for side in LARGE)
     maps = ClassMaps(torch.rand(2, *size, generator=bench.generator).to(bench.device),

@@ -234,7 +234,7 @@ def write_metadata(args: argparse.Namespace, run: dict, metrics: dict) -> None:
         cpu = next((line.split(':')[1].strip() for line in info if line.startswith('model name')), platform.processor())
     cpu = f'{cpu}, {torch.get_num_threads()} thread(s)'
     hardware = torch.cuda.get_device_name() if args.device.startswith('cuda') else cpu
-    about = dict(card=load_card(args.card).to_dict(), training=dict(
+    about = dict(card=load_card(args.card).to_dict(), prompts=['points'], training=dict(
         seed=args.seed, **run, hardware=hardware, torch=torch.__version__, note=args.note), metrics=metrics)
     text = json.dumps(about, indent=2) + '\n'
     atomically(args.out.with_suffix('.json'), lambda path: path.write_text(text, encoding='utf-8'))

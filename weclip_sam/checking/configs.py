@@ -18,6 +18,7 @@ from weclip_sam.checking.photos import photo_reader
 from weclip_sam.checks import suggest_name
 from weclip_sam.engine.start.errors import explain
 from weclip_sam.engine.start.launch import _check_optimizer
+from weclip_sam.engine.start.sam_at_test import fill_sam_at_test
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.foundation.clip_weights import find_weights
@@ -48,6 +49,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
     config = _as_run(config, report)
     _check_names(config, report)
     _check_texts(config, report)
+    _check_sam_at_test(config, report)
     for place, node in find_foundation(config):
         try:
             _find_checkpoint(node)
@@ -91,6 +93,15 @@ def _check_texts(config: Mapping[str, Any], report: Report) -> None:
             if isinstance(value, str) and not is_utf8(value):
                 report.add('error', 'config', f'{place}.{key}'.lstrip('.'), f'{value}: a name that is no UTF-8, which '
                            'no log and no checkpoint can hold; rename that file or folder')
+
+
+def _check_sam_at_test(config: Any, report: Report) -> None:
+    """Whether there is a SAM for a refinement of predictions that looks at one; it is filled in."""
+    if report.ok:  # the steps are there
+        try:
+            fill_sam_at_test(config)
+        except ValueError as error:
+            report.add('error', 'config', 'model.test.refine', str(error))
 
 
 def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report: Report) -> None:
@@ -204,6 +215,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
     config = _as_run(config, report)
     _check_names(config, report)
     _check_texts(config, report)
+    _check_sam_at_test(config, report)
     nodes = list(find_foundation(config))
     wrong = {finding.where for finding in report.errors}
     for number, (place, node) in enumerate(nodes):

@@ -14,7 +14,7 @@ from weclip_sam.comparison.pictures import draw_pictures
 from weclip_sam.comparison.stages import read_json, why_stale
 from weclip_sam.comparison.values import Comparison, MethodResult, RunResult, StageCost
 from weclip_sam.engine.start.config import load_config
-from weclip_sam.offline.splits import mask_settings
+from weclip_sam.engine.start.shared_settings import mask_settings
 
 _SCORING = ('train_seeds', 'val_protocol')  # parts of a training's summary that measure and do not make
 

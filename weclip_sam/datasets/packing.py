@@ -39,16 +39,22 @@ class LoadMasks:
         image_folder: where the images lie that the masks must be of (:class:`ImageLabelDataset` fills it in); None
             takes whatever the bank holds. Of a bank made for another folder the masks of photos with the same content
             are taken: the folder was copied or renamed.
+        others: what masks of another photo are, by the identity that the bank keeps of each (size, time, content):
+            ``'error'``, or ``'missing'``. None looks at no photo unless the folder is another one: before training
+            ``MaskBankHook`` has looked at all.
 
     Raises:
-        ValueError: naming bank and image, when masks are missing or have another size than the image; naming the bank,
-            when it was made for another generator or other images.
+        ValueError: naming bank and image, when masks are missing or have another size than the image, or are of another
+            photo; naming the bank, when it was made for another generator or other images.
     """
 
     def __init__(self, bank: Any, fingerprint: str | None = None, missing: str = 'error',
-                 image_folder: str | None = None) -> None:
+                 image_folder: str | None = None, others: str | None = None) -> None:
         if missing not in ('error', 'none'):
             raise ValueError(f"LoadMasks.missing: expected 'error' or 'none', got {missing!r}")
+        if others not in (None, 'error', 'missing'):
+            raise ValueError(f"LoadMasks.others: expected 'error', 'missing' or None, got {others!r}")
+        self.others = others
         self.bank, self.fingerprint, self.missing, self.image_folder = bank, fingerprint, missing, image_folder
         self._opened: tuple[int, Any] | None = None
         self._recognised: set[str] = set()
@@ -73,9 +79,9 @@ class LoadMasks:
     def __call__(self, results: Results) -> Results:
         """Reads ``image_id``, ``image_path`` and ``ori_shape``; writes ``masks``, a :class:`MaskSet` or None."""
         bank = self.open()
-        if isinstance(bank, MaskBank) and bank.elsewhere:
-            self._require_own(bank, results['image_id'], results.get('image_path'))
-        masks = None if bank is None else bank.get(results['image_id'])
+        masks = None
+        if bank is not None and self._are_its_own(bank, results):
+            masks = bank.get(results['image_id'])
         if masks is None and self.missing == 'error':
             raise ValueError(f'mask bank {self.bank}: no masks for image {results["image_id"]!r}; run '
                              'tools/make_masks.py with this config first')
@@ -85,13 +91,28 @@ class LoadMasks:
         results['masks'] = masks
         return results
 
-    def _require_own(self, bank: MaskBank, image_id: str, path: str | None) -> None:
-        if image_id in self._recognised:
-            return
+    def _are_its_own(self, bank: Any, results: Results) -> bool:
+        """Whether what the bank has under an image's name, if anything, are masks of this very image."""
+        image_id, path = results['image_id'], results.get('image_path')
+        if not isinstance(bank, MaskBank) or image_id in self._recognised or not (bank.elsewhere or self.others):
+            return True
         known = bank.made_of(image_id)
-        if path is None or known is None or recognise(path, known.photos) is None:
-            raise ValueError(bank.elsewhere)
-        self._recognised.add(image_id)
+        if known is None and self.others is not None:
+            return True  # there are none
+        photos = () if known is None else known.photos
+        if path is not None and photos:
+            own = recognise(path, photos) is not None
+        else:
+            own = not bank.elsewhere  # of images without files, and of photos that nobody has noted, the folder tells
+        if self.others == 'missing' and known is not None and known.size != tuple(results['ori_shape']):
+            own = False
+        if own:
+            self._recognised.add(image_id)
+        elif self.others != 'missing':
+            raise ValueError(bank.elsewhere or
+                             f'mask bank {self.bank}: the photo {path} of {image_id!r} is another one now than when '
+                             'its masks were made; run tools/make_masks.py again, or choose another mask_bank')
+        return own
 
 
 @TRANSFORMS.register_module()

@@ -16,7 +16,7 @@ from weclip_sam.io.files import write_json
 from weclip_sam.registry import METRICS
 
 
-class _PerImageMetric(BaseMetric):
+class PerImageMetric(BaseMetric):
     """Keeps one small record per image and counts every image once, whatever the sampler repeats to fill a batch.
 
     Records travel between processes over torch.distributed; nothing is written to disk for that.
@@ -56,7 +56,7 @@ class _PerImageMetric(BaseMetric):
 
 
 @METRICS.register_module()
-class IoUMetric(_PerImageMetric):
+class IoUMetric(PerImageMetric):
     """mIoU over the set, from predicted labels at the size of the ground truth.
 
     Per image only the non-zero cells of its confusion matrix are kept, so a large set with many classes stays small.
@@ -160,7 +160,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 @METRICS.register_module()
-class MultiLabelMAP(_PerImageMetric):
+class MultiLabelMAP(PerImageMetric):
     """Mean average precision of image-level scores, over the classes that some image has.
 
     Scored is the sample field ``image_scores`` (C, higher is surer). Metric (percent): ``mAP``.

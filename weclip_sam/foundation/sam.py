@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.foundation.cast_once import precision
-from weclip_sam.foundation.sam_card import SamCard, build_sam, load_card
+from weclip_sam.foundation.sam_card import SamCard, build_sam, learnt_prompts, load_card
 from weclip_sam.foundation.sam_decoder import Answers, ImageSide, PointDecoder
 from weclip_sam.foundation.sam_encoder import ImageEncoder
 from weclip_sam.foundation.sam_weights import read_sam_weights
@@ -66,6 +66,9 @@ class FrozenSam(nn.Module):
     Raises:
         ValueError: unknown architecture or precision, weights of another architecture, a truncated or unsafe file.
         FileNotFoundError: missing checkpoint; the message says where to get it.
+
+    Attributes:
+        prompts: the kinds of prompts that it has learnt from: ``points``, ``box``, ``rough`` (a rough mask).
     """
 
     def __init__(self, arch: str | Mapping[str, Any] = 'vit_b', checkpoint: str = 'random',
@@ -77,6 +80,7 @@ class FrozenSam(nn.Module):
         if arch != 'tiny' and checkpoint == 'tiny':
             raise ValueError(f"checkpoint 'tiny' belongs to arch 'tiny', got arch {arch!r}")
         self.card = load_card(arch).resized(image_size)
+        self.prompts = learnt_prompts(arch)
         weights = None if checkpoint == 'random' else read_sam_weights(checkpoint, arch, self.card)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -14,6 +14,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.io.text import read_json
 
 WEIGHTS_DIR = Path(__file__).parent / 'weights'
+PROMPTS = ('points', 'box', 'rough')  # rough: a rough mask
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,19 @@ CARDS = {
 }
 
 
+def learnt_prompts(arch: str | Mapping[str, Any] | SamCard) -> tuple[str, ...]:
+    """The kinds of prompts that a SAM has learnt from: all of ``PROMPTS``, unless its JSON file says which."""
+    path = _json_of(arch)
+    return PROMPTS if path is None else tuple(read_json(path, 'SAM card').get('prompts', PROMPTS))
+
+
+def _json_of(arch: str | Mapping[str, Any] | SamCard) -> Path | None:
+    """The file of a card; None where there is none."""
+    if arch == 'tiny':
+        return WEIGHTS_DIR / 'tiny_sam.json'
+    return Path(arch) if isinstance(arch, str) and arch.endswith('.json') else None
+
+
 def load_card(arch: str | Mapping[str, Any] | SamCard) -> SamCard:
     """The card of a known architecture (``vit_b``, ``vit_l``, ``vit_h``, ``tiny``), of plain values or of a JSON file.
 
@@ -116,11 +130,11 @@ def load_card(arch: str | Mapping[str, Any] | SamCard) -> SamCard:
         return SamCard.from_dict(arch)
     if arch in CARDS:
         return CARDS[arch]
-    if arch != 'tiny' and not str(arch).endswith('.json'):
+    path = _json_of(arch)
+    if path is None:
         names = [*CARDS, 'tiny']
         raise ValueError(f'unknown SAM architecture {arch!r}, expected one of {names}, a card (dict) or the path of a '
                          f'.json card.{suggest_name(str(arch), names)}')
-    path = WEIGHTS_DIR / 'tiny_sam.json' if arch == 'tiny' else Path(arch)
     if not path.is_file():
         raise FileNotFoundError(f'SAM card {path} does not exist')
     values = read_json(path, 'SAM card')

@@ -32,6 +32,7 @@ from weclip_sam.mask_bank.header import (
     bank_precision,
     holds_imported,
 )
+from weclip_sam.mask_bank.photos import masks_of_photo
 
 __all__ = ['FORMAT', 'HEADER', 'IMPORTED', 'VERSION', 'WITH_GENERATIONS', 'MadeOf', 'MaskBank', 'bank_precision',
-           'holds_imported']
+           'holds_imported', 'masks_of_photo']

@@ -11,6 +11,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from weclip_sam.models.predict import predict_samples, prediction_settings
+from weclip_sam.models.refine import SamAtTest
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import SegSample
 
@@ -57,6 +58,7 @@ class Segments:
 
     test_cfg: dict[str, Any]
     tensor: Callable[..., Tensor]  # the model's own
+    _sam: SamAtTest
 
     def set_test(self, test: Mapping[str, Any] | None, divisor: int) -> None:
         """Call it once, when the model is built.
@@ -69,8 +71,16 @@ class Segments:
             ValueError: an unknown setting or refinement step.
         """
         self.test_cfg, self._divisor = prediction_settings(test), divisor
+        self._sam = SamAtTest(self.test_cfg['mask_generator'])
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[SegSample]) -> list[SegSample]:
         """Add ``prediction`` (H W int64, original size) to every sample."""
-        return predict_samples(self.tensor, inputs, data_samples, self.test_cfg, self._divisor)
+        return predict_samples(self.tensor, inputs, data_samples, self.test_cfg, self._divisor, self.sam_at_test())
+
+    def sam_at_test(self) -> SamAtTest:
+        """The SAM of ``test_cfg``, which others change; loaded once, when a prediction needs it."""
+        generator = self.test_cfg.get('mask_generator')
+        if self._sam.config != generator:
+            self._sam = SamAtTest(generator)
+        return self._sam

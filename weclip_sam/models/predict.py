@@ -1,4 +1,4 @@
-"""From images to labels at the size of the file: several scales, logits on a padded input, CRF."""
+"""From images to labels at the size of the file: several scales, logits on a padded input, refinement."""
 from __future__ import annotations
 
 import math
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.io.threads import each_on_one_core
-from weclip_sam.seeds.labels import background_of_maps
-from weclip_sam.seeds.pipeline import SeedPipeline
-from weclip_sam.structures import ClassMaps, SeedState, SegSample
+from weclip_sam.models.refine import SamAtTest, asks_sam, refine_prediction, refinement
+from weclip_sam.structures import SegSample
 
 _FITS = ('crop', 'resize')
 BORDERS = ('pad', 'cut')
 SMALL = 1 << 21  # numbers of an image's probabilities up to which images are refined side by side
 _LARGEST = 1 << 25  # logits at the size of the file that are held at once: 128 MB; a VOC or COCO image needs fewer
-TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, border='pad', crf=None, refine=(), probabilities=False)
+TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, border='pad', crf=None, refine=(), beside={},
+                                     mask_generator=None, probabilities=False)
 
 
 def prediction_settings(test: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -37,19 +37,8 @@ def prediction_settings(test: Mapping[str, Any] | None) -> dict[str, Any]:
     return settings
 
 
-def refinement(test: Mapping[str, Any]) -> SeedPipeline | None:
-    """The steps that refine a prediction: those of ``refine``, then the CRF of ``crf``; None where there are none.
-
-    They are seed steps: what is done to class maps to make labels of them can be done to a prediction.
-    """
-    steps = [*test['refine']]
-    if test['crf'] is not None:
-        steps.append(dict(type='Crf', normalise=False, crf=dict(test['crf'])))
-    return SeedPipeline(steps) if steps else None
-
-
 def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_samples: list[SegSample],
-                    test: Mapping[str, Any], multiple: int = 1) -> list[SegSample]:
+                    test: Mapping[str, Any], multiple: int = 1, sam: SamAtTest | None = None) -> list[SegSample]:
     """Add ``prediction`` (H W int64, original size) to every sample.
 
     Logits are enlarged some classes at a time, so memory does not grow with classes times pixels of the file; it does
@@ -59,24 +48,29 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
     Args:
         forward: B 3 H W, RGB in 0..255, to logits B C+1 h w.
         inputs: B 3 H W float, padded as :class:`SegDataPreprocessor` does.
-        data_samples: with ``content_box`` and ``ori_shape``.
+        data_samples: with ``content_box`` and ``ori_shape``; for refinement by SAM perhaps with ``mask_set`` and
+            ``original``, see :class:`SegSample`.
         test: ``scales`` and ``flip``; keys of ``multi_scale_logits`` such as ``fit`` are passed on. ``refine`` is a
-            list of seed steps that refine the prediction, ``crf`` (None, or arguments of
-            :func:`weclip_sam.seeds.crf.dense_crf`) one more at its end. ``probabilities`` also gives every sample
+            list of seed steps that refine the prediction, in this order, ``crf`` (None, or arguments of
+            :func:`weclip_sam.seeds.crf.dense_crf`) one more at its end. ``beside``: further lists of steps by name,
+            whose labels become ``prediction_<name>``. ``probabilities`` also gives every sample
             ``probabilities`` (C+1 H W in [0, 1], original size). ``border`` says what happens to images that are no
             whole number of patches: ``pad`` (the default) completes the last patch, so that every pixel is seen;
             ``cut``, as published by WeCLIP, leaves the rest of the right and lower edge unseen and stretches what is
-            left over the whole image (5 % of the labels change on 500 x 375).
+            left over the whole image (5 % of the labels change on 500 x 375). ``mask_generator`` is for ``sam``.
         multiple: sides must be divisible by it (the patch size).
+        sam: makes what steps ask of SAM and samples do not bring; samples then have ``sam`` (:class:`SamUse`).
 
     Raises:
-        ValueError: ``border='cut'`` for a batch of images of several sizes.
+        ValueError: ``border='cut'`` for a batch of images of several sizes; a step that lacks what it needs, or masks
+            that are not of the image.
     """
     settings = dict(TEST_DEFAULTS) | dict(test)
     steps = refinement(settings)
+    beside = {name: refinement(dict(refine=others, crf=None)) for name, others in settings['beside'].items()}
     keep = settings.pop('probabilities')
     cut = settings.pop('border') == 'cut'
-    for key in ('crf', 'refine'):
+    for key in ('crf', 'refine', 'beside', 'mask_generator'):
         del settings[key]
     seen = _without_padding(inputs, data_samples) if cut else inputs
     logits = multi_scale_logits(forward, seen, multiple=multiple, **settings)
@@ -84,18 +78,28 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
     def label(image: tuple[Tensor, Tensor, SegSample]) -> None:
         rgb, maps, sample = image
         enlarged = partial(_stretched if cut else to_original, padded=inputs.shape[-2:], sample=sample)
-        if steps is None and not keep:
+        if steps is None and not keep and not beside:
             sample.prediction = _winners(maps, enlarged, sample)
             return
-        scores = enlarged(maps)
+        probabilities = _probabilities(maps, enlarged, sample)
+        picture = sample.get('original')
+        if picture is None:
+            picture = to_original(rgb, inputs.shape[-2:], sample).clamp(0, 255)
+        for name, others in beside.items():
+            labels = probabilities.argmax(0) if others is None else \
+                refine_prediction(others, probabilities, picture, sample, sam)[0]
+            sample.set_field(labels, f'prediction_{name}')
         if steps is None:
-            sample.prediction = scores.argmax(0)
-            sample.probabilities = torch.softmax(scores, 0, out=scores)
-            return
-        picture = to_original(rgb, inputs.shape[-2:], sample).clamp(0, 255)
-        sample.prediction, probabilities = refine_prediction(steps, scores.softmax(0), picture, sample)
+            sample.prediction = probabilities.argmax(0)
+        else:
+            sample.prediction, probabilities, use = refine_prediction(steps, probabilities, picture, sample, sam,
+                                                                      owned=True)
+            if use is not None:
+                sample.set_field(use, 'sam')
         if keep:
             sample.probabilities = probabilities
+    if sam is not None and any(asks_sam(each, sample) for each in (steps, *beside.values()) for sample in data_samples):
+        sam.load(inputs.device)  # once, before images are worked on side by side
     images = zip(inputs, logits, data_samples, strict=True)
     # The CRF of a small image consists of operators that are too small to share.
     small = steps is not None and all(logits.shape[1] * math.prod(s.ori_shape) <= SMALL for s in data_samples)
@@ -113,34 +117,6 @@ def _without_padding(inputs: Tensor, data_samples: Sequence[SegSample]) -> Tenso
     return inputs[..., top:bottom, left:right]
 
 
-def refine_prediction(steps: SeedPipeline, probabilities: Tensor, rgb: Tensor,
-                      sample: SegSample) -> tuple[Tensor, Tensor]:
-    """Run refinement steps on the prediction of one image.
-
-    To the steps the prediction is what class maps are to seed steps: ``maps`` hold the probabilities of all classes,
-    ``background`` that of the background, ``masks`` the sample's SAM masks if it brings any (at the original size).
-    What they leave in ``pixel_labels`` is the refined prediction, or else the winner of the maps.
-
-    Args:
-        steps: see :func:`refinement`.
-        probabilities: C+1 H W, background first.
-        rgb: 3 H W in 0..255.
-        sample: of the image.
-
-    Returns:
-        labels H W int64 and probabilities C+1 H W.
-    """
-    classes = len(probabilities) - 1
-    device = probabilities.device
-    state = steps(SeedState(
-        images=rgb[None], rgb=rgb[None], image_labels=torch.ones(1, classes, dtype=torch.bool),
-        masks=sample.get('mask_set'), background=probabilities[:1],
-        maps=ClassMaps(probabilities[1:], torch.zeros(classes, dtype=torch.long, device=device),
-                       torch.arange(classes, device=device))))
-    refined = torch.cat([background_of_maps(state, state.maps.scores), state.maps.scores])
-    return refined.argmax(0) if state.pixel_labels is None else state.pixel_labels[0], refined
-
-
 def _stretched(maps: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:
     """N h w maps over the whole original image, N H W, whatever of its right and lower edge they have not seen."""
     return _resized(maps[None], sample.ori_shape)[0]
@@ -156,6 +132,15 @@ def _winners(maps: Tensor, enlarged: Callable[[Tensor], Tensor], sample: SegSamp
         labels = torch.where(values > best, further.add_(first), labels)
         best = torch.maximum(best, values)
     return labels
+
+
+def _probabilities(maps: Tensor, enlarged: Callable[[Tensor], Tensor], sample: SegSample) -> Tensor:
+    """C+1 H W: the softmax of ``enlarged(maps)``, with few of the enlarged maps beside it in memory at a time."""
+    height, width = sample.ori_shape
+    scores = torch.empty(len(maps), height, width, device=maps.device)
+    for part, out in zip(*(of.split(max(1, _LARGEST // (height * width))) for of in (maps, scores)), strict=True):
+        out.copy_(enlarged(part))
+    return torch.softmax(scores, 0, out=scores)
 
 
 def predicted_labels(logits: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:

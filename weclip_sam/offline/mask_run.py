@@ -10,13 +10,14 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from weclip_sam.engine.progress import announce
+from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.mask_bank import HEADER, MaskBank
 from weclip_sam.offline.mask_import import MaskFolder
 from weclip_sam.offline.masks import fill_bank, refuse_imported, take_photos
 from weclip_sam.offline.photos import require_own_photos, some
 from weclip_sam.offline.precision import take_precision, tell_whether_it_pays
-from weclip_sam.offline.splits import mask_settings, split_images
+from weclip_sam.offline.splits import split_images
 from weclip_sam.offline.summary import SECONDS, SUMMARY, WorkTime, print_summary, write_summary
 from weclip_sam.offline.work import WorkReport
 from weclip_sam.registry import DATASETS, MODELS
@@ -27,7 +28,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     """Fill the bank of a split in all processes; the main one writes ``summary.json`` into it and prints.
 
     Args:
-        config: see :func:`weclip_sam.offline.splits.mask_settings`.
+        config: see :func:`weclip_sam.engine.start.shared_settings.mask_settings`.
         split: see :func:`weclip_sam.offline.splits.split_images`.
         out: folder of the bank; None takes the config's.
         device: of this process.

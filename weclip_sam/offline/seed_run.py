@@ -16,6 +16,7 @@ from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, 
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.progress import announce
+from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.names import check_apart
@@ -32,7 +33,7 @@ from weclip_sam.offline.seed_folder import (
 )
 from weclip_sam.offline.seed_making import make_seeds
 from weclip_sam.offline.shards import digest_files
-from weclip_sam.offline.splits import mask_settings, scored_images, seed_images
+from weclip_sam.offline.splits import scored_images, seed_images
 from weclip_sam.offline.summary import SECONDS, SUMMARY, WorkTime, print_summary, write_summary
 from weclip_sam.registry import DATASETS, MODELS
 from weclip_sam.seeds.pipeline import steps_need

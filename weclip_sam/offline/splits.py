@@ -1,13 +1,12 @@
 """Which images a tool works on: the splits of a config, without the training's random transforms."""
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.engine.start.shared_settings import mask_settings
 
 SPLITS = {'train': 'train_dataloader.dataset', 'val': 'val_dataloader.dataset', 'tune': 'tune_dataset'}
 _KEPT = ('reader', 'unlabelled', 'limit')
@@ -68,23 +67,3 @@ def scored_images(config: Config, split: str) -> dict[str, Any]:
     if split == 'train' and config.get('seed_dataset'):
         dataset.update({key: config.seed_dataset[key] for key in _KEPT if key in config.seed_dataset})
     return dict(dataset, with_masks=True)
-
-
-def mask_settings(config: Config, split: str = 'train') -> dict[str, Any]:
-    """Where the SAM masks of a split are, who makes them, and the name of their data set.
-
-    They are the config's top-level ``mask_bank``, ``mask_generator`` and ``mask_dataset``; what is missing there is
-    taken from a :class:`MaskBankHook` or from ``model.mask_generator``. The bank of another split than ``train`` lies
-    beside it: ``shapes_train`` becomes ``shapes_val``.
-
-    Returns:
-        ``bank`` (str or None), ``generator`` (dict or None), ``dataset`` (str or None).
-    """
-    hooks = [hook for hook in config.get('custom_hooks') or [] if hook.get('type') == 'MaskBankHook']
-    hook: Mapping[str, Any] = hooks[0] if hooks else {}
-    bank = config.get('mask_bank') or hook.get('bank')
-    if bank is not None and split != 'train':
-        path = Path(bank)
-        bank = str(path.with_name(f'{path.name.removesuffix("_train")}_{split}'))
-    generator = config.get('mask_generator') or hook.get('generator') or config.model.get('mask_generator')
-    return dict(bank=bank, generator=generator, dataset=config.get('mask_dataset') or hook.get('dataset'))

@@ -10,10 +10,11 @@ from weclip_sam.seeds.labels import IgnoreDisagreement, PixelLabels
 from weclip_sam.seeds.mask_steps import RockSandWater
 from weclip_sam.seeds.par import Par
 from weclip_sam.seeds.pipeline import SeedPipeline
+from weclip_sam.seeds.prompted_sam import PromptedSam
 from weclip_sam.seeds.sams import SamVote
 from weclip_sam.seeds.sepl import SeplMerge
 from weclip_sam.seeds.vote_prediction import VotePrediction
 
 __all__ = ['AttentionAffinity', 'BlendMaps', 'BlendPrediction', 'CdaAffinity', 'Crf', 'ExcelMaps', 'EyeAffinity',
-           'FmaAffinity', 'GradCam', 'IgnoreDisagreement', 'Par', 'PixelLabels', 'RfmAffinity', 'RockSandWater',
-           'SamVote', 'SeedPipeline', 'SeplMerge', 'VotePrediction', 'WeighByPrediction']
+           'FmaAffinity', 'GradCam', 'IgnoreDisagreement', 'Par', 'PixelLabels', 'PromptedSam', 'RfmAffinity',
+           'RockSandWater', 'SamVote', 'SeedPipeline', 'SeplMerge', 'VotePrediction', 'WeighByPrediction']

@@ -34,6 +34,20 @@ def background_of_maps(state: SeedState, scores: Tensor, power: float = 1.0) -> 
     return background_score(best, 'power', power)
 
 
+def in_one_piece(background: Tensor, scores: Tensor) -> Tensor:
+    """1+K H W: one image's background before its maps; no copy where they lie so in memory, as a prediction's do.
+
+    Args:
+        background: 1 H W.
+        scores: K H W.
+    """
+    first, rest = background.contiguous(), scores.contiguous()
+    if first.untyped_storage().data_ptr() == rest.untyped_storage().data_ptr() and first.dtype == rest.dtype and \
+            first.storage_offset() + first.numel() == rest.storage_offset():
+        return first.as_strided((1 + len(rest), *rest.shape[1:]), first.stride())
+    return torch.cat([first, rest])
+
+
 def label_pixels(maps: ClassMaps, background: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The winner at every pixel among an image's own classes and the background; no loop over images.
 

@@ -18,17 +18,21 @@ Watch = Callable[[str], AbstractContextManager]
 # What a step may need besides an encoder, and where it comes from.
 SOURCES = {
     'maps': 'class maps: put a step that makes them (GradCam) before it',
-    'masks': 'SAM masks: give a mask bank or a mask generator; an image without any brings an empty MaskSet',
+    'masks': 'SAM masks: give a mask bank or a mask generator (of a prediction: model.test.mask_generator); an image '
+             'without any brings an empty MaskSet',
     'pixel_labels': 'labels: put a step that makes them (PixelLabels, SamVote) before it, or start from label PNGs',
-    'rgb': 'the colours of the images: set SeedState.rgb (B 3 H W, 0..255)'}
+    'rgb': 'the colours of the images: set SeedState.rgb (B 3 H W, 0..255)',
+    'prompter': 'a SAM that answers prompts, as predictions have it: list it in model.test.refine, and give '
+                'model.test.mask_generator'}
 
 
 class SeedStep(Protocol):
     """A function from one state to the next, registered in ``SEED_STEPS``.
 
     A step says as class attributes what it reads, ``needs``, and what it leaves for later steps, ``gives``: any of
-    ``maps``, ``masks``, ``pixel_labels``, ``rgb`` (fields of :class:`SeedState`), and in ``needs`` also names of
-    encoders (``clip``, ...), whose features it finds in ``state.features``. Every check and message follows from that.
+    ``maps``, ``masks``, ``pixel_labels``, ``rgb``, ``prompter`` (fields of :class:`SeedState`), and in ``needs`` also
+    names of encoders (``clip``, ...), whose features it finds in ``state.features``. Every check and message follows
+    from that.
     Where it depends on the step's arguments, the attributes are set on the instance.
 
     ``wants(encoders, decoder_heard)``, where a step has it, returns what exactly it reads of each encoder

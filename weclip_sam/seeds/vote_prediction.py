@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weclip_sam.checks import suggest_name
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds.labels import background_of_maps
+from weclip_sam.seeds.labels import background_of_maps, in_one_piece
 from weclip_sam.seeds.mask_blocks import Group, groups, mask_means
 from weclip_sam.structures import ClassMaps, MaskSet, SeedState
 
 RULES = ('mean', 'surest')
 
 
-def vote_probabilities(probabilities: Tensor, masks: MaskSet, rule: str = 'mean') -> Tensor:
+def vote_probabilities(probabilities: Tensor, masks: MaskSet, rule: str = 'mean', weight: float = 1.0,
+                       out: Tensor | None = None) -> Tensor:
     """Probabilities of one image after its masks have voted.
 
     Args:
@@ -25,24 +27,25 @@ def vote_probabilities(probabilities: Tensor, masks: MaskSet, rule: str = 'mean'
         masks: of the image, at H x W.
         rule: ``mean`` gives a pixel the mean of the masks over it; ``surest`` that of the mask whose highest mean is
             highest.
+        weight: of the masks against the pixel's own probabilities, in [0, 1].
+        out: where to write, perhaps ``probabilities`` itself; None: a new tensor.
 
     Returns:
-        C+1 H W; pixels that no mask covers keep what they had. Without masks, what was given.
+        C+1 H W; pixels that no mask covers keep what they had.
     """
-    images = groups(masks, 1)
-    if not images:
-        return probabilities
-    device = probabilities.device
-    classes = torch.arange(len(probabilities), device=device)
-    maps = ClassMaps(probabilities, torch.zeros_like(classes), classes)
-    means = mask_means(maps, images, signed=False).means  # C+1 M
-    voted = probabilities.clone()
-    for group in images:
-        _paint(voted, group, means, rule)
+    voted = probabilities.clone() if out is None else out
+    if out is not None and out is not probabilities:
+        out.copy_(probabilities)
+    if images := groups(masks, 1):
+        classes = torch.arange(len(probabilities), device=probabilities.device)
+        maps = ClassMaps(probabilities, torch.zeros_like(classes), classes)
+        means = mask_means(maps, images, signed=False).means  # C+1 M
+        for group in images:
+            _paint(voted, group, means, rule, weight)
     return voted
 
 
-def _paint(voted: Tensor, group: Group, means: Tensor, rule: str) -> None:
+def _paint(voted: Tensor, group: Group, means: Tensor, rule: str, weight: float) -> None:
     """Write what the masks of one image say into ``voted`` (C+1 H W), a few rows at a time."""
     own = F.pad(means, (0, 1))[:, group.place[0]]  # C+1 m
     sure = own.amax(0)
@@ -53,26 +56,29 @@ def _paint(voted: Tensor, group: Group, means: Tensor, rule: str) -> None:
             answer = own @ inside / inside.sum(0).clamp(min=1)
         else:
             answer = own[:, (inside * sure[:, None]).argmax(0)]
-        answer, covered = columns.spread(answer), columns.spread(covered[None])[0]
-        voted[:, rows] = torch.where(covered, answer.to(voted.dtype), voted[:, rows])
+        share = columns.spread((weight * covered)[None])[0].to(voted.dtype)
+        voted[:, rows].lerp_(columns.spread(answer).to(voted.dtype), share)
 
 
 @SEED_STEPS.register_module()
 class VotePrediction:
     """Refinement step of predictions (``model.test.refine``): SAM's masks vote on the probabilities.
 
-    An image without masks keeps its prediction. Put a CRF before it or after it; which is better is a matter of data.
+    Pixels without a mask, and so an image without masks, keep their prediction. Put a CRF before it or after it; which
+    is better is a matter of data.
 
     Args:
-        rule: see :func:`vote_probabilities`.
+        rule, weight: see :func:`vote_probabilities`.
     """
 
     needs, gives = frozenset({'maps', 'masks'}), frozenset({'maps'})
 
-    def __init__(self, rule: str = 'mean') -> None:
+    def __init__(self, rule: str = 'mean', weight: float = 1.0) -> None:
         if rule not in RULES:
-            raise ValueError(f'VotePrediction rule: expected one of {RULES}, got {rule!r}')
-        self.rule = rule
+            raise ValueError(f'VotePrediction rule: expected one of {RULES}, got {rule!r}.{suggest_name(rule, RULES)}')
+        if not 0 <= weight <= 1:
+            raise ValueError(f'VotePrediction weight: expected a number in [0, 1], got {weight}')
+        self.rule, self.weight = rule, weight
 
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``maps`` and ``background`` of one image, and ``masks``; writes both."""
@@ -82,6 +88,6 @@ class VotePrediction:
         if tuple(scores.shape[1:]) != state.masks.size:
             raise ValueError(f'VotePrediction: the prediction is {tuple(scores.shape[1:])}, the masks are '
                              f'{state.masks.size}: they are of another image, or of another size of this one')
-        together = torch.cat([background_of_maps(state, scores), scores])
-        voted = vote_probabilities(together, state.masks, self.rule)
+        together = in_one_piece(background_of_maps(state, scores), scores)
+        voted = vote_probabilities(together, state.masks, self.rule, self.weight, together if state.owned else None)
         return state.with_maps('votes', state.maps.with_scores(voted[1:]), background=voted[:1])

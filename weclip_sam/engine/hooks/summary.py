@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine.dist import is_main_process
@@ -17,11 +17,14 @@ from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import ProgressReporter, format_seconds
 from weclip_sam.engine.start.config import protocol_settings
-from weclip_sam.evaluation import IoUMetric
+from weclip_sam.engine.start.sam_at_test import WITHOUT
+from weclip_sam.evaluation import IoUMetric, SamCost
 from weclip_sam.evaluation.palettes import look_at_palettes
 from weclip_sam.io.checkpoints import NotFiniteError, find_resumable
 from weclip_sam.io.files import write_json
 from weclip_sam.registry import HOOKS
+
+Kind = TypeVar('Kind')
 
 
 @HOOKS.register_module()
@@ -65,11 +68,15 @@ class SummaryHook(Hook):
             if recoloured := look_at_palettes(dataset.records, dataset.metainfo['classes']):
                 runner.logger.warning(recoloured)
 
-    @staticmethod
-    def _metrics(runner: Any) -> dict[str, list[IoUMetric]]:
+    @classmethod
+    def _metrics(cls, runner: Any) -> dict[str, list[IoUMetric]]:
         """The IoU metrics of the loops that are built, by split."""
+        return cls._of_kind(runner, IoUMetric)
+
+    @staticmethod
+    def _of_kind(runner: Any, kind: type[Kind]) -> dict[str, list[Kind]]:
         loops = dict(val=runner._val_loop, test=runner._test_loop)
-        return {split: [m for m in loop.evaluator.metrics if isinstance(m, IoUMetric)]
+        return {split: [m for m in loop.evaluator.metrics if isinstance(m, kind)]
                 for split, loop in loops.items() if isinstance(loop, BaseLoop)}
 
     def _seconds(self) -> float:
@@ -104,9 +111,14 @@ class SummaryHook(Hook):
                     if truth is not None and truth.disagreeing:
                         summary[name]['ground_truth_check'] = truth.to_json()
                         lines.append(f'WARNING, {name}: {truth.message()}')
-                    if not metric.print_table:
+                    if not metric.print_table and metric.prefix != WITHOUT:
                         lines.append(metric.last_report.format(f'{name}: IoU by class, percent'))
-                    lines.append(f'mIoU of the prediction on {name}: {100 * metric.last_report.miou:.2f}')
+                    lines.append(f'mIoU of the prediction on {_shown(split, metric, metrics)}: '
+                                 f'{100 * metric.last_report.miou:.2f}')
+        for cost in self._of_kind(runner, SamCost).get('test', []):
+            if cost.last_report is not None:
+                summary['sam'] = cost.last_report.to_json()
+                lines.append(cost.last_report.text())
         for key, value in runner.message_hub.runtime_info.items():
             if key.startswith('train_seeds/'):
                 summary.setdefault('train_seeds', {})[key.removeprefix('train_seeds/')] = value
@@ -162,6 +174,15 @@ class SummaryHook(Hook):
                           iou_val=work_dir / 'iou_val.json',
                           iou_val_protocol=work_dir / 'iou_val_protocol.json', iou_test=work_dir / 'iou_test.json')
         return {what: str(where) for what, where in candidates.items() if where and Path(where).exists()}
+
+
+def _shown(split: str, metric: IoUMetric, metrics: list[IoUMetric]) -> str:
+    """How a metric's set is called: ``test``, or ``test with SAM`` beside ``test without SAM``."""
+    if metric.prefix == WITHOUT:
+        return f'{split} without SAM'
+    if not metric.prefix and any(other.prefix == WITHOUT for other in metrics):
+        return f'{split} with SAM'
+    return f'{split}_{metric.prefix}' if metric.prefix else split
 
 
 def _has_workers(runner: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import copy
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from mmengine.config import Config, ConfigDict
 
 from weclip_sam.engine.start.kinds import check_kinds
 from weclip_sam.engine.start.options import RUNNER_KEYS, apply_options, parse_options
+from weclip_sam.engine.start.sam_at_test import sam_protocol
 from weclip_sam.engine.start.shared_settings import fill_scenes_seed
 
 # Variables that programs read themselves; any other is there for the settings that are copied from it.
-READ = {'mask_bank', 'mask_generator', 'mask_dataset', 'seed_dataset', 'tune_dataset', 'input_labels', 'tta', 'crf'}
+READ = {'mask_bank', 'mask_generator', 'mask_dataset', 'seed_dataset', 'tune_dataset', 'input_labels', 'tta', 'crf',
+        'sam'}
 _SHOWN = 4  # settings that an error names
 
 
@@ -163,17 +165,21 @@ def use_amp(config: Config) -> None:
     wrapper.type = 'Bf16OptimWrapper'
 
 
-def use_test_options(config: Config, tta: bool = False, crf: bool = False) -> None:
-    """Switch on multi-scale + flip (``--tta``) and the dense CRF (``--crf``) in the model's ``test`` settings.
+def use_test_options(config: Config, tta: bool = False, crf: bool = False,
+                     sam: bool | str | Mapping[str, Any] = False) -> None:
+    """Switch on multi-scale + flip (``--tta``), the dense CRF (``--crf``) and SAM (``--sam``) in the model's ``test``
+    settings.
 
     Their settings are the config's top-level ``tta`` and ``crf``, or else those published for WeCLIP: scales 1 and
-    0.75 with flip; 10 iterations, Gaussian sxy 3 compat 3, bilateral sxy 64 srgb 5 compat 4.
+    0.75 with flip; 10 iterations, Gaussian sxy 3 compat 3, bilateral sxy 64 srgb 5 compat 4. What ``sam`` may be and
+    does says :func:`weclip_sam.engine.start.sam_at_test.sam_protocol`.
     """
-    if tta or crf:
-        config.model.test = ConfigDict({**(config.model.get('test') or {}), **protocol_settings(config, tta, crf)})
+    if tta or crf or sam:
+        config.model.test = ConfigDict({**(config.model.get('test') or {}), **protocol_settings(config, tta, crf, sam)})
 
 
-def protocol_settings(config: Config, tta: bool, crf: bool) -> dict[str, Any]:
+def protocol_settings(config: Config, tta: bool, crf: bool, sam: bool | str | Mapping[str, Any] = False
+                      ) -> dict[str, Any]:
     """The entries of a model's ``test`` that :func:`use_test_options` sets."""
     settings: dict[str, Any] = {}
     if tta:
@@ -181,6 +187,8 @@ def protocol_settings(config: Config, tta: bool, crf: bool) -> dict[str, Any]:
     if crf:
         settings['crf'] = dict(config.get('crf') or dict(
             iterations=10, gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=64, bilateral_srgb=5, bilateral_compat=4))
+    if sam:
+        settings.update(sam_protocol(config, sam, settings.pop('crf', None)))
     return settings
 
 

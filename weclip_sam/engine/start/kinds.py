@@ -27,7 +27,7 @@ TEXT_VARIABLES = ('data_root', 'mask_bank', 'mask_dataset', 'input_labels', 'tra
 # Parts of a config that are dicts, or None.
 _DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
           'optim_wrapper', 'default_hooks', 'randomness', 'env_cfg', 'log_processor', 'mask_generator', 'seed_dataset',
-          'tune_dataset', 'tta', 'crf')
+          'tune_dataset', 'tta', 'crf', 'sam')
 
 # Numbers of things, and the least that there can be; mmengine's classes take them, whose annotations are not believed.
 _COUNTS = {('train_cfg', 'max_iters'): 1, ('train_cfg', 'max_epochs'): 1,

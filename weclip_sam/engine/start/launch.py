@@ -19,6 +19,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.start.class_names import require_same_classes
 from weclip_sam.engine.start.config_text import ReadableConfig
+from weclip_sam.engine.start.sam_at_test import fill_sam_at_test
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.together import watch_others
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
@@ -221,6 +222,7 @@ def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = Non
         known: names that a checkpoint brings, see :func:`known_names`: testing it then needs no training data.
     """
     fill_shared_settings(config)
+    fill_sam_at_test(config)
     fill_vocabulary(config, known)
     _check_optimizer(config)
     hooks = config.get('default_hooks') or {}

@@ -18,14 +18,14 @@ from weclip_sam.io.names import folded, real_path
 
 HEADER = 'predictions.json'
 NOTED = 'pixels_noted'  # in the header of a folder: each of its label PNGs says what it showed when it was written
-_SAME = ('weights', 'config', 'options', 'multi_scale', 'crf')
+_SAME = ('weights', 'config', 'options', 'multi_scale', 'crf', 'sam')
 
 
-def prediction_card(checkpoint: str | os.PathLike, config: str | None, options: list[str], tta: bool, crf: bool
-                    ) -> dict[str, Any]:
+def prediction_card(checkpoint: str | os.PathLike, config: str | None, options: list[str], tta: bool, crf: bool,
+                    sam: bool | str = False) -> dict[str, Any]:
     """What predictions were made with: the checkpoint and a digest of it, and what was said on the command line."""
     return dict(checkpoint=str(checkpoint), weights=quick_digest(Path(checkpoint).expanduser()), config=config,
-                options=sorted(options), multi_scale=tta, crf=crf)
+                options=sorted(options), multi_scale=tta, crf=crf, sam=sam)
 
 
 def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: bool = False,
@@ -65,9 +65,10 @@ def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: b
                 path.unlink()
         there, entries = {}, []
     # Records of before the digest was kept know the checkpoint's path alone.
-    known = _SAME if 'weights' in there else ('checkpoint', 'multi_scale', 'crf')
-    if there and (differ := [key for key in known if there.get(key) != card[key]]):
-        said = '; '.join(f'{key} {there.get(key)} -> {card[key]}' for key in differ if key != 'weights')
+    known = _SAME if 'weights' in there else ('checkpoint', 'multi_scale', 'crf', 'sam')
+    was = {'sam': False, **there}  # before there was such an option
+    if there and (differ := [key for key in known if was.get(key) != card[key]]):
+        said = '; '.join(f'{key} {was.get(key)} -> {card[key]}' for key in differ if key != 'weights')
         raise ValueError(f'{out}: holds predictions of another model or protocol, {there.get("checkpoint")}; now it '
                          f'would be {card["checkpoint"]}{f" ({said})" if said else ""}. Nothing was changed: choose '
                          'another --out, or add --overwrite to remove them')

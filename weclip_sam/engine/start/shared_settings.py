@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 # What a hook takes from the config unless it says otherwise: its argument to the config's variable.
@@ -68,6 +69,27 @@ def fill_scenes_seed(config: MutableMapping[str, Any]) -> None:
         for _, node in _dicts(value, str(key)):
             if _kind(node) == 'ShapesReader':
                 node.setdefault('seed', seed)
+
+
+def mask_settings(config: Mapping[str, Any], split: str = 'train') -> dict[str, Any]:
+    """Where the SAM masks of a split are, who makes them, and the name of their data set.
+
+    They are the config's top-level ``mask_bank``, ``mask_generator`` and ``mask_dataset``; what is missing there is
+    taken from a :class:`MaskBankHook` or from ``model.mask_generator``. The bank of another split than ``train`` lies
+    beside it: ``shapes_train`` becomes ``shapes_val``.
+
+    Returns:
+        ``bank`` (str or None), ``generator`` (dict or None), ``dataset`` (str or None).
+    """
+    hooks = [hook for hook in config.get('custom_hooks') or [] if hook.get('type') == 'MaskBankHook']
+    hook: Mapping[str, Any] = hooks[0] if hooks else {}
+    bank = config.get('mask_bank') or hook.get('bank')
+    if bank is not None and split != 'train':
+        path = Path(bank)
+        bank = str(path.with_name(f'{path.name.removesuffix("_train")}_{split}'))
+    generator = config.get('mask_generator') or hook.get('generator') or \
+        (config.get('model') or {}).get('mask_generator')
+    return dict(bank=bank, generator=generator, dataset=config.get('mask_dataset') or hook.get('dataset'))
 
 
 def _take(hook: MutableMapping[str, Any], argument: str, config: Mapping[str, Any], variable: str) -> None:
