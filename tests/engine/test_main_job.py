@@ -6,6 +6,7 @@ import pytest
 
 from weclip_sam.engine import build_runner, load_config
 from weclip_sam.engine.hooks.summary import ProtocolValHook
+from weclip_sam.models import WeClip
 from weclip_sam.seeds.crf import dense_crf
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py'
@@ -24,6 +25,18 @@ def refined(monkeypatch):
 
 
 @pytest.fixture
+def predicted(monkeypatch):
+    """How many images each pass of the network that predicts saw."""
+    calls, tensor = [], WeClip.tensor
+
+    def watched(self, inputs, data_samples=None):
+        calls.append(len(inputs))
+        return tensor(self, inputs, data_samples)
+    monkeypatch.setattr(WeClip, 'tensor', watched)
+    return calls
+
+
+@pytest.fixture
 def finished(tmp_path, toy_config):  # the toy's fixture clears mmengine's globals afterwards
     config = load_config(CONFIG, {
         'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'param_scheduler.0.warmup_iters': 1,
@@ -36,12 +49,13 @@ def finished(tmp_path, toy_config):  # the toy's fixture clears mmengine's globa
     return tmp_path / 'run'
 
 
-def test_it_ends_with_labels_by_step_a_sheet_and_both_protocols(refined, finished):
+def test_it_ends_with_labels_by_step_a_sheet_and_both_protocols(refined, predicted, finished):
     summary = json.loads((finished / 'summary.json').read_text())
-    assert list(summary['train_seeds']['stages']) == ['gradcam', 'affinity', 'blend', 'prediction']
+    assert list(summary['train_seeds']['stages']) == ['gradcam', 'excel', 'eye', 'blend', 'prediction']
     # The bundled weights are at work: labels of two images are far better than chance after two iterations.
     assert summary['train_seeds']['pseudo labels'] > 30
     assert refined == [(iterations, 3.0) for iterations in (10, 10, 10)]  # WeCLIP's CRF, once per image, only there
+    assert predicted == [3]  # the last validation's pass serves the network's own score and the CRF's
     assert summary['val_protocol']['seconds'] > 0 and 0 < summary['val_protocol']['CRF'] < 100
     report = json.loads((finished / 'iou_val_protocol.json').read_text())
     assert report['mIoU'] == summary['val_protocol']['CRF'] and report['images'] == 3

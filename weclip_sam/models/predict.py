@@ -102,7 +102,8 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
         sam.load(inputs.device)  # once, before images are worked on side by side
     images = zip(inputs, logits, data_samples, strict=True)
     # The CRF of a small image consists of operators that are too small to share.
-    small = steps is not None and all(logits.shape[1] * math.prod(s.ori_shape) <= SMALL for s in data_samples)
+    refined = steps is not None or any(others is not None for others in beside.values())
+    small = refined and all(logits.shape[1] * math.prod(s.ori_shape) <= SMALL for s in data_samples)
     for _ in each_on_one_core(label, images, inputs.device) if small else map(label, images):
         pass
     return data_samples

@@ -22,9 +22,11 @@ from weclip_sam.evaluation import IoUMetric, SamCost
 from weclip_sam.evaluation.palettes import look_at_palettes
 from weclip_sam.io.checkpoints import NotFiniteError, find_resumable
 from weclip_sam.io.files import write_json
+from weclip_sam.models.refine import refinement_steps
 from weclip_sam.registry import HOOKS
 
 Kind = TypeVar('Kind')
+PROTOCOL = 'protocol'  # of the predictions that a last validation refines beside its own
 
 
 @HOOKS.register_module()
@@ -232,9 +234,10 @@ class SeedEvalHook(Hook):
 
 @HOOKS.register_module()
 class ProtocolValHook(Hook):
-    """After training: score the finished model on the validation set once more, by the papers' whole test protocol.
+    """Score the finished model on the validation set by the papers' test protocol, too.
 
     The summary then tells both: what the network says by itself, and what it says after multi-scale fusion and CRF.
+    Without multi-scale both are read off one pass, the last validation of the training.
 
     Args:
         tta: with multi-scale and flip.
@@ -251,31 +254,79 @@ class ProtocolValHook(Hook):
             raise ValueError('ProtocolValHook: with neither tta nor crf it would repeat the validation')
         self.tta, self.crf = tta, crf
         self.name = ' and '.join(['multi-scale'] * tta + ['CRF'] * crf)
+        self._scoring: _ProtocolScore | None = None
+        self._scored = False
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Whether this is the last validation of a training, whose forward serves both scores."""
+        loop = runner._train_loop
+        if self.tta or not isinstance(loop, BaseLoop) or runner.iter < loop.max_iters:
+            return
+        model = unwrapped(runner.model)
+        steps = refinement_steps({**model.test_cfg, **protocol_settings(runner.cfg, self.tta, self.crf)})
+        beside = {**model.test_cfg['beside'], PROTOCOL: steps}
+        self._scoring = _ProtocolScore(runner, dict(beside=beside), f'prediction_{PROTOCOL}')
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Take the refined predictions of a batch."""
+        if self._scoring is not None:
+            self._scoring.evaluator.process(data_samples=outputs, data_batch=data_batch)
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        """Score what the last validation refined."""
+        if self._scoring is not None:
+            self._scoring.finish(self.name)
+            self._scoring, self._scored = None, True
 
     def after_train(self, runner: Any) -> None:
-        """Predict and score; every process its share."""
-        began, cpu = time.monotonic(), time.process_time()
-        model, loader = unwrapped(runner.model), runner.val_dataloader
-        metric = IoUMetric(json_path=str(Path(runner.work_dir) / 'iou_val_protocol.json'), print_table=False)
-        evaluator = Evaluator(metric)
-        evaluator.dataset_meta = loader.dataset.metainfo
-        before, was_training = model.test_cfg, model.training
-        model.test_cfg = {**before, **protocol_settings(runner.cfg, self.tta, self.crf)}
-        model.eval()
-        progress = ProgressReporter()
+        """Predict and score, unless the last validation has done it; every process its share."""
+        if self._scored:
+            return
+        settings = protocol_settings(runner.cfg, self.tta, self.crf)
+        scoring, loader, progress = _ProtocolScore(runner, settings), runner.val_dataloader, ProgressReporter()
         if is_main_process():
             progress.start(f'val with {self.name}', len(loader))
         try:
             with torch.no_grad():
                 for done, batch in enumerate(loader, start=1):
-                    evaluator.process(data_samples=runner.model.val_step(batch), data_batch=batch)
+                    scoring.evaluator.process(data_samples=runner.model.val_step(batch), data_batch=batch)
                     if is_main_process():
                         progress.update(done)
         finally:
             progress.stop()
-            model.test_cfg = before
-            model.train(was_training)
-        score = evaluator.evaluate(len(loader.dataset))['mIoU']
-        runner.message_hub.update_info(f'val_protocol/{self.name}', score)
-        runner.message_hub.update_info('val_protocol/seconds', time.monotonic() - began)
-        runner.message_hub.update_info('val_protocol/cpu_seconds', time.process_time() - cpu)
+            scoring.restore()
+        scoring.finish(self.name)
+
+
+class _ProtocolScore:
+    """A model that predicts with other settings for a while, and what its predictions score.
+
+    Args:
+        runner: its model is set to evaluation; :meth:`finish` or :meth:`restore` brings the earlier mode back.
+        settings: of the model's ``test``, changed until then.
+        prediction_key: the field of the samples that is scored.
+    """
+
+    def __init__(self, runner: Any, settings: dict[str, Any], prediction_key: str = 'prediction') -> None:
+        self.runner, self.began, self.cpu = runner, time.monotonic(), time.process_time()
+        self.model, self.dataset = unwrapped(runner.model), runner.val_dataloader.dataset
+        metric = IoUMetric(prediction_key, json_path=str(Path(runner.work_dir) / 'iou_val_protocol.json'),
+                           print_table=False)
+        self.evaluator = Evaluator(metric)
+        self.evaluator.dataset_meta = self.dataset.metainfo
+        self.before = self.model.test_cfg, self.model.training
+        self.model.test_cfg = {**self.model.test_cfg, **settings}
+        self.model.eval()
+
+    def restore(self) -> None:
+        """Leave the model as it was."""
+        self.model.test_cfg, training = self.before
+        self.model.train(training)
+
+    def finish(self, name: str) -> None:
+        """Restore the model, score, and leave score and cost for the summary."""
+        self.restore()
+        tell = self.runner.message_hub.update_info
+        tell(f'val_protocol/{name}', self.evaluator.evaluate(len(self.dataset))['mIoU'])
+        tell('val_protocol/seconds', time.monotonic() - self.began)
+        tell('val_protocol/cpu_seconds', time.process_time() - self.cpu)
