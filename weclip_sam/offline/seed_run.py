@@ -177,7 +177,7 @@ def _build_model(config: Config, dataset: Any) -> Any:
     settings = dict(config.model)
     if settings.get('type') != 'SeedMaker':
         raise ValueError(f"tools/make_seeds.py: model.type is {settings.get('type')!r}, expected 'SeedMaker' "
-                         '(configs/clip_es, configs/sepl, configs/fma)')
+                         '(configs/clip_es, configs/excel, configs/sepl, configs/fma)')
     keys = ('classes', 'prompt_names', 'background_nouns')
     settings.setdefault('vocabulary', {key: list(dataset.metainfo[key]) for key in keys})
     model = MODELS.build(settings)
