@@ -72,7 +72,7 @@ tuning = [
          where=_tune, how='a few values each, labels scored on tune'),
     dict(what="WeCLIP-SAM: the decoder's prediction as half of the maps", where=_tune,
          how='with or without, three seeds'),
-    dict(what='ExCEL: calibrated blocks and box threshold', where=_tune, how='a few values each, labels scored on tune'),
+    dict(what='ExCEL: calibrated blocks and box threshold', where=_tune, how='a few values, labels scored on tune'),
     dict(what='test scales 1 and 1.5 (all methods)', where=_tune, how='three pairs, the main job scored on tune'),
     dict(what="FMA-WSSS's segment prompts: learning rate, iterations, weight of the activation loss, start",
          where=_tune, how='a few values each, fine seeds scored on tune'),

@@ -29,7 +29,8 @@ class SeedMaker(WithSeeds):
 
     Args:
         seeds: steps of the :class:`SeedPipeline`; they must end in labels.
-        clip, vocabulary, templates, prompts, mask_generator, encoders: see :class:`WithSeeds`.
+        clip, vocabulary, templates, prompts, mask_generator, encoders, attributes, attribute_centres: see
+            :class:`WithSeeds`.
 
     Raises:
         ValueError: no vocabulary, or steps that need an encoder which is not there.
@@ -40,13 +41,15 @@ class SeedMaker(WithSeeds):
 
     def __init__(self, seeds: Sequence[dict], clip: dict | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
-                 mask_generator: dict | None = None, encoders: dict | None = None) -> None:
+                 mask_generator: dict | None = None, encoders: dict | None = None, attributes: str | None = None,
+                 attribute_centres: int = 112) -> None:
         super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, dict(type='SegDataPreprocessor'),
-                         encoders)
+                         encoders, attributes, attribute_centres)
         settled = [step.settled() for step in self.seeds.steps if hasattr(step, 'settled')]
-        card = [seeds, settled, clip, vocabulary, list(templates), mask_generator, *([encoders] if encoders else [])]
+        card = [seeds, settled, clip, vocabulary, list(templates), mask_generator, *([encoders] if encoders else []),
+                *([attribute_centres] if attributes else [])]
         self._card = json.dumps(card, sort_keys=True, default=str)
-        self.prompts = prompts
+        self._text_files = [file for file in (prompts, attributes) if file is not None]
         self.starts_from_labels = 'pixel_labels' in self.seeds_need
 
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
@@ -101,10 +104,11 @@ class SeedMaker(WithSeeds):
         return state
 
     def fingerprint(self) -> str:
-        """Hash of what decides the labels besides the images: steps, names, CLIP's weights, learnt prompts."""
+        """Hash of what decides the labels besides the images: steps, names, CLIP's weights, learnt prompts, attributes.
+        """
         digest = hashlib.blake2b(self._card.encode(), digest_size=16)
-        if self.prompts is not None:
-            digest.update(Path(self.prompts).read_bytes())
+        for file in self._text_files:
+            digest.update(Path(file).read_bytes())
         learnt = [self.seeds] if len(self.seeds.state_dict()) else []
         for network in (*self.encoders.networks.values(), *learnt):
             for name, value in sorted(network.state_dict().items()):

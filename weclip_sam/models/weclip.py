@@ -39,7 +39,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         clip: config of a :class:`FrozenClip`.
         decoder: config of a :class:`WeClipDecoder`; sizes that follow from encoder and vocabulary are filled in.
         seeds: steps of the :class:`SeedPipeline` that makes the training labels.
-        vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders: see :class:`WithSeeds`.
+        vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders, attributes, attribute_centres: see
+            :class:`WithSeeds`.
         rfm_start: iteration from which RFM may use the decoder's own affinity. Published: 15,000 (VOC), 40,000 (COCO).
         affinity_weight: weight of the affinity loss. Published: 0.1.
         affinity_radius: pairs of patches farther apart than this teach nothing. Published: 8.
@@ -76,7 +77,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
                  rfm_start: int = 15_000, affinity_weight: float = 0.1, affinity_radius: int = 8,
                  mask_generator: dict | None = None, test: dict | None = None, labels: str = 'online',
                  data_preprocessor: dict | None = None, encoders: dict | None = None,
-                 padding: str = 'ignore', agreement: dict | None = None) -> None:
+                 padding: str = 'ignore', agreement: dict | None = None, attributes: str | None = None,
+                 attribute_centres: int = 112) -> None:
         if padding not in PADDINGS:
             raise ValueError(f'WeClip padding: expected one of {PADDINGS}, got {padding!r}.'
                              f'{suggest_name(padding, PADDINGS)}')
@@ -84,7 +86,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             raise ValueError(f'WeClip labels: expected one of {LABELS}, got {labels!r}.{suggest_name(labels, LABELS)}')
         if (labels == 'online') != (seeds is not None):
             raise ValueError("WeClip: labels='online' needs seeds (the steps that make labels), labels='offline' none")
-        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders)
+        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders,
+                         attributes, attribute_centres)
         self.decoder = self._build_decoder(decoder)
         self.decoder_wants = wishes(self.decoder, self.decoder.reads, self.encoders.networks, False)
         self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
