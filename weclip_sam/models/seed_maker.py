@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weclip_sam.models.encoders import stack_banked
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.pipeline import SeedPipeline, Watch
@@ -90,9 +91,12 @@ class SeedMaker(WithSeeds):
         rgb = torch.stack([s.get('original', image) for s, image in zip(samples, inputs, strict=True)]).float()
         features = {}
         if len(self.encoders):
-            inputs = stretch_to_multiple(inputs, 1 if self.clip is None else self.clip.patch_size)
+            stretched = stretch_to_multiple(inputs, 1 if self.clip is None else self.clip.patch_size)
+            # What a bank gives is in the frame of the inputs as they came.
+            banked = stack_banked(samples, inputs.shape[-2:]) if stretched is inputs else {}
+            inputs = stretched
             with watch('encode'):
-                features = self.encoders(inputs, self.seeds_want[False])
+                features = self.encoders(inputs, self.seeds_want[False], banked)
         labels = [s.get('pixel_labels') for s in samples]
         state = self.seed_state(inputs, samples, features, rgb, pixel_labels=(
             None if any(each is None for each in labels) else torch.stack(labels).long()))

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.features import wanted_by_all, wishes
+from weclip_sam.features import BankedTokens, wanted_by_all, wishes
 from weclip_sam.models.agreement import Agreement
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
+from weclip_sam.models.encoders import stack_banked
 from weclip_sam.models.fixed_shapes import FixedShape
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
@@ -116,10 +117,13 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
         return self.decoder(self.encoders(inputs, self.decoder_wants)).seg_logits
 
-    def see(self, inputs: Tensor, decoder_heard: bool) -> tuple[dict[str, Any], DecoderOutput]:
+    def see(self, inputs: Tensor, decoder_heard: bool,
+            banked: Mapping[str, BankedTokens] | None = None) -> tuple[dict[str, Any], DecoderOutput]:
         """What the encoders and the decoder make of B 3 H W, RGB in 0..255: the part of a step whose shapes depend on
-        the images' shape alone. Of the features there is what the decoder and, heard or not, the seed steps read."""
-        features = self.encoders(inputs, wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]]))
+        the images' shape alone. Of the features there is what the decoder and, heard or not, the seed steps read; those
+        that are ``banked`` are taken as they are."""
+        wanted = wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]])
+        features = self.encoders(inputs, wanted, banked)
         return features, self.decoder(features)
 
     def fix_shape(self, **options: Any) -> None:
@@ -134,7 +138,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels, padding masks and, where the pipeline votes with them, SAM masks.
         """
-        features, decoded = (self._fixed or self.see)(inputs, self.decoder_heard)
+        banked = stack_banked(data_samples, inputs.shape[-2:])
+        features, decoded = (self._fixed or self.see)(inputs, self.decoder_heard, banked)
         losses = {}
         if self.seeds is None:
             labels = offline_labels(data_samples, inputs)
@@ -189,7 +194,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """
         data = self.data_preprocessor(batch)
         inputs, samples = data['inputs'], data['data_samples']
-        features, decoded = self.see(inputs, self.decoder_heard)
+        features, decoded = self.see(inputs, self.decoder_heard, stack_banked(samples, inputs.shape[-2:]))
         size = inputs.shape[-2:]
         seen: list[dict[str, Any]] = [dict(prediction=predicted_labels(logits, size, sample))
                                       for logits, sample in zip(decoded.seg_logits, samples, strict=True)]

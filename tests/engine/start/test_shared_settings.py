@@ -1,4 +1,6 @@
 """A config says its mask bank, generator and seed images once; every part has them when a Runner or a check is made."""
+import os
+
 import pytest
 
 from weclip_sam.checking.configs import quick_check
@@ -115,3 +117,16 @@ def test_a_check_leaves_the_config_as_it_is(tmp_path):
     before = config.to_dict()
     quick_check(config)
     assert config.to_dict() == before
+
+
+def test_features_lie_beside_the_masks(tmp_path):
+    for said, expected in ((True, {}), (dict(stride=8), dict(stride=8)), (dict(bank=True), {})):
+        text = ''.join([ONCE, *(f'{part}["feature_bank"] = {said!r}\n'
+                                for part in ('train_dataloader["dataset"]', 'seed_dataset'))])
+        config = read(tmp_path, text, {'mask_bank': 'banks/other'})
+        assert config['train_dataloader']['dataset']['feature_bank'] == config['seed_dataset']['feature_bank'] == \
+            dict(bank=os.path.join('banks/other', 'features'), **expected)
+    own = f'{ONCE}seed_dataset["feature_bank"] = dict(bank="mine", stride=8)\n'
+    assert read(tmp_path, own)['seed_dataset']['feature_bank'] == dict(bank='mine', stride=8)
+    with pytest.raises(ValueError, match=r"seed_dataset\.feature_bank means the features beside .* mask_bank='DIR'"):
+        fill_shared_settings(dict(seed_dataset=dict(feature_bank=dict(stride=8))))
