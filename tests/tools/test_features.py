@@ -20,7 +20,7 @@ from weclip_sam.registry import DATASETS, MODELS
 SAM = dict(type='FrozenSam', arch='tiny', checkpoint='tiny')
 EYE = """
 train_dataloader['dataset']['feature_bank'] = dict(stride=8)
-model.update(encoders=dict(sam=dict(type='SamEye', sam=mask_generator['sam'])), seeds=[
+model.update(encoders=dict(sam=dict(type='SamEye')), seeds=[
     dict(type='ExcelMaps', blocks=2), dict(type='EyeAffinity', eye='sam'), dict(type='PixelLabels')])
 """
 

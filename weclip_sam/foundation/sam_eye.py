@@ -32,14 +32,20 @@ class SamEye(nn.Module):
     padded; tokens that lie in the padding alone are left out.
 
     Args:
-        sam: a :class:`FrozenSam` or its config.
+        sam: a :class:`FrozenSam` or its config. In a config, None stands for the one of its ``mask_generator``.
+
+    Raises:
+        ValueError: no ``sam``.
 
     Attributes:
         patch_size, width, layers: sizes of the encoder.
     """
 
-    def __init__(self, sam: FrozenSam | Mapping[str, Any]) -> None:
+    def __init__(self, sam: FrozenSam | Mapping[str, Any] | None = None) -> None:
         super().__init__()
+        if sam is None:
+            raise ValueError("SamEye: whose encoder? Give it sam=dict(type='FrozenSam', ...), or the config a "
+                             'mask_generator, whose sam is taken when a run starts')
         self.sam: FrozenSam = MODELS.build(dict(sam)) if isinstance(sam, Mapping) else sam
         encoder: Any = self.sam.sam.image_encoder
         self.patch_size: int = encoder.patch_embed.proj.kernel_size[0]

@@ -17,6 +17,7 @@ from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.progress import announce
+from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.names import check_apart
@@ -55,6 +56,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
         said and kept in the summary. That there are no masks to score them by is no failure.
     """
     began = time.monotonic()
+    fill_shared_settings(config)
     announce(f'labels of the split {split} into {out}: reading the list of images and loading the models')
     dataset = DATASETS.build(_images(config, split, labels))
     _check_labels(dataset)

@@ -8,6 +8,7 @@ from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.engine.hooks.summary import SeedEvalHook
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
+from weclip_sam.foundation.sam_eye import SamEye
 from weclip_sam.offline.masks import MaskBankHook
 from weclip_sam.registry import HOOKS
 
@@ -130,3 +131,14 @@ def test_features_lie_beside_the_masks(tmp_path):
     assert read(tmp_path, own)['seed_dataset']['feature_bank'] == dict(bank='mine', stride=8)
     with pytest.raises(ValueError, match=r"seed_dataset\.feature_bank means the features beside .* mask_bank='DIR'"):
         fill_shared_settings(dict(seed_dataset=dict(feature_bank=dict(stride=8))))
+
+
+def test_the_eye_is_the_encoder_of_the_mask_generator(tmp_path):
+    text = f'{ONCE}mask_generator["sam"] = dict(type="FrozenSam", arch="tiny")\n' \
+           'model = dict(encoders=dict(a=dict(type="SamEye"), b=dict(type="SamEye", sam=dict(arch="x"))))'
+    config = read(tmp_path, text, {'mask_generator.sam.arch': 'vit_l'})
+    assert config['model']['encoders']['a']['sam'] == config['mask_generator']['sam'] == dict(type='FrozenSam',
+                                                                                              arch='vit_l')
+    assert config['model']['encoders']['b']['sam'] == dict(arch='x')
+    with pytest.raises(ValueError, match='SamEye: whose encoder'):
+        SamEye()

@@ -22,6 +22,7 @@ def fill_shared_settings(config: MutableMapping[str, Any]) -> None:
 
     - ``mask_bank=True`` in a data set, wherever it stands, becomes the config's ``mask_bank``.
     - ``feature_bank=True`` in a data set, or one without a folder, becomes the folder of features in ``mask_bank``.
+    - ``SamEye`` takes the ``sam`` of the config's ``mask_generator``.
     - ``MaskBankHook`` takes the config's ``mask_bank``, ``mask_generator`` and ``mask_dataset``.
     - ``SeedEvalHook`` takes ``seed_dataset``.
     - ``SheetHook`` takes ``mask_generator`` where a ``MaskBankHook`` makes the masks of training and the sheets show
@@ -41,6 +42,8 @@ def fill_shared_settings(config: MutableMapping[str, Any]) -> None:
                                      "none: give it mask_bank='DIR' at its top")
                 node['mask_bank'] = config['mask_bank']
             _fill_features(place, node, config)
+            if _kind(node) == 'SamEye' and node.get('sam') is None and config.get('mask_generator'):
+                node['sam'] = copy.deepcopy(config['mask_generator']['sam'])
     # Afterwards: what is copied from here on, such as seed_dataset, names its bank already.
     own, default = config.get('custom_hooks') or [], config.get('default_hooks') or {}
     hooks = [hook for hook in (*default.values(), *own) if isinstance(hook, MutableMapping)]
