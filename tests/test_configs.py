@@ -28,7 +28,7 @@ from weclip_sam.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULE
 ROOT = Path(__file__).parents[1]
 NO_LEAVES = {'_base_', 'compare'}  # parts; experiment files of tools/compare.py, tested in tools/test_compare.py
 LEAVES = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parts[-2] not in NO_LEAVES)
-METHODS = {'weclip', 'weclip_plus', 'weclip_sam', 'clip_es', 'sepl', 'fma', 'two_stage'}
+METHODS = {'weclip', 'weclip_plus', 'weclip_sam', 'clip_es', 'excel', 'sepl', 'fma', 'two_stage'}
 NAME = re.compile(r'[a-z0-9-]+_[a-z0-9-]+_(free|\d+k?)_(shapes|voc|coco|folder)')
 CARD = {'embed_dim': 16, 'quick_gelu': True,
         'vision_cfg': {'image_size': 32, 'layers': 6, 'width': 32, 'head_width': 16, 'patch_size': 16},
@@ -111,11 +111,11 @@ def make_inputs(folder, config):
 
 def test_all_leaf_configs_are_known():
     on_disk = {p for p in (ROOT / 'configs').rglob('*.py') if not NO_LEAVES & set(p.parts)}
-    assert set(LEAVES) == on_disk and len(LEAVES) >= 41
+    assert set(LEAVES) == on_disk and len(LEAVES) >= 45
     assert {p.parent.name for p in LEAVES} == METHODS
     covered = {(p.parent.name, p.stem.rsplit('_', 1)[1]) for p in LEAVES}
     assert {(m, d) for m in METHODS for d in ('shapes', 'voc', 'coco')} <= covered
-    assert {('weclip_sam', 'folder'), ('clip_es', 'folder')} <= covered
+    assert {('weclip_sam', 'folder'), ('clip_es', 'folder'), ('excel', 'folder')} <= covered
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=name_of)

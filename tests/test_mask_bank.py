@@ -130,7 +130,7 @@ def test_damaged_header(tmp_path, text, words):
 def test_missing_header_is_not_invented(tmp_path):
     MaskBank(tmp_path, 'g').put('a', some_masks())
     (tmp_path / 'bank.json').unlink()
-    with pytest.raises(ValueError, match='holds mask shards'):
+    with pytest.raises(ValueError, match='masks. The header says whose'):
         MaskBank(tmp_path, 'h')
 
 

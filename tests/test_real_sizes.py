@@ -1,28 +1,38 @@
-"""At real size: checkpoint files of the published formats (random weights, full size) are read, and one training step
-is started as its user starts it: tools/train.py, the published configs, real photographs.
+"""At real size: checkpoint files of the published formats (random weights, full size) are read, and the published
+configs take a training step, a seed and a refined prediction with them on real photographs.
 
-The photographs are not part of the repository: without the folder ../shared the steps are skipped, and
-tests/test_configs.py takes the same ones on drawn scenes.
+The photographs are not part of the repository: without the folder ../shared these are skipped, and
+tests/test_configs.py takes the same steps on drawn scenes.
 """
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import open_clip
 import pytest
+import timm
 import torch
+from mmengine.dataset import pseudo_collate
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 
 from weclip_sam.datasets.readers.labels import write_label_table
+from weclip_sam.engine import build_runner, load_config
 from weclip_sam.foundation.clip import FrozenClip
+from weclip_sam.foundation.dino import FrozenDino
+from weclip_sam.foundation.sam import FrozenSam
+from weclip_sam.foundation.sam_eye import SamEye
 from weclip_sam.io.checkpoints import safe_load
+from weclip_sam.io.images import read_labels
 from weclip_sam.mask_bank import MaskBank
+from weclip_sam.offline.seed_run import run_seeds
+from weclip_sam.registry import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
@@ -60,10 +70,12 @@ def save_traced(model, path):
 
 @pytest.fixture(scope='module')
 def weights(clip_files):
-    """Files like ViT-B-16.pt (half precision, 299 MB) and sam_vit_b_01ec64.pth (375 MB); random content."""
+    """Files like ViT-B-16.pt (half precision, 299 MB), sam_vit_b_01ec64.pth (375 MB) and the DINOv2 ViT-S/14 of timm
+    (88 MB); random content."""
     folder, _ = clip_files
     torch.save(sam_model_registry['vit_b']().state_dict(), folder / 'sam.pth')
-    assert (folder / 'sam.pth').stat().st_size > 370e6
+    torch.save(timm.create_model('vit_small_patch14_dinov2.lvd142m', num_classes=0).state_dict(), folder / 'dino.pth')
+    assert (folder / 'sam.pth').stat().st_size > 370e6 and (folder / 'dino.pth').stat().st_size > 85e6
     return folder
 
 
@@ -102,7 +114,9 @@ def coco(root):
         (root / split).mkdir()
         for name in names:
             shutil.copy(SHARED / 'coco_mini' / 'images' / f'{name}.jpg', root / split)
-    tool(['prepare_coco.py', root, '--classes', 'json', '--workers', '1'])
+    done = subprocess.run([sys.executable, ROOT / 'tools' / 'prepare_coco.py', root, '--classes', 'json', '--workers',
+                           '1'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return {f'{part}.reader.classes': 'json' for part in (
         'train_dataloader.dataset', 'val_dataloader.dataset', 'test_dataloader.dataset', 'seed_dataset')}
 
@@ -119,43 +133,107 @@ def rooms(root):
     return {}
 
 
-def tool(arguments, cwd=ROOT):
-    done = subprocess.run([sys.executable, str(ROOT / 'tools' / arguments[0]), *map(str, arguments[1:])], cwd=cwd,
-                          capture_output=True, text=True, timeout=500, env=dict(os.environ, OMP_NUM_THREADS='2'))
-    assert done.returncode == 0, f'{done.stdout[-3000:]}\n{done.stderr[-3000:]}'
-    return done.stdout
+LEAF = """
+_base_ = [{method!r}, {sam!r}]
+mask_bank, mask_dataset = {bank!r}, 'real'
+train_dataloader = dict(dataset=dict(mask_bank=True, feature_bank=True))
+model = dict(
+    encoders=dict(sam=dict(type='SamEye')),
+    seeds=[*_base_.seeds[:2], dict(type='EyeAffinity', eye='sam'), *_base_.seeds[-2:]])
+custom_hooks = [dict(type='MaskBankHook')]
+"""
+SEEDS = """
+_base_ = [{method!r}, {sam!r}]
+mask_bank, mask_dataset = {bank!r}, 'real'
+train_dataloader = dict(dataset=dict(mask_bank=True, feature_bank=True))
+model = dict(encoders=dict(sam=dict(type='SamEye')),
+             seeds=[_base_.seeds[0], dict(type='EyeAffinity', eye='sam'), *_base_.seeds[-2:]])
+"""
+
+
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason='no ../shared folder beside the repository')
-@pytest.mark.parametrize('config, data, images, sam', [
-    ('weclip-sam_vit-b16_30k_voc.py', voc, 1, 'vit_b'), ('weclip-sam_vit-b16_80k_coco.py', coco, 1, 'tiny'),
-    ('weclip-sam_vit-b16_5k_folder.py', rooms, 2, 'tiny')])
-def test_weclip_sam_takes_a_step_with_real_files_on_real_images(config, data, images, sam, weights, tmp_path):
-    """SAM makes the masks (ViT-B at 1024 pixels once: it is most of the time), CLIP ViT-B/16 the maps, and the decoder
-    moves."""
-    root, work_dir, bank = tmp_path / 'data', tmp_path / 'run', tmp_path / 'masks'
-    options = data(root)
-    options |= {
-        'data_root': root, 'mask_bank': bank, 'model.clip.checkpoint': weights / 'clip.pt',
-        'mask_generator.sam.arch': sam,
-        'mask_generator.sam.checkpoint': weights / 'sam.pth' if sam == 'vit_b' else 'tiny',
+@pytest.mark.parametrize('name, data, side', [
+    ('30k_voc', voc, 1024), ('80k_coco', coco, 512), ('5k_folder', rooms, 512)])
+def test_two_eyes_take_a_step_a_seed_and_a_prediction_with_real_files_on_real_images(
+        name, data, side, weights, tmp_path, two_threads, monkeypatch):
+    """WeCLIP+ as published (DINO live, in its decoder) with SAM's eye in its seeds: SAM ViT-B makes masks and features
+    of an image once, at 1,024 pixels that is most of the time; the step, the seed and the vote read them from the bank.
+    """
+    root, bank = tmp_path / 'data', tmp_path / 'masks'
+    options = data(root) | {
+        'data_root': str(root), 'model.clip.checkpoint': str(weights / 'clip.pt'),
+        'mask_generator.sam.arch': 'vit_b', 'mask_generator.sam.image_size': side,
+        'mask_generator.sam.checkpoint': str(weights / 'sam.pth'), 'train_dataloader.dataset.limit': 1,
         # Random weights are sure of nothing: take what comes, from few points.
         'mask_generator.points_per_side': 2, 'mask_generator.crop_n_layers': 0,
-        'mask_generator.pred_iou_thresh': -100.0, 'mask_generator.stability_thresh': 0.0,
-        'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
-        'train_dataloader.batch_size': images, 'train_cfg.max_iters': 1, 'param_scheduler.0.end': 1,
-        'param_scheduler.0.warmup_iters': 0}
+        'mask_generator.pred_iou_thresh': -100.0, 'mask_generator.stability_thresh': 0.0}
+    training = {
+        'model.encoders.dino.checkpoint': str(weights / 'dino.pth'), 'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False, 'train_dataloader.batch_size': 1, 'train_cfg.max_iters': 1,
+        'param_scheduler.0.end': 1, 'param_scheduler.0.warmup_iters': 0}
     if data is not rooms:
-        options |= {'val_dataloader.num_workers': 0, 'val_dataloader.persistent_workers': False,
-                    'train_cfg.val_interval': 1, 'default_hooks.sheets.mask_generator': None}
-    settings = [f'{name}={value}' for name, value in options.items()]
-    tool(['train.py', ROOT / 'configs' / 'weclip_sam' / config, '--work-dir', work_dir, '--cfg-options', *settings])
-
-    summary = json.loads((work_dir / 'summary.json').read_text(encoding='utf-8'))
-    assert len(MaskBank(bank)) == images
-    saved = safe_load(work_dir / 'iter_1.pth')['state_dict']
-    assert not any(name.startswith(('clip.', 'sam.')) for name in saved)
-    assert sum(value.numel() for name, value in saved.items() if name.startswith('decoder')) > 5e6
+        training |= {'val_dataloader.num_workers': 0, 'val_dataloader.persistent_workers': False,
+                     'train_cfg.val_interval': 1}
+    config = read(tmp_path / 'leaf.py', LEAF, f'weclip_plus/weclip-plus_vit-b16_{name}.py', bank, options | training)
+    config.default_hooks.pop('sheets')
+    config.work_dir, config.visualizer.vis_backends = str(tmp_path / 'run'), [dict(type='LocalVisBackend')]
+    runner = build_runner(config)
+    looks = count_looks(monkeypatch)
+    runner.train()
+    model = runner.model
+    assert (looks.encoder, looks.eye) == (1, 0) and len(MaskBank(bank)) == 1
+    assert isinstance(model.encoders['dino'], FrozenDino) and model.encoders['dino'].patch_size == 14
+    saved = safe_load(tmp_path / 'run' / 'iter_1.pth')['state_dict']
+    assert all(key.startswith('decoder') or key == 'progress' for key in saved)
+    assert sum(value.numel() for value in saved.values()) == pytest.approx(2.93e6, rel=0.03)
     assert all(torch.isfinite(value).all() for value in saved.values())
     if data is not rooms:
-        assert 0 <= summary['val']['mIoU'] <= 100
+        assert 0 <= json.loads((tmp_path / 'run' / 'summary.json').read_text(encoding='utf-8'))['val']['mIoU'] <= 100
+
+    image = DATASETS.build(dict(config.train_dataloader.dataset, pipeline=[
+        dict(type='ResizeLong', size=512), dict(type='PackSample', original=True)]))
+    size, classes = image.image_size(0), image.image_labels[0].nonzero()[:, 0]
+    model.set_test(dict(refine=[dict(type='VotePrediction')], crf=dict(iterations=1)), model.clip.patch_size)
+    refined = model.eval().val_step(pseudo_collate([image[0]]))[0].prediction
+    assert refined.shape == size and 0 <= refined.min() and refined.max() <= len(model.classes)
+    seen = model.explain(pseudo_collate([image[0]]))
+    assert {'gradcam', 'eye', 'par'} <= set(seen['stages']) and torch.equal(seen['cam_classes'], classes)
+    seeds = [seen['seed'].numpy()]
+    if data is voc:
+        config = read(tmp_path / 'seeds.py', SEEDS, 'excel/excel_vit-b16_free_voc.py', bank, options)
+        assert run_seeds(config, 'seeds', 'train', str(tmp_path / 'seeds'), torch.device('cpu')) == 0
+        seeds.append(read_labels(tmp_path / 'seeds' / f'{image.image_ids[0]}.png', len(model.classes), size))
+    assert (looks.encoder, looks.eye) == (1, 0)
+    for seed in seeds:
+        assert seed.shape == size and set(np.unique(seed)) <= {0, *(classes + 1).tolist()}
+
+
+def read(path, text, method, bank, options):
+    """A config of the user's own on a published one."""
+    configs = ROOT / 'configs'
+    path.write_text(text.format(method=str(configs / method), sam=str(configs / '_base_' / 'models' / 'sam_vit-h.py'),
+                                bank=str(bank)))
+    return load_config(path, options)
+
+
+def count_looks(monkeypatch):
+    """How often SAM's encoder looks for masks and their features, and how often it looks as an eye."""
+    seen, see, forward = SimpleNamespace(encoder=0, eye=0), FrozenSam.see, SamEye.forward
+
+    def watch_encoder(*args):
+        seen.encoder += 1
+        return see(*args)
+
+    def watch_eye(*args, **kwargs):
+        seen.eye += 1
+        return forward(*args, **kwargs)
+    monkeypatch.setattr(FrozenSam, 'see', watch_encoder)
+    monkeypatch.setattr(SamEye, 'forward', watch_eye)
+    return seen

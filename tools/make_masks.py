@@ -29,6 +29,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', help="folder of the bank (default: the config's mask_bank)")
     parser.add_argument('--from', dest='source', metavar='DIR',
                         help="import masks that are there instead of making them: amg.py's IMAGE.json or IMAGE/*.png")
+    parser.add_argument('--features', action=argparse.BooleanOptionalAction, default=None,
+                        help="keep what SAM's encoder sees of each image, too, in OUT/features: one pass serves masks "
+                             "and a second eye (default: if the config's training set has a feature_bank)")
     parser.add_argument('--batch-size', type=int,
                         help="images of one size that SAM's encoder sees at once (default: the generator's "
                              'encode_batch, 1); more needs more memory and may move the last bits of masks')
@@ -46,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
         config = load_config(args.config, args.cfg_options)
         out = prepare_work_dir(args.out, '--out') if args.out else None
         device = start_sharing(args.launcher)
-        report = run_masks(config, args.split, out, device, args.batch_size, args.source, args.amp)
+        report = run_masks(config, args.split, out, device, args.batch_size, args.source, args.amp,
+                           args.features)
         stop_sharing()
     sys.exit(1 if report.failed else 0)
 

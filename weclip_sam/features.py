@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
@@ -194,6 +194,20 @@ class TokenFeatures:
 
     tokens: Tensor | Kept
     grid: tuple[int, int]
+
+
+class BankedTokens(NamedTuple):
+    """What an encoder saw of one image, kept on disk and brought into the image's frame by the data set.
+
+    Attributes:
+        tokens: h w D, of cells of ``stride`` pixels; zero where there is padding.
+        block: whose output they are.
+        stride: side of a cell, in pixels.
+    """
+
+    tokens: Tensor
+    block: int
+    stride: int
 
 
 def _as_kept(tensors: Tensor | Kept) -> Mapping[int, Tensor]:

@@ -63,6 +63,8 @@ class SegSample(BaseDataElement):
         ground_truth: H W int64 at the original size; evaluation data sets only, never in training.
         pixel_labels: H W int64, labels made offline (0 background, 1..C, 255 ignore), in the frame of the image;
             only where a pipeline asks for them (second-stage training).
+        banked: :class:`~weclip_sam.features.BankedTokens` by name of the encoder, in the frame of the image; only where
+            the data set has a bank of features.
         padding_mask: H W bool, True where the transformed image is padding.
         seg_logits: C+1 H W float at the original size (after ``predict``).
         prediction: H W int64 at the original size (after ``predict``).

@@ -18,6 +18,7 @@ _bank = dict(mask_bank='{masks}')
 shared = [
     dict(name='masks', tool='make_masks', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py'),
     dict(name='clip-es', tool='make_seeds', config=_clip_es),
+    dict(name='excel', tool='make_seeds', config='configs/excel/excel_tiny_free_shapes.py'),
     dict(name='sepl', tool='make_seeds', config=_sepl, options=dict(mask_bank='{masks}'),
          arguments=['--labels', '{clip-es}'])]
 _fma_chain = [
@@ -50,6 +51,8 @@ methods = [
              options={'model.seeds.1.layers': 6})]),
     dict(name='CLIP-ES', note='labels offline, same decoder', uses=['clip-es'], stages=[
         dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{clip-es}'})]),
+    dict(name='ExCEL, training-free', note='labels offline, same decoder', uses=['excel'], stages=[
+        dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{excel}'})]),
     dict(name='SEPL on CLIP-ES', note='labels offline, same decoder', uses=['masks', 'clip-es', 'sepl'], stages=[
         dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{sepl}'})]),
     dict(name='FMA-WSSS', note='labels offline, same decoder', uses=['masks'], stages=[
@@ -69,6 +72,7 @@ tuning = [
          where=_tune, how='a few values each, labels scored on tune'),
     dict(what="WeCLIP-SAM: the decoder's prediction as half of the maps", where=_tune,
          how='with or without, three seeds'),
+    dict(what='ExCEL: calibrated blocks and box threshold', where=_tune, how='a few values, labels scored on tune'),
     dict(what='test scales 1 and 1.5 (all methods)', where=_tune, how='three pairs, the main job scored on tune'),
     dict(what="FMA-WSSS's segment prompts: learning rate, iterations, weight of the activation loss, start",
          where=_tune, how='a few values each, fine seeds scored on tune'),

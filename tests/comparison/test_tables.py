@@ -30,7 +30,7 @@ def test_best_and_bars():
 
 def test_published_figures_are_whole_and_say_what_they_do_not_know():
     figures = {figure['method']: figure for figure in published_figures()}
-    assert len(figures) == len(published_figures()) == 23
+    assert len(figures) == len(published_figures()) == 24
     for name, figure in figures.items():
         assert figure['stages'] in ('single', 'multi', 'training-free'), name
         assert {figure['crf'], figure['multi_scale']} <= {True, False, None}, name
@@ -42,4 +42,6 @@ def test_published_figures_are_whole_and_say_what_they_do_not_know():
     assert (weclip['voc_val'], weclip['voc_test'], weclip['coco_val']) == ('76.4', '77.2', '47.1')
     rows = {row[0]: dict(zip(PUBLISHED_COLUMNS, row, strict=True)) for row in published_rows(Comparison('x', ()))}
     assert rows['WeCLIP (raw)']['CRF'] == 'no' and rows['ToCo']['CRF'] == rows['S2C']['backbone'] == 'not stated'
+    assert rows['ToCo']['note'] == 'told by third parties'
+    assert rows['ExCEL']['note'].endswith('ExCEL, CVPR 2025') and rows['ExCEL']['extra model'] == 'none'
     assert rows['WeCLIP+']['VOC val'] == '–' and rows['WeCLIP (raw)']['note'].endswith('73.3-73.9; WeCLIP, CVPR 2024')

@@ -21,7 +21,7 @@ KEEP = {
     'sepl': re.compile('.*'),
     'fma': re.compile('.*'),
     'cda': re.compile('.*'),
-    'excel': re.compile(r'tse/text_attr|[A-C]/(tokens|w|sim_before|sim_after|maps_all|attn)'
+    'excel': re.compile(r'tse/.*|(lit/|clean/)?tse2/.*|[A-C]/(tokens|w|sim_before|sim_after|maps_all|attn)'
                         r'|clean/[A-C]/(tokens_headmean|maps_all_headmean|maps_all_channorm)'),
 }
 BLOCK = re.compile(r'sd/visual\.transformer\.resblocks\.(\d+)\..*')

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from weclip_sam.foundation import FrozenClip
+from weclip_sam.foundation.attributes import attribute_weights, with_attributes
 from weclip_sam.foundation.calibrated import calibrated_matrix, calibrated_patches
 from weclip_sam.seeds.excel import class_weights, similarity_maps, stand_out
 
@@ -67,6 +68,28 @@ def test_maps(excel, excel_group, close):
                                         (mean, 'tokens', f'clean/{excel_group}/maps_all_headmean'),
                                         (summed, 'channels', f'clean/{excel_group}/maps_all_channorm')):
         close(similarity_maps(embeddings, texts, normalise=normalise), excel[name], 2e-4)
+
+
+def test_attributes_move_the_texts(excel, close):
+    text, bank = excel['tse/text_in'], excel['tse/bank'].float().T
+    enriched = excel['tse/text_attr']
+    weights = excel['tse/attr_weights']
+    classes = len(weights)
+    drop = int(excel['tse/drop'])
+    close(attribute_weights(text[:classes], bank, drop), weights, 1e-5)
+    assert (attribute_weights(text[:classes], bank, drop) == 0).sum(1).tolist() == [drop] * classes
+    close(with_attributes(text[:classes], bank, drop), enriched[:classes], 1e-5)
+    close(text[classes:], enriched[classes:], 1e-5)  # background nouns stay
+
+
+@pytest.mark.parametrize('form', ['lit', 'clean'])
+def test_how_many_attributes_are_left_out(excel, form, close):
+    """By default a tenth; the public code's ``int((1 - 0.9) * n)`` is one fewer for a multiple of ten."""
+    bank, expected = excel['tse2/bank'].float().T, excel[f'{form}/tse2/text_attr']
+    drop, classes = int(excel[f'{form}/tse2/drop']), len(excel['tse/attr_weights'])
+    close(with_attributes(excel['tse/text_in'][:classes], bank, drop), expected[:classes], 1e-5)
+    if form == 'clean':
+        close(with_attributes(excel['tse/text_in'][:classes], bank), expected[:classes], 1e-5)
 
 
 def test_bias_of_the_learnt_calibration(excel, group, excel_group, close):

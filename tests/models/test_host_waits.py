@@ -20,6 +20,7 @@ from weclip_sam.engine.hooks.losses import LazyRuntimeInfoHook
 from weclip_sam.engine.hooks.state import CurriculumHook
 from weclip_sam.engine.optim import PatientOptimWrapper
 from weclip_sam.engine.schedulers import PolyWarmupLR
+from weclip_sam.features import BankedTokens
 from weclip_sam.models.preprocess import SegDataPreprocessor, move_together, pack, unpack
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet, SegSample, to_device
@@ -54,6 +55,9 @@ STEPS = {
         agreement=dict(dice_weight=1.0, mutual_weight=0.1, replace_start=-1),
         seeds=[dict(type='ExcelMaps', blocks=1), dict(type='WeighByPrediction'), dict(type='CdaAffinity', layers=2),
                dict(type='EyeAffinity', eye='sam'), dict(type='PixelLabels')]),
+    'second eye of a bank': dict(
+        WECLIP, encoders=dict(sam=dict(type='SamEye', sam=dict(type='FrozenSam', arch='tiny'))),
+        seeds=[dict(type='ExcelMaps', blocks=1), dict(type='EyeAffinity', eye='sam'), dict(type='PixelLabels')]),
     'second stage': dict(type='Segmentor', backbone=dict(type='TimmBackbone', name='test_resnet', output_stride=8),
                          head=dict(type='DeepLabV3Head', channels=16, rates=(1, 2)), vocabulary=VOCABULARY),
     'decoder taught offline': dict(WECLIP, labels='offline'),
@@ -109,7 +113,7 @@ class Waits(TorchDispatchMode):
         return 'outside of the package', ''
 
 
-def batch():
+def batch(name=''):
     generator = torch.Generator().manual_seed(1)
     inputs, samples = [], []
     for i, classes in enumerate(([0], [1, 2], [])):
@@ -123,6 +127,8 @@ def batch():
         masks[0, :SIZE // 2] = masks[1, 4:9, 4:9] = True
         one = torch.ones(2)
         sample.mask_set = MaskSet(masks, torch.tensor([2, 1]), one, one, torch.zeros(2).long())
+        if name.endswith('of a bank'):
+            sample.banked = dict(sam=BankedTokens(torch.rand(4, 4, 128, generator=generator).half(), 3, 8))
         inputs.append(torch.randint(0, 256, (3, SIZE, SIZE), generator=generator, dtype=torch.uint8))
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
@@ -182,7 +188,7 @@ def meta_device(monkeypatch):
 @pytest.mark.parametrize('name', STEPS)
 def test_a_training_step_does_not_wait(name, meta_device):
     model, optimizer = training(STEPS[name], meta_device)
-    iterations, data = Iterations(model, optimizer), batch()
+    iterations, data = Iterations(model, optimizer), batch(name)
     with Waits(meta_device) as waits:
         losses = iterations(data)
     assert all(value.device.type == meta_device for value in losses.values())
@@ -193,8 +199,8 @@ def test_a_training_step_does_not_wait(name, meta_device):
 @pytest.mark.parametrize('name', STEPS)
 def test_a_training_step_on_a_gpu_does_not_wait(name):
     model, optimizer = training(STEPS[name], 'cuda')
-    iterations, data = Iterations(model, optimizer), batch()
-    iterations(batch())  # libraries wait when they are used for the first time
+    iterations, data = Iterations(model, optimizer), batch(name)
+    iterations(batch(name))  # libraries wait when they are used for the first time
     torch.cuda.set_sync_debug_mode('error')
     try:
         losses = iterations(data)

@@ -143,3 +143,17 @@ def test_stretching_is_pillows_bicubic():
     pillow = np.asarray(Image.fromarray(rgb).resize((80, 64), Image.Resampling.BICUBIC))
     difference = np.abs(ours.numpy() - pillow)
     assert difference.max() <= 1  # Pillow rounds between its two passes
+
+
+def test_sentences_about_the_classes_move_their_texts_alone(photo, tmp_path):
+    steps, file = [dict(type='ExcelMaps', blocks=2), dict(type='PixelLabels')], tmp_path / 'said.json'
+    file.write_text(json.dumps({'cat': ['a cat. It purrs.', 'It has fur.'], 'dog': ['a dog. It barks.']}))
+    plain, moved = maker(tmp_path, *steps), maker(tmp_path, *steps, attributes=str(file), attribute_centres=3)
+    assert (moved.text_features[:2] - plain.text_features[:2]).abs().amax(1).min() > 1e-3
+    assert torch.equal(moved.text_features[2:], plain.text_features[2:])
+    before = moved.fingerprint()
+    assert before != plain.fingerprint()
+    file.write_text(json.dumps({'cat': ['a cat. It purrs.', 'It has fur.'], 'dog': ['a dog. It sleeps.']}))
+    assert maker(tmp_path, *steps, attributes=str(file), attribute_centres=3).fingerprint() != before
+    with pytest.raises(ValueError, match='attributes move the texts of a CLIP'):
+        maker(tmp_path, dict(type='SeplMerge'), clip=None, attributes=str(file))

@@ -17,6 +17,8 @@ from benchmarks.parts import CURVES, PARTS
 from benchmarks.report import table
 from torch import nn
 
+from weclip_sam.foundation.sam_eye import SamEye
+
 ROOT = Path(__file__).parents[2]
 CPU = torch.device('cpu')
 SMALL = replace(SETTINGS['tiny'], size=32, batch=2, masks=4)
@@ -169,6 +171,16 @@ def test_an_iteration_is_a_step_of_training(bench):
     losses = step()
     assert torch.isfinite(losses['loss']) and model.training
     assert any(not torch.equal(old, new) for old, new in zip(before, model.decoder.parameters(), strict=True))
+
+
+def test_a_second_eye_of_a_bank_does_not_look(bench, monkeypatch):
+    case, = iterations.second_eye(bench)
+    assert [way.label for way in case.ways] == ['without', 'SAM from a bank', 'SAM live']
+    looks, forward = [], SamEye.forward
+    monkeypatch.setattr(SamEye, 'forward', lambda *args, **kwargs: looks.append(1) or forward(*args, **kwargs))
+    for way, expected in zip(case.ways, (0, 0, 1), strict=True):
+        looks.clear()
+        assert torch.isfinite(way.run()['loss']) and len(looks) == expected
 
 
 def test_parts_of_an_iteration_are_all_that_there_are(bench):

@@ -87,12 +87,12 @@ def test_the_encoder_sees_as_many_images_at_once_as_are_asked_for(photos, run_to
     root, config = photos
     for path in (root / 'images').iterdir():  # of one size
         Image.open(path).resize((32, 32)).save(path)
-    batches, embed = [], FrozenSam.embed
+    batches, see = [], FrozenSam.see
 
-    def watch(self, images):
+    def watch(self, images, blocks):
         batches.append(len(images))
-        return embed(self, images)
-    monkeypatch.setattr(FrozenSam, 'embed', watch)
+        return see(self, images, blocks)
+    monkeypatch.setattr(FrozenSam, 'see', watch)
     assert run_tool('make_masks', config, '--out', tmp_path / 'bank', *given) == 0
     assert batches == seen
 

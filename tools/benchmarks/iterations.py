@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from benchmarks.floors import moved, trained
-from benchmarks.made_up import Bench
+from benchmarks.made_up import OWN_WEIGHTS, Bench, bring_tokens
 from benchmarks.measure import Case, Way
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
@@ -29,11 +29,43 @@ def _iteration(bench: Bench, name: str, label: str, dtype: torch.dtype) -> Way:
     return Way(label, step, bench.setting.batch, reads, dtype)
 
 
-def training_step(bench: Bench, name: str, low_precision: bool = False) -> tuple[nn.Module, Callable[[], Any]]:
-    """A system's model and a function that makes one iteration of its training, from a batch on the host."""
+def second_eye(bench: Bench) -> Iterator[Case]:
+    """The last system's iteration with an affinity of a second eye besides all it does: what the eye costs.
+
+    SAM's encoder at its own size takes minutes a batch on a CPU: there its pass over every crop is measured if
+    everything is asked for (``--full``).
+    """
+    name, eyes = list(bench.setting.systems)[-1], bench.setting.eyes
+    count = bench.setting.batch
+    ways = [Way('without', training_step(bench, name)[1], count)]
+    ways += [Way(f'{eye} from a bank', training_step(bench, name, eye=eye, banked=True)[1], count)
+             for eye, encoder in eyes.items() if encoder['type'] == 'SamEye']
+    for eye, encoder in eyes.items():
+        costly = encoder['type'] == 'SamEye' and encoder['sam']['arch'] != OWN_WEIGHTS
+        if not costly or bench.full or bench.device.type == 'cuda':
+            ways.append(Way(f'{eye} live', training_step(bench, name, eye=eye)[1], count))
+    yield Case(f'{name}, training iteration, with a second eye', tuple(ways))
+
+
+def training_step(bench: Bench, name: str, low_precision: bool = False, eye: str | None = None,
+                  banked: bool = False) -> tuple[nn.Module, Callable[[], Any]]:
+    """A system's model and a function that makes one iteration of its training, from a batch on the host.
+
+    Args:
+        bench, name: of the system.
+        low_precision: bfloat16.
+        eye: one of the setting's, whose affinity is a further step before the last; None for none.
+        banked: whether the samples bring its tokens.
+    """
     config = bench.config(bench.setting.systems[name])
     config.model.pop('mask_generator', None)
-    model, batch = bench.build(config).train(), bench.batch()
+    batch = bench.batch()
+    if eye is not None:
+        config.model.encoders = {eye: bench.setting.eyes[eye]}
+        config.model.seeds.insert(2, dict(type='EyeAffinity', eye=eye))  # behind GradCAM and its affinity
+    model = bench.build(config).train()
+    if eye is not None and banked:
+        bring_tokens(batch, eye, model.encoders[eye], bench.clip.patch_size)
     if low_precision:
         use_amp(config)
     with DefaultScope.overwrite_default_scope('weclip_sam'):
@@ -116,4 +148,4 @@ def _what_parts_are_given(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-PARTS = dict(iteration=iterations, stages=parts)
+PARTS = dict(iteration=iterations, second_eye=second_eye, stages=parts)

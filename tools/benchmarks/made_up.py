@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from weclip_sam.datasets.shapes.reader import shapes_scene
+from weclip_sam.features import BankedTokens
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import MaskSet, SegSample
 
@@ -33,6 +34,7 @@ class Setting:
         masks: in an image.
         photo: height and width of a photo: what seeds are made of and predictions are made for.
         seen: height and width at which predicting sees it.
+        eyes: encoders beside CLIP, by name.
     """
 
     systems: dict[str, str]
@@ -45,6 +47,7 @@ class Setting:
     masks: int
     photo: tuple[int, int]
     seen: tuple[int, int]
+    eyes: dict[str, dict[str, Any]]
 
 
 # A further system, such as one with a second encoder, is one more line in ``systems``.
@@ -52,13 +55,16 @@ SETTINGS = {
     'tiny': Setting(
         {'WeCLIP': 'weclip/weclip_tiny_400_shapes.py', 'WeCLIP-SAM': 'weclip_sam/weclip-sam_tiny_400_shapes.py'},
         'clip_es/clip-es_tiny_free_shapes.py', {'tiny SAM': ('_base_/models/tiny_sam.py', None, 112)},
-        size=112, batch=8, classes=10, named=2, masks=30, photo=(112, 112), seen=(112, 112)),
+        size=112, batch=8, classes=10, named=2, masks=30, photo=(112, 112), seen=(112, 112),
+        eyes={'SAM': dict(type='SamEye', sam=dict(type='FrozenSam', arch='tiny', checkpoint='tiny'))}),
     'vit-b16': Setting(
         {'WeCLIP': 'weclip/weclip_vit-b16_30k_voc.py', 'WeCLIP-SAM': 'weclip_sam/weclip-sam_vit-b16_30k_voc.py'},
         'clip_es/clip-es_vit-b16_free_voc.py',
         {'SAM ViT-B': ('_base_/models/sam_vit-h.py', 'vit_b', 1024),
          'SAM ViT-H': ('_base_/models/sam_vit-h.py', 'vit_h', 1024)},
-        size=320, batch=4, classes=20, named=2, masks=100, photo=(375, 500), seen=(384, 512))}
+        size=320, batch=4, classes=20, named=2, masks=100, photo=(375, 500), seen=(384, 512),
+        eyes={'DINO': dict(type='FrozenDino', checkpoint='random'),
+              'SAM': dict(type='SamEye', sam=dict(type='FrozenSam', arch='vit_b', checkpoint='random'))})}
 
 
 class Bench:
@@ -137,6 +143,13 @@ class Bench:
         size = (self.setting.size, self.setting.size)
         return dict(inputs=list(self.crops()),
                     data_samples=self.samples(self.setting.batch, size, self.setting.masks))
+
+
+def bring_tokens(batch: dict[str, Any], name: str, eye: Any, stride: int) -> None:
+    """Let the samples of a batch bring what an eye saw of them, as from a bank of features."""
+    for image, sample in zip(batch['inputs'], batch['data_samples'], strict=True):
+        grid = [side // stride for side in image.shape[-2:]]
+        sample.banked = {name: BankedTokens(torch.randn(*grid, eye.width).half(), eye.layers - 1, stride)}
 
 
 def pictures(count: int, size: tuple[int, int]) -> Tensor:

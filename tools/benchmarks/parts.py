@@ -11,5 +11,5 @@ PARTS: dict[str, Callable[[Bench], Iterator[Case]]] = {
     **iterations.PARTS, **stages.PARTS, **offline.PARTS, **files.PARTS}
 ONLY_FULL = {'memory'}
 # What depends on it, and so is measured along a curve unless other parts are asked for.
-CURVES = dict(batch=['encoder', 'iteration'], size=['encoder', 'par', 'iteration'], named=['gradcam', 'iteration'],
-              classes=['iteration', 'crf'], masks=['votes', 'iteration', 'loading'])
+CURVES = dict(batch=['encoder', 'iteration'], size=['encoder', 'par', 'iteration'],
+              named=['gradcam', 'maps', 'iteration'], classes=['iteration', 'crf'], masks=['votes', 'iteration', 'loading'])

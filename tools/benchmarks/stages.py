@@ -11,11 +11,12 @@ from benchmarks.measure import Case, Way
 from torch import Tensor
 
 from weclip_sam.seeds.crf import dense_crf
-from weclip_sam.seeds.gradcam import gradcam
+from weclip_sam.seeds.excel import ExcelMaps
+from weclip_sam.seeds.gradcam import GradCam, gradcam
 from weclip_sam.seeds.par import pixel_adaptive_refinement
 from weclip_sam.seeds.sams import sam_vote
 from weclip_sam.seeds.scores import resize_maps
-from weclip_sam.structures import ClassMaps, ClipFeatures, MaskSet, to_device
+from weclip_sam.structures import ClassMaps, ClipFeatures, MaskSet, SeedState, to_device
 
 
 def encoder(bench: Bench) -> Iterator[Case]:
@@ -54,6 +55,17 @@ def class_maps(bench: Bench) -> Iterator[Case]:
     yield Case('GradCAM', (
         Way('loop over pairs', one_by_one, len(labels), reads),
         Way('batched', lambda: gradcam(clip, features, text, labels).scores, len(labels), reads)), _absolute)
+
+
+def two_kinds_of_maps(bench: Bench) -> Iterator[Case]:
+    """From what CLIP saw to a map of each class: with gradients, and by ExCEL's calibrated path without any."""
+    images, features, _ = features_and_maps(bench)
+    state = SeedState(images=images, image_labels=bench.image_labels, features=dict(clip=features),
+                      encoders=dict(clip=bench.clip), text_features=bench.text)
+    reads = moved(features.last_block_input, bench.text)
+    yield Case('maps of the classes', tuple(
+        Way(label, lambda step=step: step(state).maps.scores, len(images), reads)
+        for label, step in (('GradCAM', GradCam()), ('ExCEL, five blocks', ExcelMaps()))))
 
 
 def votes(bench: Bench) -> Iterator[Case]:
@@ -126,4 +138,5 @@ def _share_of_other_labels(first: Tensor, other: Tensor) -> float:
 
 
 Part = Callable[[Bench], Iterator[Case]]
-PARTS: dict[str, Part] = dict(encoder=encoder, gradcam=class_maps, votes=votes, par=par, crf=crf)
+PARTS: dict[str, Part] = dict(
+    encoder=encoder, gradcam=class_maps, maps=two_kinds_of_maps, votes=votes, par=par, crf=crf)

@@ -121,14 +121,16 @@ def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report:
 
 
 def _check_prompts(config: Mapping[str, Any], report: Report, full: bool) -> None:
-    """Whether the learnt prompts that a model uses or starts from are there and (``full``) are for its CLIP and names.
+    """Whether the learnt prompts and attributes that a model uses or starts from are there and (``full``) are for its
+    CLIP and names.
     """
     model = dict(config.get('model') or {})
-    files = {key: model[key] for key in ('prompts', 'start') if isinstance(model.get(key), (str, Path))}
+    files = {key: model[key] for key in ('prompts', 'start', 'attributes') if isinstance(model.get(key), (str, Path))}
     for key, file in files.items():
         if not Path(file).is_file():
-            report.add('error', 'checkpoint', f'model.{key}', f'learnt prompts {file} do not exist: train a '
-                       f'PromptTuner with tools/train.py first, or name the file of one: model.{key}=FILE')
+            report.add('error', 'checkpoint', f'model.{key}', f'attributes {file}: no such file' if key == 'attributes'
+                       else f'learnt prompts {file} do not exist: train a PromptTuner with tools/train.py first, or '
+                            f'name the file of one: model.{key}=FILE')
     if not files or not full or any(finding.where.split('.')[0] == 'model' for finding in report.errors):
         return
     model.pop('mask_generator', None)  # has been loaded by itself

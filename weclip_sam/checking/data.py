@@ -18,6 +18,7 @@ from mmengine.config import Config
 from weclip_sam.checking.findings import Report
 from weclip_sam.checking.photos import check_photos, photo_reader
 from weclip_sam.checking.prompts import check_prompt_lengths
+from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.datasets.readers.base import ListError, MissingImages, Record
@@ -29,7 +30,7 @@ from weclip_sam.evaluation.truth import TruthRecord, compare_truth
 from weclip_sam.io.images import fit_within, image_header, label_palette, read_image, read_labels
 from weclip_sam.io.names import is_utf8
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
-from weclip_sam.mask_bank import MaskBank
+from weclip_sam.mask_bank import FeatureBank, MaskBank
 from weclip_sam.offline.photos import require_own_photos
 from weclip_sam.registry import DATASETS
 from weclip_sam.structures import IGNORE_LABEL
@@ -262,20 +263,23 @@ def _check_class_names(name: str, node: Mapping[str, Any], dataset: ImageLabelDa
 
 def _check_bank(name: str, dataset: ImageLabelDataset, report: Report, full: bool) -> None:
     for step in dataset.pipeline:
-        if isinstance(step, LoadMasks) and isinstance(step.bank, (str, Path)):
-            try:
-                bank = MaskBank(step.bank, fingerprint=step.fingerprint, mode='r', image_folder=step.image_folder,
-                                moved=True)
-                require_own_photos(bank, dataset, photo_reader(full))
-                missing = sum(image_id not in bank for image_id in dataset.image_ids)
-            except FileNotFoundError:
-                missing = len(dataset)
-            except ValueError as error:
-                report.add('error', 'mask bank', name, str(error))
-                continue
-            if missing:
-                report.add('note', 'mask bank', name, f'{step.bank}: SAM masks of {missing} of {len(dataset)} images '
-                           'are still to be made (tools/make_masks.py, or the hook that makes them before training)')
+        if not isinstance(step, (LoadMasks, LoadFeatures)) or not isinstance(step.bank, (str, Path)):
+            continue
+        place, what = ('mask bank', 'SAM masks') if isinstance(step, LoadMasks) else ('feature bank', "SAM's features")
+        try:
+            settings: dict[str, Any] = dict(mode='r', image_folder=step.image_folder, moved=True)
+            bank = MaskBank(step.bank, step.fingerprint, **settings) if isinstance(step, LoadMasks) else \
+                FeatureBank(step.bank, **settings)
+            require_own_photos(bank, dataset, photo_reader(full))
+            missing = sum(image_id not in bank for image_id in dataset.image_ids)
+        except FileNotFoundError:
+            missing = len(dataset)
+        except ValueError as error:
+            report.add('error', place, name, str(error))
+            continue
+        if missing:
+            report.add('note', place, name, f'{step.bank}: {what} of {missing} of {len(dataset)} images are still to '
+                       'be made (tools/make_masks.py, or the hook that makes them before training)')
 
 
 def _check_label_folders(name: str, dataset: ImageLabelDataset, report: Report) -> None:

@@ -30,8 +30,9 @@ def to_markdown(comparison: Comparison) -> str:
         parts += ['## Settings chosen with ground truth',
                   _table(tables.TUNING_COLUMNS, tables.tuning_rows(comparison))]
     parts += [_bullets('Notes', comparison.notes), '## Published figures (not measured here)',
-              'As printed by their authors, on VOC and COCO with full-size models. They cannot be compared with the '
-              'figures above.', _table(tables.PUBLISHED_COLUMNS, tables.published_rows(comparison)),
+              'As printed by their authors, or told by third parties where the note says so, on VOC and COCO with '
+              'full-size models. They cannot be compared with the figures above.',
+              _table(tables.PUBLISHED_COLUMNS, tables.published_rows(comparison)),
               _bullets('About this run', [f'{key}: {value}' for key, value in comparison.about.items()])]
     return '\n\n'.join(filter(None, parts)) + '\n'
 

@@ -171,10 +171,13 @@ def tuning_rows(comparison: Comparison) -> list[tuple[str, ...]]:
 def published_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """The published figures, in the order of ``PUBLISHED_COLUMNS``; what is unknown is said, not guessed."""
     said = {None: 'not stated', True: 'yes', False: 'no'}
+
+    def remark(figure: Mapping[str, Any]) -> str:
+        return '; '.join(filter(None, (figure['note'], figure['paper'] or 'told by third parties')))
     return [(figure['method'], figure['stages'],
              *(said.get(figure[key], figure[key]) for key in ('backbone', 'extra', 'multi_scale', 'crf')),
-             *(figure[key] or DASH for key in ('seeds', 'voc_val', 'voc_test', 'coco_val')),
-             '; '.join(filter(None, (figure['note'], figure['paper'])))) for figure in comparison.published]
+             *(figure[key] or DASH for key in ('seeds', 'voc_val', 'voc_test', 'coco_val')), remark(figure))
+            for figure in comparison.published]
 
 
 def term_sentences(comparison: Comparison) -> list[str]:

@@ -118,8 +118,8 @@ def published_figures() -> list[dict[str, Any]]:
     Each has ``method`` (as its authors call it; in brackets, what is special about the row), ``stages`` (single, multi
     or training-free), ``backbone`` of the network that makes the final segmentation, ``extra`` foundation models,
     ``crf`` and ``multi_scale`` (whether the scores use them), ``voc_val``, ``voc_test`` and ``coco_val`` (percent mIoU
-    as printed, or a range), ``seeds`` (mIoU of the pseudo labels, with their split), ``note`` and ``paper``; None: not
-    stated.
+    as printed, or a range), ``seeds`` (mIoU of the pseudo labels, with their split), ``note`` and ``paper`` (empty:
+    told by third parties); None: not stated.
     """
     data = read_json(Path(__file__).with_name('published.json'))
     return [dict(zip(data['columns'], row, strict=True)) for row in data['figures']]

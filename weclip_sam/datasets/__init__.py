@@ -1,4 +1,5 @@
 """Images with image-level labels: readers, the data set, transforms and samplers."""
+from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels, PackSample, UseGroundTruth
 from weclip_sam.datasets.readers.base import Reader, Record
@@ -19,7 +20,7 @@ from weclip_sam.datasets.vocabulary import COCO_VOCABULARY, VOC_VOCABULARY, Voca
 
 __all__ = [
     'COCO_VOCABULARY', 'CocoReader', 'ColorJitter', 'FolderReader', 'ImageLabelDataset', 'InfiniteSeededSampler',
-    'LoadMasks', 'LoadPixelLabels', 'PackSample', 'RandomCrop', 'RandomFlip', 'RandomScale',
-    'Reader', 'Record', 'ResizeLong', 'ResizeToMultiple', 'SampleIndex', 'ShapesReader', 'UseGroundTruth',
+    'LoadFeatures', 'LoadMasks', 'LoadPixelLabels', 'PackSample', 'RandomCrop', 'RandomFlip', 'RandomScale', 'Reader',
+    'Record', 'ResizeLong', 'ResizeToMultiple', 'SampleIndex', 'ShapesReader', 'UseGroundTruth',
     'VOC_VOCABULARY', 'VocReader', 'Vocabulary',
 ]

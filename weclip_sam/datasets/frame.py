@@ -6,6 +6,7 @@ exactly, instead of being carried through every step at full size.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +120,29 @@ class Frame:
         occupied = masks.held.numpy().any((1, 2))
         return masks if occupied.all() else masks.select(torch.from_numpy(occupied))
 
+    def take_tokens(self, tokens: Tensor, extent: Sequence[float], stride: int) -> Tensor:
+        """Bring an encoder's tokens of the original image into this frame: bilinear, antialiased where it shrinks.
+
+        Args:
+            tokens: h w D, from the original's top left corner on.
+            extent: how many tokens the original covers, down and across.
+            stride: side of a cell in pixels of this frame. The last cells may reach beyond it.
+
+        Returns:
+            gh gw D of the same type, gh = ceil(H / stride); zero where there is nothing but padding.
+        """
+        down, across = (torch.from_numpy(_token_weights(index, reach / side, count, stride))
+                        for index, reach, side, count in zip((self.rows, self.cols), extent, self.origin,
+                                                             tokens.shape[:2], strict=True))
+        used = [torch.nonzero(weights.any(0))[:, 0] for weights in (down, across)]
+        if not all(map(len, used)):
+            return tokens.new_zeros(len(down), len(across), tokens.shape[2])
+        # Of large crops of a small part only that part is worked on.
+        (top, bottom), (left, right) = ((int(index[0]), int(index[-1]) + 1) for index in used)
+        part = tokens[top:bottom, left:right].float()
+        rows = (down[:, top:bottom] @ part.flatten(1)).view(len(down), *part.shape[1:])
+        return (across[:, left:right] @ rows).to(tokens.dtype)
+
     def _is_whole(self) -> bool:
         height, width = self.origin
         return self.size == self.origin and np.array_equal(self.rows, np.arange(height)) and \
@@ -141,6 +165,28 @@ def _take(array: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         window = slice(int(index[0]), int(index[-1]) + 1)
         return array[..., window, :] if axis == -2 else array[..., window]
     return np.take(array, index, axis=axis)
+
+
+def _token_weights(index: np.ndarray, scale: float, count: int, stride: int) -> np.ndarray:
+    """How much each of ``count`` tokens in a line counts in each cell of ``stride`` pixels: cells count float32.
+
+    A triangle around the mean place of the cell's pixels, two tokens wide or twice as wide as the cell.
+
+    Args:
+        index: the original's row (or column) of each pixel; -1 is padding.
+        scale: tokens to a pixel of the original.
+        count: tokens that there are.
+        stride: pixels to a cell.
+    """
+    inside = np.flatnonzero(index != OUTSIDE)
+    if not len(inside):
+        return np.zeros((-(-len(index) // stride), count), np.float32)
+    pixels = np.bincount(inside // stride, minlength=-(-len(index) // stride))
+    places = np.bincount(inside // stride, (index[inside] + 0.5) * scale - 0.5, len(pixels)) / np.maximum(pixels, 1)
+    step = np.ptp(index[inside]) * scale / max(1, len(inside) - 1)  # tokens to a pixel of this frame
+    away = np.abs(np.arange(count) - np.clip(places, 0, count - 1)[:, None])
+    weights = np.maximum(0, 1 - away / max(1, step * stride)) * (pixels > 0)[:, None]
+    return (weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)).astype(np.float32)
 
 
 def _nearest(index: np.ndarray, size: int) -> np.ndarray:

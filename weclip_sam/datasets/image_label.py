@@ -46,6 +46,8 @@ class ImageLabelDataset(Dataset):
         with_masks: load ground truth (evaluation).
         mask_bank: where the SAM masks are: a folder, or the arguments of :class:`LoadMasks`; the masks are loaded
             before the pipeline starts. None loads none. In a config, True stands for the config's own ``mask_bank``.
+        feature_bank: where SAM's tokens of the images are: a folder, or the arguments of :class:`LoadFeatures`; None
+            loads none. In a config, True stands for the one beside the config's own ``mask_bank``.
         pixel_labels: where labels made offline are (second-stage training): a folder, or the config of a transform that
             loads them, such as ``dict(type='UseGroundTruth')``. None loads none.
         unlabelled: ``'keep'`` or ``'skip'`` images without a label.
@@ -65,7 +67,7 @@ class ImageLabelDataset(Dataset):
     def __init__(self, reader: dict[str, Any] | Reader, pipeline: Sequence[dict[str, Any] | Transform] = (),
                  with_masks: bool = False, mask_bank: str | bool | dict[str, Any] | None = None,
                  pixel_labels: str | dict[str, Any] | None = None, unlabelled: str = 'keep',
-                 limit: int | None = None) -> None:
+                 limit: int | None = None, feature_bank: str | bool | dict[str, Any] | None = None) -> None:
         if unlabelled not in ('keep', 'skip'):
             raise ValueError(f"unlabelled: expected 'keep' or 'skip', got {unlabelled!r}")
         self.reader: Reader = reader if isinstance(reader, Reader) else READERS.build(reader)
@@ -90,12 +92,13 @@ class ImageLabelDataset(Dataset):
         known = dict(classes=self.metainfo['classes'], image_folder=self.image_folder)
         loads = ('LoadPixelLabels', LoadPixelLabels)
         steps = [{**known, **step} if isinstance(step, dict) and step.get('type') in loads else step for step in steps]
-        if mask_bank is True:
-            raise ValueError("mask_bank=True means the config's own bank, which filled in when a run starts; a "
-                             'data set built alone needs the folder')
-        if mask_bank is not None:
-            given = mask_bank if isinstance(mask_bank, dict) else dict(bank=mask_bank)
-            steps.insert(0, {'image_folder': self.image_folder, **given, 'type': 'LoadMasks'})
+        for name, bank, kind in (('feature_bank', feature_bank, 'LoadFeatures'), ('mask_bank', mask_bank, 'LoadMasks')):
+            if bank is True or isinstance(bank, dict) and bank.get('bank') is True:
+                raise ValueError(f"{name}=True means the config's own bank, which is filled in when a run starts; a "
+                                 'data set built alone needs the folder')
+            if bank is not None:
+                given = bank if isinstance(bank, dict) else dict(bank=bank)
+                steps.insert(0, {'image_folder': self.image_folder, **given, 'type': kind})
         self.pipeline: list[Transform] = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in steps]
 
     def __len__(self) -> int:

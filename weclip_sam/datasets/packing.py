@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from weclip_sam.datasets.features import in_frame
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.io.files import inside
 from weclip_sam.io.identity import recognise
@@ -233,6 +234,8 @@ class PackSample:
             img_shape=frame.size, content_box=frame.content_box(), flip=results.get('flip', False)))
         sample.image_labels = results['image_labels']
         sample.padding_mask = frame.padding_mask()
+        if results.get('features') is not None:
+            sample.banked = in_frame(results)
         if self.original:
             frame = self._add_original(results, sample)
         if results.get('masks') is not None:

@@ -150,9 +150,15 @@ class MaskGenerator:
         return [self.finish(found) for found in self.search(images, pulse)]
 
     @torch.no_grad()
-    def search(self, images: Sequence[np.ndarray | Tensor],
-               pulse: Callable[[float], None] = lambda share: None) -> list[list[_Candidates]]:
-        """The model's part of :meth:`generate_batch`: for each image what :meth:`finish` makes a mask set of."""
+    def search(self, images: Sequence[np.ndarray | Tensor], pulse: Callable[[float], None] = lambda share: None,
+               keep: tuple[int, Callable[[int, Tensor], None]] | None = None) -> list[list[_Candidates]]:
+        """The model's part of :meth:`generate_batch`: for each image what :meth:`finish` makes a mask set of.
+
+        Args:
+            images, pulse: see there.
+            keep: a block of the encoder, and who is given, of every image as a whole, its index and the block's tokens
+                (h w D of the square input): the pass serves masks and features.
+        """
         pictures = [_as_chw(image, f'images[{i}]') for i, image in enumerate(images)]
         jobs = [(i, layer, box) for i, picture in enumerate(pictures)
                 for layer, box in crop_boxes(picture.shape[1], picture.shape[2], self.settings['crop_n_layers'],
@@ -162,7 +168,10 @@ class MaskGenerator:
             group = jobs[start:start + self.encode_batch]
             pulse(start / len(jobs))
             inputs = [self.sam.preprocess(pictures[i][:, y0:y1, x0:x1]) for i, _, (x0, y0, x1, y1) in group]
-            embeddings = self.sam.embed(torch.stack(inputs))
+            embeddings, tokens = self.sam.see(torch.stack(inputs), () if keep is None else keep[:1])
+            for place, (i, layer, _) in enumerate(group):
+                if keep is not None and layer == 0:
+                    keep[1](i, tokens[keep[0]][place])
             for done, (embedding, (i, layer, box)) in enumerate(zip(embeddings, group, strict=True), start):
                 def within(share: float, done: int = done) -> None:
                     pulse((done + share) / len(jobs))

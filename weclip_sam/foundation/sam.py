@@ -139,9 +139,15 @@ class FrozenSam(nn.Module):
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
         """B 3 S S from :meth:`preprocess` to embeddings B D h w, fp32 whatever they were computed in."""
+        return self.see(images, ())[0]
+
+    @torch.no_grad()
+    def see(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """What :meth:`embed` gives, and of the same pass the tokens B h w D behind some blocks, padding included."""
         encoder, _ = self._prepared()
         with torch.autocast(images.device.type, enabled=False):
-            return encoder(images).float()
+            embeddings, tokens = encoder.see(images, blocks)
+        return embeddings.float(), tokens
 
     @torch.no_grad()
     def tokens(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:

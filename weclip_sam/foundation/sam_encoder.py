@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -36,16 +36,20 @@ class ImageEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """B 3 S S normalised images to embeddings B D h w in :attr:`dtype`."""
-        net = self.encoder
-        x = self._embed(images)
-        for block, positions in zip(net.blocks, self.positions, strict=True):
-            x = _run_block(block, x, positions)
+        return self.see(images, ())[0]
+
+    def see(self, images: Tensor, blocks: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """B 3 S S normalised images to embeddings B D h w and, of one pass, what :meth:`tokens` gives."""
+        net, every = self.encoder, range(len(self.encoder.blocks))
+        kept = self.tokens(images, {*blocks, every[-1]})
+        x = kept[every[-1]]
         first, norm, second, last = net.neck
         x = F.linear(x, first.weight.flatten(1))  # a convolution of one pixel
         x = F.conv2d(norm_channels(norm, x).permute(0, 3, 1, 2), second.weight, padding=1)
-        return norm_channels(last, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+        embeddings = norm_channels(last, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+        return embeddings, {block: kept[block] for block in blocks}
 
-    def tokens(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+    def tokens(self, images: Tensor, blocks: Collection[int]) -> dict[int, Tensor]:
         """B 3 S S normalised images to B h w D behind each of some blocks; those after the last of them are not run."""
         kept, x = {}, self._embed(images)
         last = max(blocks, default=-1)

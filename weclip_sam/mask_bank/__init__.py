@@ -23,6 +23,7 @@ A record counts once its line is complete. Whatever a killed process left behind
 readers, and nobody appends after it.
 """
 from weclip_sam.mask_bank.bank import MadeOf, MaskBank
+from weclip_sam.mask_bank.features import FeatureBank, FeatureMap, feature_folder
 from weclip_sam.mask_bank.header import (
     FORMAT,
     HEADER,
@@ -34,5 +35,5 @@ from weclip_sam.mask_bank.header import (
 )
 from weclip_sam.mask_bank.photos import masks_of_photo
 
-__all__ = ['FORMAT', 'HEADER', 'IMPORTED', 'VERSION', 'WITH_GENERATIONS', 'MadeOf', 'MaskBank', 'bank_precision',
-           'holds_imported', 'masks_of_photo']
+__all__ = ['FORMAT', 'HEADER', 'IMPORTED', 'VERSION', 'WITH_GENERATIONS', 'FeatureBank', 'FeatureMap', 'MadeOf',
+           'MaskBank', 'bank_precision', 'feature_folder', 'holds_imported', 'masks_of_photo']

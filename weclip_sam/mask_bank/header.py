@@ -1,10 +1,12 @@
-"""Whose masks a bank holds: its file ``bank.json``."""
+"""Whose masks or features a bank holds: its file ``bank.json`` or ``features.json``."""
 from __future__ import annotations
 
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,28 @@ from weclip_sam.io.text import read_json
 FORMAT, VERSION, WITH_GENERATIONS = 'weclip_sam mask bank', 1, 2
 HEADER = 'bank.json'
 IMPORTED = 'imported '  # how the generator of a bank of others' masks begins
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What sort of bank a header is of.
+
+    Attributes:
+        format, versions: as its header says.
+        file: name of the header.
+        records: glob of what only a bank with a header may hold.
+        content: what it holds, for messages.
+    """
+
+    format: str
+    versions: tuple[int, ...]
+    file: str
+    records: str
+    content: str
+
+
+MASKS = Kind(FORMAT, (VERSION, WITH_GENERATIONS), HEADER, 'shard-*.masks', 'mask')
+FEATURES = Kind('weclip_sam feature bank', (VERSION,), 'features.json', 'tokens', 'feature')
 
 
 def holds_imported(root: str | os.PathLike) -> bool:
@@ -47,41 +71,52 @@ def is_imported(header: dict[str, Any]) -> bool:
     return str(header['generator']).startswith(IMPORTED)
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path, kind: Kind = MASKS) -> dict[str, Any]:
     """The header in the file ``path``.
 
     Raises:
         ValueError: it is damaged, or of a version that this program does not know.
     """
-    header = read_json(path, fix='the header of the mask bank is damaged: restore it or empty the folder')
-    if not isinstance(header, dict) or header.get('format') != FORMAT or not {'dataset', 'generator'} <= set(header):
-        raise ValueError(f'{path}: not the header of a mask bank')
-    if header.get('version') not in (VERSION, WITH_GENERATIONS):
-        raise ValueError(f'{path}: mask bank version {header.get("version")!r}, this program reads versions {VERSION} '
-                         f'and {WITH_GENERATIONS}; make the masks anew')
+    content = kind.content
+    header = read_json(path, fix=f'the header of the {content} bank is damaged: restore it or empty the folder')
+    if not isinstance(header, dict) or header.get('format') != kind.format or \
+            not {'dataset', 'generator'} <= set(header):
+        raise ValueError(f'{path}: not the header of a {content} bank')
+    if header.get('version') not in kind.versions:
+        known = ' and '.join(map(str, kind.versions))
+        raise ValueError(f'{path}: {content} bank version {header.get("version")!r}, this program reads version'
+                         f'{"s" if len(kind.versions) > 1 else ""} {known}; make the {content}s anew')
     return header
 
 
-def open_header(root: Path, mode: str, fingerprint: str | None, dataset: str | None,
-                folder: str | None) -> dict[str, Any]:
-    """The header of the bank in ``root``, made where mode ``a`` allows it; the arguments are those of the bank."""
-    path = root / HEADER
+def open_header(root: Path, mode: str, fingerprint: str | None, dataset: str | None, folder: str | None,
+                kind: Kind = MASKS, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The header of the bank in ``root``, made where mode ``a`` allows it; the arguments are those of the bank.
+
+    Args:
+        root, mode, fingerprint, dataset, folder: of the bank.
+        kind: of the bank.
+        more: further entries of a header that is made.
+    """
+    path = root / kind.file
     if not path.is_file():
         if mode == 'r':
-            raise FileNotFoundError(f'no mask bank in {root} ({HEADER} is missing). Make one with '
-                                    f'tools/make_masks.py')
-        _create_header(path, fingerprint, dataset, folder)
-    header = read_header(path)
+            raise FileNotFoundError(f'no {kind.content} bank in {root} ({kind.file} is missing). Make one with '
+                                    f'tools/make_masks.py{" --features" if kind is FEATURES else ""}')
+        entries = dict(format=kind.format, version=VERSION, dataset=dataset, generator=fingerprint, image_folder=folder,
+                       **(more or {}))
+        _create_header(path, entries, kind)
+    header = read_header(path, kind)
     if fingerprint is not None and (made := precision_of(header)) != (asked := precision_of(dict(
             generator=fingerprint))) and fingerprint.split()[0] == header['generator'].split()[0]:
-        raise ValueError(f'{path}: this bank holds masks made in {made}, but {asked} was asked for: go on in '
+        raise ValueError(f'{path}: this bank holds {kind.content}s made in {made}, but {asked} was asked for: go on in '
                          f'{made} ({"--no-amp" if made == "fp32" else "--amp"} or neither; precision={made!r} or '
                          "none of the mask generator's sam), or use another folder")
     for what, wanted in (('generator', fingerprint), ('dataset', dataset)):
         if wanted is not None and wanted != header[what]:
             raise ValueError(f'{path}: this bank was made for {what} {header[what]!r}, but {wanted!r} was asked '
                              f'for. A bank belongs to one data set and one generator (settings and weights): '
-                             f'use another folder, or delete this one to make the masks anew')
+                             f'use another folder, or delete this one to make the {kind.content}s anew')
     return header
 
 
@@ -96,14 +131,13 @@ def other_folder(path: Path, header: dict[str, Any], folder: str | None) -> str:
             f'{json.dumps(folder)} into {path}')
 
 
-def _create_header(path: Path, fingerprint: str | None, dataset: str | None, folder: str | None) -> None:
-    if any(path.parent.glob('shard-*.masks')):
-        raise ValueError(f'{path} is missing, but {path.parent} holds mask shards. The header says whose masks they '
-                         f'are: restore it, or empty the folder')
+def _create_header(path: Path, entries: Mapping[str, Any], kind: Kind) -> None:
+    if any(path.parent.glob(kind.records)):
+        raise ValueError(f'{path} is missing, but {path.parent} holds {kind.content}s. The header says whose they are: '
+                         'restore it, or empty the folder')
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = dict(format=FORMAT, version=VERSION, dataset=dataset, generator=fingerprint, image_folder=folder)
-    text = json.dumps(header, indent=2)
-    temporary = path.parent / f'.{HEADER}.{uuid.uuid4().hex}.tmp'
+    text = json.dumps(entries, indent=2)
+    temporary = path.parent / f'.{path.name}.{uuid.uuid4().hex}.tmp'
     try:
         with open(temporary, 'w', encoding='utf-8') as file:
             file.write(text + '\n')

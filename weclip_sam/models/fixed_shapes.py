@@ -24,7 +24,7 @@ class FixedShape:
     outside of a recorded graph, whose memory is written over.
 
     Args:
-        function: of B 3 H W and plain Python values; pure, with results of fixed shapes.
+        function: of B 3 H W and plain Python values or tensors of fixed shapes; pure, with results of fixed shapes.
         backend, mode: of ``torch.compile``.
     """
 

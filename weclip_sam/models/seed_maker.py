@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weclip_sam.models.encoders import stack_banked
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.pipeline import SeedPipeline, Watch
@@ -29,7 +30,8 @@ class SeedMaker(WithSeeds):
 
     Args:
         seeds: steps of the :class:`SeedPipeline`; they must end in labels.
-        clip, vocabulary, templates, prompts, mask_generator, encoders: see :class:`WithSeeds`.
+        clip, vocabulary, templates, prompts, mask_generator, encoders, attributes, attribute_centres: see
+            :class:`WithSeeds`.
 
     Raises:
         ValueError: no vocabulary, or steps that need an encoder which is not there.
@@ -40,13 +42,15 @@ class SeedMaker(WithSeeds):
 
     def __init__(self, seeds: Sequence[dict], clip: dict | None = None, vocabulary: dict | None = None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
-                 mask_generator: dict | None = None, encoders: dict | None = None) -> None:
+                 mask_generator: dict | None = None, encoders: dict | None = None, attributes: str | None = None,
+                 attribute_centres: int = 112) -> None:
         super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, dict(type='SegDataPreprocessor'),
-                         encoders)
+                         encoders, attributes, attribute_centres)
         settled = [step.settled() for step in self.seeds.steps if hasattr(step, 'settled')]
-        card = [seeds, settled, clip, vocabulary, list(templates), mask_generator, *([encoders] if encoders else [])]
+        card = [seeds, settled, clip, vocabulary, list(templates), mask_generator, *([encoders] if encoders else []),
+                *([attribute_centres] if attributes else [])]
         self._card = json.dumps(card, sort_keys=True, default=str)
-        self.prompts = prompts
+        self._text_files = [file for file in (prompts, attributes) if file is not None]
         self.starts_from_labels = 'pixel_labels' in self.seeds_need
 
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
@@ -87,9 +91,12 @@ class SeedMaker(WithSeeds):
         rgb = torch.stack([s.get('original', image) for s, image in zip(samples, inputs, strict=True)]).float()
         features = {}
         if len(self.encoders):
-            inputs = stretch_to_multiple(inputs, 1 if self.clip is None else self.clip.patch_size)
+            stretched = stretch_to_multiple(inputs, 1 if self.clip is None else self.clip.patch_size)
+            # What a bank gives is in the frame of the inputs as they came.
+            banked = stack_banked(samples, inputs.shape[-2:]) if stretched is inputs else {}
+            inputs = stretched
             with watch('encode'):
-                features = self.encoders(inputs, self.seeds_want[False])
+                features = self.encoders(inputs, self.seeds_want[False], banked)
         labels = [s.get('pixel_labels') for s in samples]
         state = self.seed_state(inputs, samples, features, rgb, pixel_labels=(
             None if any(each is None for each in labels) else torch.stack(labels).long()))
@@ -101,10 +108,11 @@ class SeedMaker(WithSeeds):
         return state
 
     def fingerprint(self) -> str:
-        """Hash of what decides the labels besides the images: steps, names, CLIP's weights, learnt prompts."""
+        """Hash of what decides the labels besides the images: steps, names, CLIP's weights, learnt prompts, attributes.
+        """
         digest = hashlib.blake2b(self._card.encode(), digest_size=16)
-        if self.prompts is not None:
-            digest.update(Path(self.prompts).read_bytes())
+        for file in self._text_files:
+            digest.update(Path(file).read_bytes())
         learnt = [self.seeds] if len(self.seeds.state_dict()) else []
         for network in (*self.encoders.networks.values(), *learnt):
             for name, value in sorted(network.state_dict().items()):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from weclip_sam.features import Wanted
+from weclip_sam.foundation.attributes import load_attributes, with_attributes
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.foundation.mask_generator import MaskGenerator
 from weclip_sam.foundation.text import text_features
@@ -33,6 +34,9 @@ class WithSeeds(WithFrozen):
         mask_generator: config of a :class:`MaskGenerator` that makes masks live for samples that bring none.
         data_preprocessor: see :class:`SegDataPreprocessor`; by default it pads to CLIP's patch size.
         encoders: configs of further frozen encoders by name, see :class:`Encoders`.
+        attributes: file of sentences about the classes, whose bank moves their texts (ExCEL), see
+            :mod:`weclip_sam.foundation.attributes`.
+        attribute_centres: attributes that the sentences are clustered to.
 
     Raises:
         ValueError: no vocabulary, or steps that need an encoder or labels that will not be there.
@@ -49,7 +53,7 @@ class WithSeeds(WithFrozen):
     def __init__(self, clip: dict | None, seeds: Sequence[dict] | None, vocabulary: dict | None,
                  templates: Sequence[str] = ('a clean origami {}.',), prompts: str | None = None,
                  mask_generator: dict | None = None, data_preprocessor: dict | None = None,
-                 encoders: dict | None = None) -> None:
+                 encoders: dict | None = None, attributes: str | None = None, attribute_centres: int = 112) -> None:
         held = Encoders({**({} if clip is None else {'clip': clip}), **(encoders or {})})
         frozen: FrozenClip | None = held.get('clip')
         divisor = 1 if frozen is None else frozen.patch_size
@@ -64,6 +68,11 @@ class WithSeeds(WithFrozen):
             names = [*vocabulary['prompt_names'], *vocabulary['background_nouns']]
             features = text_features(frozen, names, templates) if prompts is None else \
                 load_prompts(prompts, frozen, vocabulary['prompt_names'])
+        if attributes is not None:
+            if frozen is None or features is None:
+                raise ValueError(f'{type(self).__name__}: attributes move the texts of a CLIP, and there is none')
+            bank, count = load_attributes(attributes, frozen, self.classes, attribute_centres), len(self.classes)
+            features = torch.cat([with_attributes(features[:count], bank), features[count:]])
         self.register_buffer('text_features', features, persistent=False)
         self.mask_generator = None
         if mask_generator is not None:

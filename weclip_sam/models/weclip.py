@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.features import wanted_by_all, wishes
+from weclip_sam.features import BankedTokens, wanted_by_all, wishes
 from weclip_sam.models.agreement import Agreement
 from weclip_sam.models.base import Segments
 from weclip_sam.models.curriculum import WithCurriculum
 from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
+from weclip_sam.models.encoders import stack_banked
 from weclip_sam.models.fixed_shapes import FixedShape
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
 from weclip_sam.models.offline import offline_labels, pad_to
@@ -39,7 +40,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         clip: config of a :class:`FrozenClip`.
         decoder: config of a :class:`WeClipDecoder`; sizes that follow from encoder and vocabulary are filled in.
         seeds: steps of the :class:`SeedPipeline` that makes the training labels.
-        vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders: see :class:`WithSeeds`.
+        vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders, attributes, attribute_centres: see
+            :class:`WithSeeds`.
         rfm_start: iteration from which RFM may use the decoder's own affinity. Published: 15,000 (VOC), 40,000 (COCO).
         affinity_weight: weight of the affinity loss. Published: 0.1.
         affinity_radius: pairs of patches farther apart than this teach nothing. Published: 8.
@@ -76,7 +78,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
                  rfm_start: int = 15_000, affinity_weight: float = 0.1, affinity_radius: int = 8,
                  mask_generator: dict | None = None, test: dict | None = None, labels: str = 'online',
                  data_preprocessor: dict | None = None, encoders: dict | None = None,
-                 padding: str = 'ignore', agreement: dict | None = None) -> None:
+                 padding: str = 'ignore', agreement: dict | None = None, attributes: str | None = None,
+                 attribute_centres: int = 112) -> None:
         if padding not in PADDINGS:
             raise ValueError(f'WeClip padding: expected one of {PADDINGS}, got {padding!r}.'
                              f'{suggest_name(padding, PADDINGS)}')
@@ -84,7 +87,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             raise ValueError(f'WeClip labels: expected one of {LABELS}, got {labels!r}.{suggest_name(labels, LABELS)}')
         if (labels == 'online') != (seeds is not None):
             raise ValueError("WeClip: labels='online' needs seeds (the steps that make labels), labels='offline' none")
-        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders)
+        super().__init__(clip, seeds, vocabulary, templates, prompts, mask_generator, data_preprocessor, encoders,
+                         attributes, attribute_centres)
         self.decoder = self._build_decoder(decoder)
         self.decoder_wants = wishes(self.decoder, self.decoder.reads, self.encoders.networks, False)
         self.affinity_weight, self.affinity_radius = affinity_weight, affinity_radius
@@ -116,10 +120,13 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
         return self._decode(self.encoders(inputs, self.decoder_wants), inputs).seg_logits
 
-    def see(self, inputs: Tensor, decoder_heard: bool) -> tuple[dict[str, Any], DecoderOutput]:
+    def see(self, inputs: Tensor, decoder_heard: bool,
+            banked: Mapping[str, BankedTokens] | None = None) -> tuple[dict[str, Any], DecoderOutput]:
         """What the encoders and the decoder make of B 3 H W, RGB in 0..255: the part of a step whose shapes depend on
-        the images' shape alone. Of the features there is what the decoder and, heard or not, the seed steps read."""
-        features = self.encoders(inputs, wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]]))
+        the images' shape alone. Of the features there is what the decoder and, heard or not, the seed steps read; those
+        that are ``banked`` are taken as they are."""
+        wanted = wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]])
+        features = self.encoders(inputs, wanted, banked)
         return features, self._decode(features, inputs)
 
     def _decode(self, features: Mapping[str, Any], inputs: Tensor) -> DecoderOutput:
@@ -137,7 +144,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             inputs: B 3 H W float, RGB in 0..255.
             data_samples: image labels, padding masks and, where the pipeline votes with them, SAM masks.
         """
-        features, decoded = (self._fixed or self.see)(inputs, self.decoder_heard)
+        banked = stack_banked(data_samples, inputs.shape[-2:])
+        features, decoded = (self._fixed or self.see)(inputs, self.decoder_heard, banked)
         losses = {}
         if self.seeds is None:
             labels = offline_labels(data_samples, inputs)
@@ -192,7 +200,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """
         data = self.data_preprocessor(batch)
         inputs, samples = data['inputs'], data['data_samples']
-        features, decoded = self.see(inputs, self.decoder_heard)
+        features, decoded = self.see(inputs, self.decoder_heard, stack_banked(samples, inputs.shape[-2:]))
         size = inputs.shape[-2:]
         seen: list[dict[str, Any]] = [dict(prediction=predicted_labels(logits, size, sample))
                                       for logits, sample in zip(decoded.seg_logits, samples, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -12,7 +13,8 @@ from mmengine.dist import is_main_process
 from weclip_sam.engine.progress import announce
 from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.io.files import remove_stale_temporaries
-from weclip_sam.mask_bank import HEADER, MaskBank
+from weclip_sam.mask_bank import HEADER, MaskBank, feature_folder
+from weclip_sam.offline.features import FeatureKeeper, feature_settings, sam_of
 from weclip_sam.offline.mask_import import MaskFolder
 from weclip_sam.offline.masks import fill_bank, refuse_imported, take_photos
 from weclip_sam.offline.photos import require_own_photos, some
@@ -24,7 +26,7 @@ from weclip_sam.registry import DATASETS, MODELS
 
 
 def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int | None = None,
-              source: str | None = None, amp: bool | None = None) -> WorkReport:
+              source: str | None = None, amp: bool | None = None, features: bool | None = None) -> WorkReport:
     """Fill the bank of a split in all processes; the main one writes ``summary.json`` into it and prints.
 
     Args:
@@ -35,6 +37,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         batch_size: see :func:`weclip_sam.offline.masks.fill_bank`.
         source: folder of masks to import, see :mod:`weclip_sam.offline.mask_import`; None makes them.
         amp: see :func:`weclip_sam.offline.precision.take_precision`.
+        features: whether what SAM's encoder sees is kept, too; None: if the config's training set reads it.
 
     Returns:
         The report of all processes together.
@@ -50,12 +53,17 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
     if out is None or (source is None and settings['generator'] is None):
         what, key = ('folder for the masks', 'mask_bank') if out is None else ('mask generator', 'mask_generator')
         raise ValueError(f'the config names no {what}: give {key} at its top level (see configs/_base_)')
+    kept = None if features is False else feature_settings(config, out) or ({} if features else None)
     announce(f'masks of the split {split} into {out}: reading the list of images'
-             + (' and loading SAM' if source is None else ''))
-    dataset = DATASETS.build(split_images(config, split))
-    if source is None:
+             + (' and loading SAM' if source is None or kept is not None else ''))
+    dataset, keeper, precision = DATASETS.build(split_images(config, split)), None, 'fp32'
+    if source is None or kept is not None:
+        if settings['generator'] is None:
+            raise ValueError('--features: the config names no mask generator, whose SAM would look at the images: give '
+                             'mask_generator at its top level (see configs/_base_)')
         generator = MODELS.build(settings['generator']).to(device)
         precision = take_precision(generator, out, amp, device)
+    if source is None:
         opened = MaskBank(out, fingerprint=generator.fingerprint(), dataset=settings['dataset'], mode='a',
                           image_folder=dataset.image_folder, moved=True)
         require_own_photos(opened, dataset)
@@ -73,9 +81,16 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
                   'these are made anew')
         about = dict(split=split, dataset=settings['dataset'], generator=bank.header['generator'])
         with WorkTime(out, json.dumps(about), about, began) as clock:
+            if kept is not None:
+                root = kept.get('bank') if (split, out) == ('train', settings['bank']) else None
+                keeper = FeatureKeeper(root or feature_folder(out), sam_of(generator), dataset, settings['dataset'],
+                                       kept.get('block', -1), kept.get('pool', 1))
+                keeper.tell_room()
             report = folder.fill(bank, dataset, clock.tick) if source is not None else fill_bank(
-                bank, generator, dataset, batch_size, device, clock.tick, changed)
-            report = report.gather()
+                bank, generator, dataset, batch_size, device, clock.tick, changed, keeper)
+            seen = WorkReport() if keeper is None else keeper.fill(batch_size or 1, device, clock.tick)
+            report, seen = report.gather(), seen.gather()
+            report.failed.update(seen.failed)
         bank.refresh()
         masks = sum(name in bank for name in dataset.image_ids)
     if is_main_process():
@@ -83,9 +98,14 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         for name in (HEADER, SUMMARY, SECONDS):
             remove_stale_temporaries(out, name)
         about.update(images=len(dataset), in_bank=masks)
-        origin = {} if source is None else dict(imported_from=str(Path(source).resolve()))
+        origin: dict[str, Any] = {} if source is None else dict(imported_from=str(Path(source).resolve()))
+        if keeper is not None:
+            origin['features'] = dict(folder=str(keeper.bank.root), in_bank=len(dataset) - len(keeper.lacking),
+                                      made_alone=len(seen.made), block=keeper.block, pool=keeper.pool)
         # Nobody may have timed those that were found.
         summary = write_summary(report, clock, device, about, bool(report.made or clock.earlier), **origin)
         print_summary(f'masks of {len(report.made)} images {"made" if source is None else "imported"}', summary)
         print(f'mask bank and {SUMMARY}: {out}')
+        if keeper is not None:
+            print(f"SAM's features of {origin['features']['in_bank']} images: {keeper.bank.root}")
     return report

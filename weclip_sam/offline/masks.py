@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import Hook
+from torch import Tensor
 
+from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.io.threads import each_on_one_core
-from weclip_sam.mask_bank import MaskBank, holds_imported
+from weclip_sam.mask_bank import FeatureMap, MaskBank, holds_imported
+from weclip_sam.offline.features import FeatureKeeper, feature_loader, keeper_of, require_own_encoder
 from weclip_sam.offline.photos import (
     PhotoReader,
     gather_ids,
@@ -47,7 +50,7 @@ def take_photos(bank: MaskBank, dataset: Any) -> list[str]:
 
 def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | None = None,
               device: torch.device | str = 'cpu', tick: Callable[[], None] = lambda: None,
-              changed: Collection[str] = ()) -> WorkReport:
+              changed: Collection[str] = (), features: FeatureKeeper | None = None) -> WorkReport:
     """Make the masks that ``bank`` lacks for the images of ``dataset``; reads no label and no ground truth.
 
     Args:
@@ -59,6 +62,7 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
         device: of the generator; its seconds are counted apart from loading and writing.
         tick: called now and then.
         changed: ids of images whose masks are made anew, see :func:`take_photos`.
+        features: also keeps what SAM's encoder saw of these images; ``generator`` is a :class:`MaskGenerator` then.
 
     Returns:
         The report of this process, see :func:`weclip_sam.offline.work.work_through`.
@@ -70,20 +74,32 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
             photos[dataset.image_ids[index]] = identify(path)  # before it is read: replaced meanwhile, it shows
         return np.array(dataset.load_image(index))
 
-    def write(name: str, found: Any) -> None:
-        bank.put(name, found.to('cpu'), photo=photos.pop(name, None), max_side=max_side, replace=name in anew)
+    def write(name: str, result: tuple[Any, FeatureMap | None]) -> None:
+        (found, seen), photo = result, photos.pop(name, None)
+        bank.put(name, found.to('cpu'), photo=photo, max_side=max_side, replace=name in anew)
+        if features is not None and seen is not None:
+            features.put(name, seen, photo)
 
     def segment(images: list[np.ndarray], clock: StageClock) -> list[Any]:
         with clock('segment'):
             if side_by_side:
                 return list(each_on_one_core(segment_one, images))
-            return search(images, clock.pulse)
+            return look_at(images, clock.pulse)
 
     def segment_one(image: np.ndarray) -> Any:
         try:
-            return search([image])[0]
+            return look_at([image], lambda share: None)[0]
         except IMAGE_ERRORS as error:  # of this image alone
             return error
+
+    def look_at(images: list[np.ndarray], pulse: Callable[[float], None]) -> list[tuple[Any, FeatureMap | None]]:
+        if features is None:
+            return [(found, None) for found in search(images, pulse)]
+        seen: dict[int, FeatureMap] = {}
+
+        def keep(index: int, tokens: Tensor) -> None:
+            seen[index] = features.of(tokens, images[index].shape[:2])
+        return [(found, seen[i]) for i, found in enumerate(search(images, pulse, (features.block, keep)))]
 
     # A generator of one's own may do everything in one call.
     search = getattr(generator, 'search', None) or generator.generate_batch
@@ -96,7 +112,8 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
         getattr(getattr(generator, 'sam', None), 'image_size', SMALL_SAM + 1) <= SMALL_SAM
     bank.refresh()
     return work_through(
-        'SAM masks', dataset.image_ids, load=load, make=segment, finish=finish, write=write, aside=True,
+        'SAM masks', dataset.image_ids, load=load, make=segment, write=write, aside=True,
+        finish=lambda result: (finish(result[0]), result[1]),
         batch_size=4 * torch.get_num_threads() if side_by_side else batch_size, device=device, tick=tick,
         is_done=lambda index: dataset.image_ids[index] in bank and dataset.image_ids[index] not in anew)
 
@@ -145,6 +162,9 @@ class MaskBankHook(Hook):
     A bank of imported masks (``tools/make_masks.py --from``) is taken as it is: nothing is made, and the generator is
     not even built.
 
+    Where the training set has a ``feature_bank``, what it lacks is made in the same pass, or by the encoder alone for
+    images that have masks; how much room it takes is said before.
+
     Bank, generator and name are the config's own (``mask_bank``, ``mask_generator``, ``mask_dataset``) unless given.
 
     Args:
@@ -176,6 +196,7 @@ class MaskBankHook(Hook):
             check_imported(self.bank, self.dataset, data)
             with MaskBank(self.bank, mode='a') as bank:
                 take_photos(bank, data)
+            self._check_features(runner, data)
             return
         if self.generator is None:
             raise ValueError(f'MaskBankHook: nothing makes the masks of {self.bank}; give the config a mask_generator '
@@ -187,18 +208,33 @@ class MaskBankHook(Hook):
                       image_folder=data.image_folder, moved=True) as bank:
             require_own_photos(bank, data)
             report, changed = WorkReport(), take_photos(bank, data)
+            features = keeper_of(data, generator, self.dataset)
+            if features is not None:
+                features.tell_room()
             if changed:
                 runner.logger.warning(f'{self.bank}: the photos of {some(changed, len(data))} are others than when '
                                       'their masks were made; these are made anew')
             # Another process may have put masks since this one opened the bank: whatever it sees, all meet below.
+            device = next(runner.model.parameters()).device
             if changed or not all(name in bank for name in data.image_ids):
-                device = next(runner.model.parameters()).device
-                report = fill_bank(bank, generator.to(device), data, self.batch_size, changed=changed)
-            report = report.gather()
-        if report.made or report.failed:
-            found = len(data.image_ids) - len(report.made) - len(report.failed)
-            runner.logger.info(f'SAM masks: {len(report.made)} made, {found} found in {self.bank}')
-        if report.failed:
-            name, reason = next(iter(report.failed.items()))
-            raise ValueError(f'SAM masks of {len(report.failed)} images could not be made, for example {name}: '
-                             f'{reason}')
+                report = fill_bank(bank, generator.to(device), data, self.batch_size, device, changed=changed,
+                                   features=features)
+            seen = WorkReport()
+            if features is not None and features.lacking:
+                generator.to(device)
+                seen = features.fill(self.batch_size or 1, device)
+            report, seen = report.gather(), seen.gather()
+        for made, what in ((report, 'masks'), (seen, 'features')):
+            if made.made or made.failed:
+                found = len(data.image_ids) - len(made.made) - len(made.failed)
+                runner.logger.info(f'SAM {what}: {len(made.made)} made, {found} found in {self.bank}')
+            if made.failed:
+                name, reason = next(iter(made.failed.items()))
+                raise ValueError(f'SAM {what} of {len(made.failed)} images could not be made, for example {name}: '
+                                 f'{reason}')
+        self._check_features(runner, data)
+
+    @staticmethod
+    def _check_features(runner: Any, data: Any) -> None:
+        if feature_loader(data) is not None:
+            require_own_encoder(data, getattr(unwrapped(runner.model), 'encoders', {}))

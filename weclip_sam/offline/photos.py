@@ -11,7 +11,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_p
 
 from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.io.identity import FileIdentity, identify, recognise
-from weclip_sam.mask_bank import MadeOf, MaskBank
+from weclip_sam.mask_bank import FeatureBank, MadeOf, MaskBank
 
 _UNUSABLE = (ValueError, OSError)  # of a photo: whoever uses it will say so
 
@@ -61,9 +61,9 @@ def gather_ids(ids: Sequence[str]) -> list[str]:
     return sorted(sum(all_gather_object(list(ids)), []))
 
 
-def look_at_bank(bank: MaskBank, dataset: Any, indices: Sequence[int], reader: PhotoReader | None = None,
+def look_at_bank(bank: MaskBank | FeatureBank, dataset: Any, indices: Sequence[int], reader: PhotoReader | None = None,
                  show: bool = True) -> BankPhotos:
-    """Compare the photos of a data set with those that a bank's masks were made of.
+    """Compare the photos of a data set with those that a bank's masks (or features) were made of.
 
     Of a photo whose size in bytes and time are known nothing is read: 100,000 take a second or two. Masks that are not
     of the size at which the photo is read are never its own. Images made in memory have no photos.
@@ -100,7 +100,7 @@ def _compare(record: Any, known: MadeOf, dataset: Any, index: int, reader: Photo
         found.to_note[record.image_id] = now or identify(record.image_path), max_side
 
 
-def require_own_photos(bank: MaskBank, dataset: Any, reader: PhotoReader | None = None) -> None:
+def require_own_photos(bank: MaskBank | FeatureBank, dataset: Any, reader: PhotoReader | None = None) -> None:
     """A bank whose header names another folder is taken if it has masks of all these very photos: the folder was
     copied or renamed. The processes share the work; every process calls it.
 
@@ -128,7 +128,7 @@ def require_own_photos(bank: MaskBank, dataset: Any, reader: PhotoReader | None 
         raise ValueError(bank.elsewhere)
 
 
-def note_photos(bank: MaskBank, photos: BankPhotos) -> None:
+def note_photos(bank: MaskBank | FeatureBank, photos: BankPhotos) -> None:
     """Keep what :func:`look_at_bank` found worth keeping; where nothing can be written, it is found again next time."""
     with suppress(OSError):
         for image_id, (photo, max_side) in photos.to_note.items():

@@ -13,15 +13,17 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
+from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.progress import announce
-from weclip_sam.engine.start.shared_settings import mask_settings
+from weclip_sam.engine.start.shared_settings import fill_shared_settings, mask_settings
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.names import check_apart
 from weclip_sam.io.text import read_json
-from weclip_sam.mask_bank import MaskBank
+from weclip_sam.mask_bank import FeatureBank, MaskBank
+from weclip_sam.offline.features import require_own_encoder
 from weclip_sam.offline.photos import gather_ids, identify_photos, look_at_bank, require_own_photos, share_of, some
 from weclip_sam.offline.seed_folder import (
     claim_folder,
@@ -54,14 +56,16 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
         said and kept in the summary. That there are no masks to score them by is no failure.
     """
     began = time.monotonic()
+    fill_shared_settings(config)
     announce(f'labels of the split {split} into {out}: reading the list of images and loading the models')
     dataset = DATASETS.build(_images(config, split, labels))
     _check_labels(dataset)
     # Opened now: says at once, not once an image, that there is no bank, or one of other images.
-    banks = [step.open() for step in dataset.pipeline if isinstance(step, LoadMasks)]
+    banks = [step.open() for step in dataset.pipeline if isinstance(step, (LoadMasks, LoadFeatures))]
     model = _build_model(config, dataset).to(device).eval()
+    require_own_encoder(dataset, model.encoders)
     settings = [model.fingerprint(), dataset_card(config, split, labels),
-                [bank.header['generator'] for bank in banks if isinstance(bank, MaskBank)]]
+                [bank.header['generator'] for bank in banks if isinstance(bank, (MaskBank, FeatureBank))]]
     card = dict(config=name, split=split, classes=list(dataset.metainfo['classes']), images=len(dataset),
                 image_folder=dataset.image_folder,
                 fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32])
@@ -178,7 +182,7 @@ def _build_model(config: Config, dataset: Any) -> Any:
     settings = dict(config.model)
     if settings.get('type') != 'SeedMaker':
         raise ValueError(f"tools/make_seeds.py: model.type is {settings.get('type')!r}, expected 'SeedMaker' "
-                         '(configs/clip_es, configs/sepl, configs/fma)')
+                         '(configs/clip_es, configs/excel, configs/sepl, configs/fma)')
     keys = ('classes', 'prompt_names', 'background_nouns')
     settings.setdefault('vocabulary', {key: list(dataset.metainfo[key]) for key in keys})
     model = MODELS.build(settings)

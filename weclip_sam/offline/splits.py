@@ -7,6 +7,8 @@ from mmengine.config import Config
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.engine.start.shared_settings import mask_settings
+from weclip_sam.mask_bank import feature_folder
+from weclip_sam.offline.features import feature_settings
 
 SPLITS = {'train': 'train_dataloader.dataset', 'val': 'val_dataloader.dataset', 'tune': 'tune_dataset'}
 _KEPT = ('reader', 'unlabelled', 'limit')
@@ -37,6 +39,8 @@ def seed_images(config: Config, split: str, labels: str | None = None, masks: bo
                 masks_needed: bool = True) -> dict[str, Any]:
     """Config of the data set that seeds are made of: the split's images, resized as ``seed_dataset`` says.
 
+    Features that the training set reads from a bank are read here, too; where there are none, encoders look themselves.
+
     Args:
         config: its ``seed_dataset.pipeline`` is used (by default each side is rounded up to a multiple of 16), with
             ``PackSample(original=True)`` at its end.
@@ -54,6 +58,12 @@ def seed_images(config: Config, split: str, labels: str | None = None, masks: bo
         bank = mask_settings(config, split)['bank']
         if bank is not None:
             dataset['mask_bank'] = dict(bank=bank, missing='error' if masks_needed else 'none')
+    bank = mask_settings(config, split)['bank']
+    kept = feature_settings(config, bank or '')
+    if kept is not None:
+        if split != 'train' and bank is not None:
+            kept['bank'] = feature_folder(bank)
+        dataset['feature_bank'] = dict(kept, missing='none')
     return dataset
 
 

@@ -1,4 +1,6 @@
 """A config says its mask bank, generator and seed images once; every part has them when a Runner or a check is made."""
+import os
+
 import pytest
 
 from weclip_sam.checking.configs import quick_check
@@ -6,6 +8,7 @@ from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.engine.hooks.summary import SeedEvalHook
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
+from weclip_sam.foundation.sam_eye import SamEye
 from weclip_sam.offline.masks import MaskBankHook
 from weclip_sam.registry import HOOKS
 
@@ -133,3 +136,27 @@ def test_another_data_set_of_scenes_is_chosen_in_one_place(tmp_path):
         reader=dict(type='ShapesReader', split='train', seed=7)))
     with pytest.raises(ValueError, match='scenes_seed: expected a whole number'):
         read(tmp_path, SCENES, {'scenes_seed': -1})
+
+
+def test_features_lie_beside_the_masks(tmp_path):
+    for said, expected in ((True, {}), (dict(stride=8), dict(stride=8)), (dict(bank=True), {})):
+        text = ''.join([ONCE, *(f'{part}["feature_bank"] = {said!r}\n'
+                                for part in ('train_dataloader["dataset"]', 'seed_dataset'))])
+        config = read(tmp_path, text, {'mask_bank': 'banks/other'})
+        assert config['train_dataloader']['dataset']['feature_bank'] == config['seed_dataset']['feature_bank'] == \
+            dict(bank=os.path.join('banks/other', 'features'), **expected)
+    own = f'{ONCE}seed_dataset["feature_bank"] = dict(bank="mine", stride=8)\n'
+    assert read(tmp_path, own)['seed_dataset']['feature_bank'] == dict(bank='mine', stride=8)
+    with pytest.raises(ValueError, match=r"seed_dataset\.feature_bank means the features beside .* mask_bank='DIR'"):
+        fill_shared_settings(dict(seed_dataset=dict(feature_bank=dict(stride=8))))
+
+
+def test_the_eye_is_the_encoder_of_the_mask_generator(tmp_path):
+    text = f'{ONCE}mask_generator["sam"] = dict(type="FrozenSam", arch="tiny")\n' \
+           'model = dict(encoders=dict(a=dict(type="SamEye"), b=dict(type="SamEye", sam=dict(arch="x"))))'
+    config = read(tmp_path, text, {'mask_generator.sam.arch': 'vit_l'})
+    assert config['model']['encoders']['a']['sam'] == config['mask_generator']['sam'] == dict(type='FrozenSam',
+                                                                                              arch='vit_l')
+    assert config['model']['encoders']['b']['sam'] == dict(arch='x')
+    with pytest.raises(ValueError, match='SamEye: whose encoder'):
+        SamEye()

@@ -26,7 +26,7 @@ _OF_NO_MATTER = {'work_dir', 'resume', 'launcher', 'env_cfg', 'log_level', 'log_
 _OF_NO_MATTER_IN_LOADERS = {'num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'timeout',
                             'multiprocessing_context'}
 _PLACES = {'data_root', 'mask_bank', 'bank', 'pixel_labels', 'labels', 'input_labels', 'folder', 'checkpoint',
-           'weights', 'prompts', 'start', 'load_from'}
+           'weights', 'prompts', 'attributes', 'start', 'load_from'}
 _SAMPLED, _BLOCK = 16, 1 << 16
 
 

@@ -23,8 +23,8 @@ from weclip_sam.io.checkpoints import check_covers, require_finite, safe_load
 from weclip_sam.io.plain import plain
 from weclip_sam.registry import MODELS, SCOPE, SEED_STEPS
 
-# What a trained model needs while it learns, and not to predict: SAM, and prompts whose features the labels came from.
-_FOR_TRAINING = ('mask_generator', 'prompts')
+# What a trained model needs while it learns, and not to predict: SAM, and texts whose features the labels came from.
+_FOR_TRAINING = ('mask_generator', 'prompts', 'attributes')
 
 
 def checkpoint_config(path: str | os.PathLike, content: Mapping[str, Any]) -> Config:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from weclip_sam.mask_bank import feature_folder
+
 # What a hook takes from the config unless it says otherwise: its argument to the config's variable.
 _OF_HOOKS = {
     'MaskBankHook': dict(bank='mask_bank', generator='mask_generator', dataset='mask_dataset'),
@@ -20,6 +22,8 @@ def fill_shared_settings(config: MutableMapping[str, Any]) -> None:
     """Give each part of a config what the config says once; what a part says itself stays.
 
     - ``mask_bank=True`` in a data set, wherever it stands, becomes the config's ``mask_bank``.
+    - ``feature_bank=True`` in a data set, or one without a folder, becomes the folder of features in ``mask_bank``.
+    - ``SamEye`` takes the ``sam`` of the config's ``mask_generator``.
     - ``MaskBankHook`` takes the config's ``mask_bank``, ``mask_generator`` and ``mask_dataset``.
     - ``SeedEvalHook`` takes ``seed_dataset``.
     - ``SheetHook`` takes ``mask_generator`` where a ``MaskBankHook`` makes the masks of training and the sheets show
@@ -29,7 +33,7 @@ def fill_shared_settings(config: MutableMapping[str, Any]) -> None:
         config: a whole config, changed in place. Filling it again changes nothing.
 
     Raises:
-        ValueError: a data set has ``mask_bank=True``, and the config no ``mask_bank``.
+        ValueError: a data set has ``mask_bank=True`` or such a ``feature_bank``, and the config no ``mask_bank``.
     """
     for key, value in config.items():
         for place, node in _dicts(value, str(key)):
@@ -38,6 +42,9 @@ def fill_shared_settings(config: MutableMapping[str, Any]) -> None:
                     raise ValueError(f"{place}.mask_bank=True means the config's own mask bank, but the config names "
                                      "none: give it mask_bank='DIR' at its top")
                 node['mask_bank'] = config['mask_bank']
+            _fill_features(place, node, config)
+            if _kind(node) == 'SamEye' and node.get('sam') is None and config.get('mask_generator'):
+                node['sam'] = copy.deepcopy(config['mask_generator']['sam'])
     # Afterwards: what is copied from here on, such as seed_dataset, names its bank already.
     own, default = config.get('custom_hooks') or [], config.get('default_hooks') or {}
     hooks = [hook for hook in (*default.values(), *own) if isinstance(hook, MutableMapping)]
@@ -90,6 +97,17 @@ def mask_settings(config: Mapping[str, Any], split: str = 'train') -> dict[str, 
     generator = config.get('mask_generator') or hook.get('generator') or \
         (config.get('model') or {}).get('mask_generator')
     return dict(bank=bank, generator=generator, dataset=config.get('mask_dataset') or hook.get('dataset'))
+
+
+def _fill_features(place: str, node: MutableMapping[str, Any], config: Mapping[str, Any]) -> None:
+    said = node.get('feature_bank')
+    given = said if isinstance(said, MutableMapping) else {'bank': said}
+    if said is None or given.get('bank', True) is not True:
+        return
+    if not isinstance(config.get('mask_bank'), str):
+        raise ValueError(f"{place}.feature_bank means the features beside the config's mask bank, but the config names "
+                         "none: give it mask_bank='DIR' at its top, or feature_bank a folder")
+    node['feature_bank'] = {**given, 'bank': feature_folder(config['mask_bank'])}
 
 
 def _take(hook: MutableMapping[str, Any], argument: str, config: Mapping[str, Any], variable: str) -> None:
