@@ -7,11 +7,13 @@ Stages and placeholders are explained in weclip_sam/comparison/experiment.py.
 title = 'shapes: single-stage against two-stage systems'
 root = 'work_dirs/compare/shapes'
 seeds = 3
-tests = ['single', 'multi', 'crf']
+tests = ['single', 'multi', 'crf', 'sam', 'all']
+sam = 'tiny'
 _labels = 'train_dataloader.dataset.pixel_labels'
 _clip_es, _sepl = 'configs/clip_es/clip-es_tiny_free_shapes.py', 'configs/sepl/sepl_tiny_free_shapes.py'
 _coarse, _fine = 'configs/fma/fma-coarse_tiny_free_shapes.py', 'configs/fma/fma-fine_tiny_free_shapes.py'
 _decoder = 'configs/two_stage/offline-decoder_tiny_400_shapes.py'
+_former = 'configs/weclip_sam/weclip-sam-v1_tiny_400_shapes.py'
 _thin = 'configs/weclip_sam/weclip-sam-thin_tiny_400_shapes.py'
 _bank = dict(mask_bank='{masks}')
 # Made once and used by several methods, whose wall time counts them all the same.
@@ -32,14 +34,20 @@ _fma_chain = [
 methods = [
     dict(name='WeCLIP-SAM', note='ours, single stage', uses=['masks'], stages=[
         dict(name='train', tool='train', config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py', options=_bank)]),
-    dict(name='WeCLIP-SAM, decoder not heard', note='ours, labels from CLIP and SAM alone', uses=['masks'], stages=[
+    dict(name='WeCLIP-SAM, first version', note="ours, CLIP and SAM's masks alone", uses=['masks'], stages=[
+        dict(name='train', tool='train', config=_former, options=_bank)]),
+    dict(name='WeCLIP-SAM, first version, decoder not heard', note='labels from CLIP and SAM alone', uses=['masks'],
+         stages=[
         dict(name='train', tool='train', config=_thin, options=_bank)]),
     # Making labels costs time in every iteration; this row spends no more time than the two-stage systems do.
-    dict(name='WeCLIP-SAM, decoder not heard, 280 iterations', note='the same, shorter', uses=['masks'], stages=[
+    dict(name='WeCLIP-SAM, first version, decoder not heard, 280 iterations', note='the same, shorter', uses=['masks'],
+         stages=[
         dict(name='train', tool='train', config=_thin, options={
             **_bank, 'train_cfg.max_iters': 280, 'param_scheduler.0.end': 280})]),
     dict(name='WeCLIP', note='single stage, no SAM', stages=[
         dict(name='train', tool='train', config='configs/weclip/weclip_tiny_400_shapes.py')]),
+    dict(name='WeCLIP+', note="single stage, SAM's encoder as second eye, no masks", stages=[
+        dict(name='train', tool='train', config='configs/weclip_plus/weclip-plus_tiny_400_shapes.py')]),
     dict(name='WeCLIP without RFM', note='single stage, no SAM', stages=[
         dict(name='train', tool='train', config='configs/weclip/weclip-no-rfm_tiny_400_shapes.py')]),
     # RFM was made to choose among many blocks; with the one that tune chose, it has no choice.
@@ -58,7 +66,10 @@ methods = [
     dict(name='FMA-WSSS', note='labels offline, same decoder', uses=['masks'], stages=[
         *_fma_chain, dict(name='second-stage', tool='train', config=_decoder, options={_labels: '{fine}'})]),
     dict(name='Supervised', note='upper bound: true masks, same decoder', reference=True, stages=[
-        dict(name='train', tool='train', config='configs/two_stage/offline-decoder-supervised_tiny_400_shapes.py')])]
+        dict(name='train', tool='train', config='configs/two_stage/offline-decoder-supervised_tiny_400_shapes.py')]),
+    dict(name="Supervised, WeCLIP-SAM's decoder", note='upper bound: true masks, its decoder and second eye',
+         reference=True, stages=[
+        dict(name='train', tool='train', config='configs/two_stage/fine-decoder-supervised_tiny_400_shapes.py')])]
 pictures = dict(config='configs/weclip_sam/weclip-sam_tiny_400_shapes.py', count=6, extremes=3, focus='WeCLIP-SAM')
 terms = [
     'Image labels only: no method but the upper bounds opens a mask of a training image.',
@@ -72,6 +83,10 @@ tuning = [
          where=_tune, how='a few values each, labels scored on tune'),
     dict(what="WeCLIP-SAM: the decoder's prediction as half of the maps", where=_tune,
          how='with or without, three seeds'),
+    dict(what='WeCLIP-SAM: maps and their mean, the second eye and its temperature, stride of the decoder, Dice, from '
+              'when the decoder is heard', where=_tune, how='some thirty pipelines by their labels, nine trainings'),
+    dict(what='WeCLIP+: box threshold, from when the decoder is heard, the product with its probability', where=_tune,
+         how='three trainings'),
     dict(what='ExCEL: calibrated blocks and box threshold', where=_tune, how='a few values, labels scored on tune'),
     dict(what='test scales 1 and 1.5 (all methods)', where=_tune, how='three pairs, the main job scored on tune'),
     dict(what="FMA-WSSS's segment prompts: learning rate, iterations, weight of the activation loss, start",

@@ -7,7 +7,8 @@ One seed each; for scenes of another seed change ``scenes_seed`` in a copy of th
 title = 'shapes, scenes of seed 7: five systems'
 root = 'work_dirs/compare/shapes_unseen'
 seeds = 1
-tests = ['single', 'multi', 'crf']
+tests = ['single', 'multi', 'crf', 'sam', 'all']
+sam = 'tiny'
 _scenes = dict(scenes_seed=7)
 _labels = 'train_dataloader.dataset.pixel_labels'
 _new, _former = (f'configs/weclip_sam/weclip-sam{name}_tiny_400_shapes.py' for name in ('', '-v1'))

@@ -276,7 +276,7 @@ def test_what_is_measured_and_what_is_not(comparison):
     assert [column.best() for column in main_columns(comparison)] == [set()] * 6 + [{'Ours'}, set()]
     assert comparison.about['machine'] == 'two CPUs'
     terms = dict(comparison.checked_terms)
-    assert set(terms['training images'].values()) == {'ShapesReader, split train, num_images 400, size 112'}
+    assert set(terms['training images'].values()) == {'ShapesReader, split train, num_images 400, size 112, seed 0'}
     data = json.loads(json.dumps(to_json(comparison)))
     run = data['measured']['Two-stage']['runs'][1]
     assert run['seed_steps'] == {'first-seeds': 60, 'merged': 65, 'gradcam': 45, 'labels taught': 71}

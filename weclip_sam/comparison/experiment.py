@@ -12,9 +12,11 @@ An experiment file (``configs/compare/*.py``) names ``title``, ``root``, ``seeds
 - ``checkpoint`` (tests): a checkpoint, or the folder of a training run, whose last one is taken (never its best one:
   that was picked by looking at the validation set). Default: the method's last training stage.
 
-A method is ``dict(name=..., stages=[...], uses=[names of shared stages], tests=['single', 'multi', 'crf'])``; for each
-of its ``tests`` (default: the experiment's) a test stage is added. ``note`` stands beside its name in the report,
-``reference=True`` marks an upper bound that does not compete, ``tuning`` says which settings ground truth chose.
+A method is ``dict(name=..., stages=[...], uses=[names of shared stages], tests=['single', 'multi', 'crf',
+'sam', 'all'])``; for each of its ``tests`` (default: the experiment's) a test stage is added. ``sam`` refines with SAM
+(the experiment's ``sam``, as ``test.py --sam`` takes it), ``all`` with everything. ``note`` stands beside a method's
+name in the report, ``reference=True`` marks an upper bound that does not compete, ``tuning`` says which settings ground
+truth chose.
 """
 from __future__ import annotations
 
@@ -26,14 +28,16 @@ from pathlib import Path
 from typing import Any
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.comparison.values import WITH_SAM
 from weclip_sam.engine.start.config import read_config
 
-TESTS = {'single': (), 'multi': ('--tta',), 'crf': ('--tta', '--crf')}
+TESTS = {'single': (), 'multi': ('--tta',), 'crf': ('--tta', '--crf'), 'sam': (), 'all': ('--tta', '--crf')}
 TOOLS = ('train', 'test', 'make_seeds', 'make_masks')
 _STAGE_KEYS = {'name', 'tool', 'config', 'options', 'arguments', 'once', 'folder', 'checkpoint'}
 _METHOD_KEYS = {'name', 'stages', 'uses', 'tests', 'note', 'tuning', 'reference'}
 _NAME = r'[A-Za-z][\w.-]*'
-_EXPERIMENT_KEYS = {'title', 'root', 'seeds', 'shared', 'methods', 'tests', 'pictures', 'terms', 'tuning', 'notes'}
+_EXPERIMENT_KEYS = {'title', 'root', 'seeds', 'shared', 'methods', 'tests', 'sam', 'pictures', 'terms', 'tuning',
+                    'notes'}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Stage:
         tool: one of ``TOOLS``.
         arguments: of the tool, without what a resumed run adds.
         folder: where it writes; its summary is there when it is finished.
-        measure: for tests, ``single``, ``multi`` or ``crf``.
+        measure: for tests, one of ``TESTS``.
         shared: whether several methods use it.
         once: whether all seeds share it.
         after: folders of the earlier stages it reads.
@@ -185,6 +189,7 @@ class _Planner:
     def __init__(self, source: str, root: Path, given: Mapping[str, Any]) -> None:
         self.source, self.root = source, root
         self.tests = tuple(given.get('tests', ('single',)))
+        self.sam = [given['sam']] if given.get('sam') else []  # or the SAM of each config
         self.shared: dict[str, Stage] = {}
         folders: dict[str, Path] = {}
         for settings in given.get('shared', ()):
@@ -252,7 +257,9 @@ class _Planner:
             arguments += ['--work-dir', str(folder), '--seed', str(seed)]
         elif tool == 'test':
             arguments += [filled(settings.get('checkpoint') or ''), '--work-dir', str(folder), '--out',
-                          str(folder / 'predictions'), *TESTS[settings.get('measure', 'single')]]
+                          str(folder / 'predictions')]
+            measure = settings.get('measure', 'single')
+            arguments += [*TESTS[measure], *(['--sam', *self.sam] if measure in WITH_SAM else [])]
         else:
             arguments += ['--out', str(folder)] + (['--evaluate'] if tool == 'make_seeds' else [])
         arguments += [filled(str(argument)) for argument in settings.get('arguments', ())]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from weclip_sam.comparison.values import TESTS, Comparison, RunResult, StageCost
+from weclip_sam.comparison.values import TESTS, WITH_SAM, Comparison, RunResult, StageCost
 
 DASH = '–'
 COST_COLUMNS = ('method', 'stage', 'wall time', 'peak memory, GB', '')
@@ -101,9 +101,10 @@ def main_columns(comparison: Comparison) -> list[Column]:
     def column(title: str, read: Callable[[RunResult], float | None], *how: Any) -> Column:
         return Column(title, {m.name: Spread.of([read(run) for run in m.runs]) for m in comparison.methods}, *how)
     rivals = _rivals(comparison)
+    tested = {kind for method in comparison.methods for run in method.runs for kind in run.val}
     columns = [column('pseudo labels on train, mIoU', lambda run: run.seeds_miou, 2, 1, '', rivals)]
     columns += [column(f'val mIoU, {title}', _val(kind), 2, 1, '', rivals)
-                for kind, title in TESTS.items()]
+                for kind, title in TESTS.items() if kind in tested or kind not in WITH_SAM]
     columns += [column('trained parameters', lambda run: run.parameters, 0, 0, 'count'),
                 Column('stages', {m.name: Spread(len(m.stage_names), None, 1) for m in comparison.methods}, 0),
                 column('wall time', lambda run: run.seconds, 0, -1, 'time', rivals)]

@@ -8,7 +8,9 @@ from typing import Any
 
 from weclip_sam.io.text import read_json
 
-TESTS = {'single': 'single scale', 'multi': 'multi-scale + flip', 'crf': 'multi-scale + flip + CRF'}
+TESTS = {'single': 'single scale', 'multi': 'multi-scale + flip', 'crf': 'multi-scale + flip + CRF',
+         'sam': 'single scale + SAM', 'all': 'multi-scale + flip + SAM + CRF'}
+WITH_SAM = {'sam', 'all'}
 
 
 @dataclass(frozen=True)
