@@ -12,4 +12,5 @@ PARTS: dict[str, Callable[[Bench], Iterator[Case]]] = {
 ONLY_FULL = {'memory'}
 # What depends on it, and so is measured along a curve unless other parts are asked for.
 CURVES = dict(batch=['encoder', 'iteration'], size=['encoder', 'par', 'iteration'],
-              named=['gradcam', 'maps', 'iteration'], classes=['iteration', 'crf'], masks=['votes', 'iteration', 'loading'])
+              named=['gradcam', 'maps', 'iteration'], classes=['iteration', 'crf'],
+              masks=['votes', 'iteration', 'loading'])
