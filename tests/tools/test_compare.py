@@ -410,6 +410,7 @@ def test_the_tool_reports_and_its_exit_code_tells(experiment_file, tools, tmp_pa
     (("name='merged'", "name='first-seeds'"), "two stages are called 'first-seeds'"),
     (("name='Two-stage', ", ""), 'a method has no name'),
     (("name='Two-stage'", "name='Ours'"), 'two methods have the same name'),
+    (("name='Two-stage'", "name='ours!'"), "'Ours' and 'ours!' would share the folder ours"),
     (("seeds = 2", "seeds = 0"), 'at least 1'), (("methods = [", "methods = [] and ["), 'names no methods'),
     (("name='second'", "name='second stage'"), 'a name begins with a letter'),
     (("note=", "nota="), "Did you mean 'note'")])
@@ -423,7 +424,8 @@ def test_slips_in_an_experiment_file_are_named(experiment_file, change, message)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name, seeds, methods', [('shapes', 3, 12), ('shapes_deeplab', 1, 3), ('shapes_joins', 1, 6)])
+@pytest.mark.parametrize('name, seeds, methods', [('shapes', 3, 15), ('shapes_deeplab', 1, 3),
+                                                    ('shapes_joins', 1, 6), ('shapes_unseen', 1, 5)])
 def test_the_shipped_comparisons_are_ready_to_run(name, seeds, methods, monkeypatch, tmp_path):
     """Every stage's config exists and takes its options, nothing points at another stage's folder by accident."""
     monkeypatch.chdir(ROOT)

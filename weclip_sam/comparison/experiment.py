@@ -160,6 +160,12 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
     methods = {method['name']: method for method in given['methods']}
     if len(methods) < len(given['methods']):
         raise ValueError(f'{path}: two methods have the same name')
+    by_folder: dict[str, str] = {}
+    for name in methods:
+        other = by_folder.setdefault(folder_name(name), name)
+        if other != name:
+            raise ValueError(f"{path}: the methods '{other}' and '{name}' would share the folder {folder_name(name)}; "
+                             'choose names that differ in more than signs')
     runs = tuple(Run(name, seed, planner.stages(method, seed))
                  for seed in range(count) for name, method in methods.items())
     focus = (given.get('pictures') or {}).get('focus')
@@ -179,8 +185,9 @@ def check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
 
 
 def folder_name(name: str) -> str:
-    """A name as part of a path: lower case, and a dash for everything but letters, digits, dot and underscore."""
-    return re.sub(r'[^a-z0-9._]+', '-', name.lower()).strip('-.') or 'method'
+    """A name as part of a path: lower case, ``plus`` for +, and a dash for everything but letters, digits, dot and
+    underscore."""
+    return re.sub(r'[^a-z0-9._]+', '-', name.lower().replace('+', '-plus ')).strip('-.') or 'method'
 
 
 class _Planner:
