@@ -155,7 +155,7 @@ class Segmenter:
             only_registered(steps, (TRANSFORMS,), str(checkpoint), 'pipeline')
         self._read_side = _read_side(self.config)
         self._steps = [TRANSFORMS.build(dict(step)) for step in steps]
-        self._pack = TRANSFORMS.build(dict(type='PackSample', original=self._refines_with_sam))
+        self._pack = TRANSFORMS.build(dict(type='PackSample', refine=self._refines_with_sam))
 
     def _apply_test_settings(self, multi_scale: bool, crf: bool | Mapping[str, Any],
                              sam: bool | str | Mapping[str, Any], source: str | None) -> None:

@@ -68,8 +68,8 @@ class SegSample(BaseDataElement):
         padding_mask: H W bool, True where the transformed image is padding.
         seg_logits: C+1 H W float at the original size (after ``predict``).
         prediction: H W int64 at the original size (after ``predict``).
-        original: 3 H W uint8, the image before any transform, where masks are wanted at its size
-            (``PackSample(original=True)``); ``mask_set`` and ``pixel_labels`` then have that size, too.
+        original: 3 H W uint8, the image before any transform, and original_masks: its :class:`MaskSet` (prediction
+            with SAM; in seed making ``mask_set`` and ``pixel_labels`` themselves have that size).
         sam: what SAM had to do with the prediction (:class:`~weclip_sam.models.refine.SamUse`; after ``predict``).
     Meta fields: ``image_id`` (str), ``image_path``, ``ori_shape`` (H, W) of the file, ``img_shape`` (H, W) of the
     inputs, ``content_box`` (top, left, bottom, right) of the part of the inputs that is no padding, ``flip`` (bool).

@@ -207,14 +207,16 @@ def test_jitter_changes_colour_only_and_is_repeatable():
     assert np.array_equal(off['image'], results['image'])
 
 
+class _Nothing:
+    def get(self, image_id):
+        return None
+
+
 def test_missing_masks_are_an_error_or_none():
-    class Empty:
-        def get(self, image_id):
-            return None
-    load = TRANSFORMS.build(dict(type='LoadMasks', bank=Empty(), missing='none'))
+    load = TRANSFORMS.build(dict(type='LoadMasks', bank=_Nothing(), missing='none'))
     assert load(dict(image_id='x', ori_shape=(2, 2)))['masks'] is None
     with pytest.raises(ValueError, match="'x'.*make_masks"):
-        TRANSFORMS.build(dict(type='LoadMasks', bank=Empty()))(dict(image_id='x', ori_shape=(2, 2)))
+        TRANSFORMS.build(dict(type='LoadMasks', bank=_Nothing()))(dict(image_id='x', ori_shape=(2, 2)))
     with pytest.raises(ValueError, match=r'\(60, 90\).*\(2, 2\)'):
         TRANSFORMS.build(dict(type='LoadMasks', bank=_Bank()))(dict(image_id='x', ori_shape=(2, 2)))
 
@@ -247,6 +249,19 @@ def test_masks_come_from_a_bank_on_disk(tmp_path):
         TRANSFORMS.build(dict(type='LoadMasks', bank=str(tmp_path / 'none')))(dict(sample))
     with pytest.raises(ValueError, match='other'):
         TRANSFORMS.build(dict(type='LoadMasks', bank=str(tmp_path / 'bank'), fingerprint='other'))(dict(sample))
+
+
+def test_what_sam_refines_is_there_at_the_size_of_the_file():
+    steps = [dict(type='LoadMasks', bank=_Bank()), dict(type='ResizeLong', size=30),
+             dict(type='PackSample', refine=True)]
+    item = ImageLabelDataset(_CodedReader(), steps)[0]
+    sample = item['data_samples']
+    assert item['inputs'].shape == (3, 20, 30) and sample.mask_set.size == (20, 30)
+    assert sample.original.shape == (3, HEIGHT, WIDTH)
+    assert torch.equal(sample.original_masks.masks, torch.from_numpy(_masks()))
+    given = TRANSFORMS.build(dict(type='LoadMasks', bank=_Nothing(), missing='none'))(
+        dict(image_id='x', ori_shape=(2, 2), masks='brought'))
+    assert given['masks'] == 'brought'
 
 
 def test_masks_of_another_photo_are_an_error_or_missing(tmp_path, write_image):

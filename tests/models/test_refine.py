@@ -86,6 +86,8 @@ def test_the_image_at_the_size_of_the_file_is_looked_at_if_it_is_there(generator
     sample.original = torch.zeros(3, 16, 32, dtype=torch.uint8)
     assert predict(sample, SamAtTest(generator)).prediction.shape == (16, 32)
     assert HalfGenerator.made == [(16, 32, 3)]
+    sample.mask_set, sample.original_masks = left_half(8, 16), left_half(16, 32)  # of the transformed image, of itself
+    assert predict(sample, SamAtTest(generator)).sam[:2] == (1, False)
 
 
 def test_no_copy_is_made_of_probabilities_that_may_be_written_over():

@@ -89,7 +89,8 @@ class LoadMasks:
         if masks is not None and masks.size != tuple(results['ori_shape']):
             raise ValueError(f'mask bank {self.bank}: the masks of {results["image_id"]!r} are {masks.size}, the image '
                              f'is {tuple(results["ori_shape"])} (height, width); the bank belongs to other images')
-        results['masks'] = masks
+        # Of an image that the bank does not have, somebody may have brought some.
+        results['masks'] = results.get('masks') if masks is None else masks
         return results
 
     def _are_its_own(self, bank: Any, results: Results) -> bool:
@@ -217,6 +218,8 @@ class PackSample:
         original: for seed making, whose labels are made at the size of the file: masks and labels stay there, and the
             sample also has ``original`` (3 H0 W0 uint8), the image before any transform. The transforms may resize
             but not crop, pad or flip.
+        refine: for predictions that SAM refines, at the size of the file: the sample also has ``original`` and
+            ``original_masks``, whatever the transforms do.
 
     Returns:
         ``inputs``: 3 H W uint8 RGB; ``data_samples``: :class:`SegSample` with ``image_labels`` (C bool),
@@ -224,8 +227,8 @@ class PackSample:
         ``pixel_labels`` (H W int64, 255 on padding) and ``ground_truth`` (H W int64, always at the original size).
     """
 
-    def __init__(self, original: bool = False) -> None:
-        self.original = original
+    def __init__(self, original: bool = False, refine: bool = False) -> None:
+        self.original, self.refine = original, refine
 
     def __call__(self, results: Results) -> dict[str, Any]:
         frame = results['frame']
@@ -238,8 +241,12 @@ class PackSample:
             sample.banked = in_frame(results)
         if self.original:
             frame = self._add_original(results, sample)
+        if self.refine:
+            sample.set_field(_as_tensor(results['original']), 'original')
         if results.get('masks') is not None:
             sample.mask_set = frame.take_masks(results['masks'])
+            if self.refine:
+                sample.original_masks = Frame.whole(*results['ori_shape']).take_masks(results['masks'])
         if results.get('pixel_labels') is not None:
             sample.pixel_labels = frame.take(results['pixel_labels'], IGNORE_LABEL).long()
         if results.get('ground_truth') is not None:

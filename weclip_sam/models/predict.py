@@ -48,8 +48,8 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
     Args:
         forward: B 3 H W, RGB in 0..255, to logits B C+1 h w.
         inputs: B 3 H W float, padded as :class:`SegDataPreprocessor` does.
-        data_samples: with ``content_box`` and ``ori_shape``; for refinement by SAM perhaps with ``mask_set`` and
-            ``original``, see :class:`SegSample`.
+        data_samples: with ``content_box`` and ``ori_shape``; for refinement by SAM perhaps with ``original`` and
+            ``original_masks`` (or ``mask_set``, if it has the original size), see :class:`SegSample`.
         test: ``scales`` and ``flip``; keys of ``multi_scale_logits`` such as ``fit`` are passed on. ``refine`` is a
             list of seed steps that refine the prediction, in this order, ``crf`` (None, or arguments of
             :func:`weclip_sam.seeds.crf.dense_crf`) one more at its end. ``beside``: further lists of steps by name,

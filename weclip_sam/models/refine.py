@@ -103,7 +103,11 @@ def refinement_steps(test: Mapping[str, Any]) -> list[Any]:
 def asks_sam(steps: SeedPipeline | None, sample: SegSample) -> bool:
     """Whether something must be made by SAM before the steps can run on a sample."""
     needs = frozenset() if steps is None else steps.needs
-    return 'prompter' in needs or 'masks' in needs and sample.get('mask_set') is None
+    return 'prompter' in needs or 'masks' in needs and _brought(sample) is None
+
+
+def _brought(sample: SegSample) -> MaskSet | None:
+    return sample.get('original_masks', sample.get('mask_set'))
 
 
 def refine_prediction(steps: SeedPipeline, probabilities: Tensor, rgb: Tensor, sample: SegSample,
@@ -127,7 +131,7 @@ def refine_prediction(steps: SeedPipeline, probabilities: Tensor, rgb: Tensor, s
         labels H W int64, probabilities C+1 H W, and what SAM did (None where no step looks at it).
     """
     clock = _Clock(steps.steps, probabilities.device)
-    given: dict[str, Any] = dict(masks=sample.get('mask_set'), prompter=None)
+    given: dict[str, Any] = dict(masks=_brought(sample), prompter=None)
     live = False
     if clock.steps and sam is not None:
         with clock.watch(MAKING):

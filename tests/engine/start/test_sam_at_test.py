@@ -66,7 +66,7 @@ def test_masks_come_from_the_split_s_bank_or_are_made(config, tmp_path):
         assert given.to_dict() == once
         return once['model']['test']['mask_generator'], once['test_dataloader']['dataset']
     generator, dataset = filled()
-    assert generator == GENERATOR and dataset['pipeline'] == [dict(type='PackSample', original=True)]
+    assert generator == GENERATOR and dataset['pipeline'] == [dict(type='PackSample', refine=True)]
     assert 'mask_bank' not in dataset
     for split in ('train', 'val'):  # where there are both, that of the images' own split
         MaskBank(tmp_path / f'own_{split}', 'g', 'd').close()

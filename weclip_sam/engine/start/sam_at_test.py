@@ -92,7 +92,7 @@ def fill_sam_at_test(config: MutableMapping[str, Any]) -> None:
         dataset = (config.get(loader) or {}).get('dataset')
         if dataset is None:
             continue
-        dataset['pipeline'] = [dict(step, original=True) if step['type'] == 'PackSample' else step
+        dataset['pipeline'] = [dict(step, refine=True) if step['type'] == 'PackSample' else step
                                for step in dataset.get('pipeline') or ()]
         split = (dataset.get('reader') or {}).get('split')
         bank = _asked(dataset.get('mask_bank')) or _found(config, [split, 'val', 'train'])
@@ -111,12 +111,13 @@ def fill_generator(config: MutableMapping[str, Any]) -> None:
     test, generator = config['model']['test'], mask_settings(config)['generator']
     if test.get('mask_generator') is None:
         test['mask_generator'] = copy.deepcopy(generator)
-    banks = [((config.get(loader) or {}).get('dataset') or {}).get('mask_bank') for loader in LOADERS]
-    if test['mask_generator'] is None and (
-            'prompter' in steps_need(test['refine']) or not (any(banks) or banks_there(config))):
+    banks = [bank for loader in LOADERS if (bank := ((config.get(loader) or {}).get('dataset') or {}).get('mask_bank'))]
+    banks += banks_there(config)
+    if test['mask_generator'] is None and ('prompter' in steps_need(test['refine']) or not banks):
+        besides = 'a bank answers no prompts' if banks else 'there is no bank of masks (mask_bank)'
         raise ValueError('SAM at test: nothing says which SAM is to be asked. The setting mask_generator is missing at '
-                         'the top of the config, and there is no bank of masks (mask_bank); name one: --sam tiny, '
-                         "--sam vit_b, --sam FILE (in Python sam='tiny')")
+                         f'the top of the config, and {besides}; name one: --sam tiny, --sam vit_b, --sam FILE '
+                         "(in Python sam='tiny')")
 
 
 def banks_there(config: Mapping[str, Any], splits: Sequence[str | None] = ('val', 'train')) -> list[str]:
