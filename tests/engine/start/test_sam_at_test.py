@@ -108,6 +108,10 @@ def test_a_test_scores_what_comes_out_without_sam_too(config):
     assert [metric['type'] for metric in given.test_evaluator] == ['IoUMetric', 'IoUMetric', 'SamCost']
 
 
-def test_the_snippet_does_always_what_the_option_does():
-    given = read_config(ROOT / 'configs' / '_base_' / 'test' / 'sam.py').model.test.to_dict()
-    assert given == dict(refine=SAM_AT_TEST['refine'])
+def test_the_snippet_says_what_the_option_does(tmp_path):
+    leaf = tmp_path / 'leaf.py'
+    leaf.write_text(f"_base_ = ['{ROOT}/configs/_base_/models/weclip_tiny.py', '{ROOT}/configs/_base_/test/sam.py']\n"
+                    'model = dict(test=dict(refine={{_base_.sam.refine}}))')
+    given = read_config(leaf)
+    assert given.sam.to_dict() == {**SAM_AT_TEST, 'order': list(SAM_AT_TEST['order'])}
+    assert given.model.test.to_dict() == dict(scales=(1.0,), flip=False, refine=SAM_AT_TEST['refine'])
