@@ -94,8 +94,9 @@ class Bench:
         model = config.model
         model.vocabulary = dict(classes=names, prompt_names=names, background_nouns=['sky', 'grass', 'road', 'tree'])
         for encoder in [model.clip, *(model.get('encoders') or {}).values()]:
-            if encoder.get('checkpoint') != OWN_WEIGHTS:
-                encoder.checkpoint = 'random'
+            weights = encoder.get('sam', encoder)  # an eye of SAM's sees with a SAM of its own
+            if weights.get('checkpoint') != OWN_WEIGHTS:
+                weights.checkpoint = 'random'
         if 'rfm_start' in model:
             model.rfm_start = 0
         return config
