@@ -186,8 +186,8 @@ def test_a_second_eye_of_a_bank_does_not_look(bench, monkeypatch):
 def test_parts_of_an_iteration_are_all_that_there_are(bench):
     *_, case = iterations.parts(bench)
     labels = [way.label for way in case.ways]
-    assert labels == ['batch to the device', 'encoders', 'decoder, forward and backward', 'GradCam', 'RfmAffinity',
-                      'BlendMaps', 'BlendPrediction', 'RockSandWater', 'SamVote']
+    assert labels == ['batch to the device', 'encoders', 'decoder, forward and backward', 'GradCam', 'ExcelMaps',
+                      'EyeAffinity', 'BlendMaps', 'BlendPrediction', 'RockSandWater', 'SamVote']
     made = {way.label: way.run() for way in case.ways}
     assert any(torch.is_tensor(value) and value.shape == (2, 32, 32) for value in made['SamVote'])
     assert made['decoder, forward and backward'].seg_logits.requires_grad

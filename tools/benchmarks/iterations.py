@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from benchmarks.floors import moved, trained
-from benchmarks.made_up import OWN_WEIGHTS, Bench, bring_tokens
+from benchmarks.made_up import BEFORE_EYES, OWN_WEIGHTS, Bench, bring_tokens
 from benchmarks.measure import Case, Way
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
@@ -30,12 +30,12 @@ def _iteration(bench: Bench, name: str, label: str, dtype: torch.dtype) -> Way:
 
 
 def second_eye(bench: Bench) -> Iterator[Case]:
-    """The last system's iteration with an affinity of a second eye besides all it does: what the eye costs.
+    """WeCLIP-SAM's iteration (the first version's) with an affinity of a second eye besides all it does: what it costs.
 
     SAM's encoder at its own size takes minutes a batch on a CPU: there its pass over every crop is measured if
     everything is asked for (``--full``).
     """
-    name, eyes = list(bench.setting.systems)[-1], bench.setting.eyes
+    name, eyes = BEFORE_EYES, bench.setting.eyes
     count = bench.setting.batch
     ways = [Way('without', training_step(bench, name)[1], count)]
     ways += [Way(f'{eye} from a bank', training_step(bench, name, eye=eye, banked=True)[1], count)

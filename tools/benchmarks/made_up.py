@@ -50,15 +50,20 @@ class Setting:
     eyes: dict[str, dict[str, Any]]
 
 
-# A further system, such as one with a second encoder, is one more line in ``systems``.
+BEFORE_EYES = 'WeCLIP-SAM, first version'  # CLIP alone sees
+
+
+# A further system is one more line in ``systems``.
 SETTINGS = {
     'tiny': Setting(
-        {'WeCLIP': 'weclip/weclip_tiny_400_shapes.py', 'WeCLIP-SAM': 'weclip_sam/weclip-sam_tiny_400_shapes.py'},
+        {'WeCLIP': 'weclip/weclip_tiny_400_shapes.py', BEFORE_EYES: 'weclip_sam/weclip-sam-v1_tiny_400_shapes.py',
+         'WeCLIP-SAM': 'weclip_sam/weclip-sam_tiny_400_shapes.py'},
         'clip_es/clip-es_tiny_free_shapes.py', {'tiny SAM': ('_base_/models/tiny_sam.py', None, 112)},
         size=112, batch=8, classes=10, named=2, masks=30, photo=(112, 112), seen=(112, 112),
         eyes={'SAM': dict(type='SamEye', sam=dict(type='FrozenSam', arch='tiny', checkpoint='tiny'))}),
     'vit-b16': Setting(
-        {'WeCLIP': 'weclip/weclip_vit-b16_30k_voc.py', 'WeCLIP-SAM': 'weclip_sam/weclip-sam_vit-b16_30k_voc.py'},
+        {'WeCLIP': 'weclip/weclip_vit-b16_30k_voc.py', BEFORE_EYES: 'weclip_sam/weclip-sam-v1_vit-b16_30k_voc.py',
+         'WeCLIP-SAM': 'weclip_sam/weclip-sam_vit-b16_30k_voc.py'},
         'clip_es/clip-es_vit-b16_free_voc.py',
         {'SAM ViT-B': ('_base_/models/sam_vit-h.py', 'vit_b', 1024),
          'SAM ViT-H': ('_base_/models/sam_vit-h.py', 'vit_h', 1024)},
