@@ -206,3 +206,8 @@ def mean_of(tensors: Sequence[Tensor]) -> Tensor:
     for tensor in tensors[1:]:
         total += tensor
     return total.div_(len(tensors))
+
+
+def joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """``torch.cat`` that copies nothing where there is a single tensor."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)

@@ -143,30 +143,41 @@ class _Block:
 
 
 def _attend_by_heads(projected: Tensor, padding: Tensor | None, show: bool) -> tuple[Tensor | None, Tensor | None]:
-    """Attention written out, some heads at a time.
+    """Attention written out, some images or, where one is too large for that, some of its heads at a time.
 
     Args:
-        projected: 2 or 3 N H T d, queries, keys and, where anything shall be mixed, values; the queries are changed.
+        projected: 2 or 3 N H T d, contiguous: queries, keys and, where anything shall be mixed, values.
         padding: N P bool, patches that nobody attends to, or None.
         show: whether the attention itself is wanted.
 
     Returns:
         mixed values N H T d, or None without values, and the attention N T T float32, mean of the heads, or None.
     """
-    queries, keys, *values = projected.unbind(0)
-    queries.mul_(queries.shape[-1] ** -0.5)
-    n, heads, t, _ = queries.shape
-    mask = None if padding is None else F.pad(padding, (1, 0))[:, None, None]
+    n, heads, t, d = projected.shape[1:]
+    queries, keys, *values = projected.flatten(1, 2).unbind(0)  # N*H T d
+    mask = None if padding is None else F.pad(padding, (1, 0))[:, None, None].expand(n, heads, 1, t).flatten(0, 1)
     mixed = torch.empty_like(values[0]) if values else None
-    total = queries.new_zeros(n, t, t, dtype=torch.float32) if show else None
-    step = max(1, (_CPU_NUMBERS if queries.device.type == 'cpu' else _GPU_NUMBERS) // (n * t * t))
-    for some in (slice(start, start + step) for start in range(0, heads, step)):
-        scores = queries[:, some] @ keys[:, some].transpose(-2, -1)
-        if mask is not None:
-            scores.masked_fill_(mask, float('-inf'))
-        weights = scores.softmax(-1)
-        if total is not None:
-            total += weights[:, 0] if weights.shape[1] == 1 else weights.sum(1, dtype=torch.float32)
-        if mixed is not None:
-            mixed[:, some] = weights @ values[0][:, some]
-    return mixed, None if total is None else total.div_(heads)
+    fit = (_CPU_NUMBERS if queries.device.type == 'cpu' else _GPU_NUMBERS) // t ** 2
+    images, step = max(1, fit // heads), max(1, fit)
+    # Heads are added up one by one while they are in the cache, but not in low precision: that would copy each.
+    gathers = fit >= heads or queries.dtype != torch.float32
+    total = None if not show else queries.new_empty(n, t, t) if gathers else queries.new_zeros(n, t, t)
+    for first in range(0, n, images):
+        rows = range(first * heads, min(n, first + images) * heads)
+        gathered = queries.new_empty(len(rows), t, t) if show and gathers else None
+        for start in rows[::step]:
+            some = slice(start, min(start + step, rows.stop))
+            scores = torch.baddbmm(queries.new_empty(1), queries[some], keys[some].mT, beta=0, alpha=d ** -0.5)
+            if mask is not None:
+                scores.masked_fill_(mask[some], float('-inf'))
+            place = None if gathered is None else gathered[start - rows.start:some.stop - rows.start]
+            weights = torch.softmax(scores, -1, out=place)
+            if mixed is not None:
+                torch.bmm(weights, values[0][some], out=mixed[some])
+            if total is not None and not gathers:
+                for head in weights:
+                    total[first] += head
+        if total is not None and gathered is not None:
+            torch.sum(gathered.unflatten(0, (-1, heads)), 1, out=total[first:first + images])
+    return (None if mixed is None else mixed.unflatten(0, (n, heads)),
+            None if total is None else total.float().div_(heads))

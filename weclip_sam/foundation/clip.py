@@ -166,7 +166,7 @@ class FrozenClip(nn.Module):
         else:
             content = ~padding[..., None]
             pooled = (patches * content).sum(1) / content.sum(1).clamp(min=1)
-        return self.embed_pooled(pooled), attention
+        return F.normalize(pooled @ visual.proj, dim=-1), attention
 
     def localise(self, tokens: Tensor, padding: Tensor | None = None) -> LastBlock:
         """The last block on its input ``tokens`` (B 1+P D), kept for the gradients that GradCAM reads.
@@ -179,15 +179,12 @@ class FrozenClip(nn.Module):
         visual, dtype = self.model.visual, precision(tokens.device, torch.float32)
         products = Products(self._cast, dtype if dtype == torch.bfloat16 else torch.float32)
         with torch.autocast(tokens.device.type, enabled=False):
-            return LastBlock(visual.transformer.resblocks[-1], visual.ln_post, tokens.float(), padding, products)
+            return LastBlock(visual.transformer.resblocks[-1], visual.ln_post, visual.proj, tokens.float(), padding,
+                             products)
 
     def pairs_at_once(self, tokens: Tensor) -> int:
         """For how many (image, class) pairs :meth:`localise` may work at once on images with such tokens."""
         return at_once(tokens, self.model.visual.transformer.resblocks[-1].mlp.c_fc.out_features)
-
-    def embed_pooled(self, pooled: Tensor) -> Tensor:
-        """N E of unit norm, of N D mean patch tokens (:attr:`LastBlock.pooled`)."""
-        return F.normalize(pooled @ self.model.visual.proj, dim=-1)
 
     @torch.no_grad()
     def embed_calibrated(self, features: ClipFeatures, blocks: int = 5, over_heads: str = 'mean',

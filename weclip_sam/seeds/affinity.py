@@ -52,7 +52,7 @@ def attention_distance(attentions: Tensor | Sequence[Tensor], seg_affinity: Tens
     for attention in attentions:
         check_shape('attentions: B P P; seg_affinity: B P P', attentions=attention, seg_affinity=seg_affinity)
     if selection == 'published':
-        return torch.stack([(seg_affinity - attention).sum((-2, -1)) for attention in attentions])
+        return seg_affinity.sum((-2, -1)) - torch.stack([attention.sum((-2, -1)) for attention in attentions])
     if selection == 'row_normalised':
         seg_affinity = _rows_to_one(seg_affinity)
         return torch.stack([(seg_affinity - _rows_to_one(attention.float())).abs().sum((-2, -1))
@@ -74,10 +74,11 @@ def choose_attention(attentions: Tensor | Sequence[Tensor], seg_affinity: Tensor
     """
     distance = attention_distance(attentions, seg_affinity, selection)
     kept = (distance <= distance.mean(0)) | (distance == distance.amin(0))
-    total = torch.zeros_like(seg_affinity, dtype=torch.float32)
-    for attention, keep in zip(attentions, kept, strict=True):
-        total.addcmul_(attention.float(), keep[:, None, None].float())
-    return total.div_(kept.sum(0)[:, None, None] + COUNT_EPS).mul_(seg_affinity.detach()), kept
+    shares = (kept / (kept.sum(0) + COUNT_EPS))[..., None, None]
+    total = attentions[0].float() * shares[0]
+    for attention, share in zip(attentions[1:], shares[1:], strict=True):
+        total.addcmul_(attention.float(), share)
+    return total.mul_(seg_affinity.detach()), kept
 
 
 def _rows_to_one(matrix: Tensor) -> Tensor:
