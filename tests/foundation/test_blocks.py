@@ -73,6 +73,28 @@ def test_blocks_and_attentions_that_nobody_reads_are_not_computed(clip):
     assert operators(lambda: clip.encode(IMAGES, wanted=Wanted())).count(*fused, *written) == 0
 
 
+def test_heads_are_kept_where_there_is_room(clip, monkeypatch):
+    last = clip.layers - 1
+    wanted = Wanted(frozenset({0}), frozenset({1, last}), heads=frozenset({1, last}))
+    features = clip.encode(IMAGES, PADDING, wanted)
+    whole = clip.encode(IMAGES, PADDING)
+    assert sorted(features.heads) == [1, last]
+    for block, heads in features.heads.items():
+        torch.testing.assert_close(heads.weights.mean(1), whole.attentions[block])
+        torch.testing.assert_close(features.attentions[block], whole.attentions[block])
+    block, heads = clip.model.visual.transformer.resblocks[1], features.heads[1]
+    torch.testing.assert_close(heads.normed, block.ln_1(whole.tokens[0]))
+    mixed = (heads.weights @ heads.values).transpose(1, 2).flatten(2)
+    after = whole.tokens[0] + block.attn.out_proj(mixed)
+    torch.testing.assert_close(after + block.mlp(block.ln_2(after)), whole.tokens[1], atol=1e-5, rtol=1e-5)
+    own = heads.of(slice(1, 2))
+    assert torch.equal(own.weights, heads.weights[1:]) and torch.equal(own.queries, heads.queries[1:])
+    moved = features.entering_last_block(whole.tokens[1], whole.attentions[1])
+    assert not moved.heads  # they are those of other tokens
+    monkeypatch.setattr(blocks, '_CPU_ROOM', 0)
+    assert not clip.encode(IMAGES, PADDING, wanted).heads
+
+
 @pytest.mark.parametrize('quick_gelu, layer_scale', [(True, None), (False, 0.3)])
 def test_every_kind_of_block_equals_open_clips(clip_card, quick_gelu, layer_scale, tmp_path):
     card = {**clip_card, 'quick_gelu': quick_gelu, 'vision_cfg': {**clip_card['vision_cfg'],

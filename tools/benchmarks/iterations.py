@@ -29,10 +29,13 @@ def _iteration(bench: Bench, name: str, label: str, dtype: torch.dtype) -> Way:
     return Way(label, step, bench.setting.batch, reads, dtype)
 
 
-def training_step(bench: Bench, name: str, low_precision: bool = False) -> tuple[nn.Module, Callable[[], Any]]:
-    """A system's model and a function that makes one iteration of its training, from a batch on the host."""
+def training_step(bench: Bench, name: str, low_precision: bool = False,
+                  clip: dict[str, Any] | None = None) -> tuple[nn.Module, Callable[[], Any]]:
+    """A system's model and a function that makes one iteration of its training, from a batch on the host; ``clip`` in
+    place of the config's, if it is given."""
     config = bench.config(bench.setting.systems[name])
     config.model.pop('mask_generator', None)
+    config.model.clip = clip or config.model.clip
     model, batch = bench.build(config).train(), bench.batch()
     if low_precision:
         use_amp(config)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
-from weclip_sam.features import joined
+from weclip_sam.features import Heads, joined
 from weclip_sam.foundation.blocks import QUICK
 from weclip_sam.foundation.cast_once import CastOnce
 
@@ -102,9 +102,10 @@ class LastBlock:
         ln_post: the layer norm behind it.
         proj: D E, from there to the texts' space.
         tokens: B 1+P D float, what enters the block.
+        heads: its attention on them.
         padding: B P bool, patches left out of attention and mean, or None.
-        products: makes the products with the block's matrices; attention and the MLP's hidden numbers are of their
-            precision, too. In bfloat16 that moves scaled maps by less than 3e-3 (norms and sums of branches stay in
+        products: makes the products with the block's matrices, in the precision of ``heads``; so are the MLP's hidden
+            numbers. In bfloat16 that moves scaled maps by less than 3e-3 (norms and sums of branches stay in
             float32); float16 would lose small gradients.
 
     Attributes:
@@ -113,34 +114,27 @@ class LastBlock:
     """
 
     @torch.no_grad()
-    def __init__(self, block: Any, ln_post: nn.LayerNorm, proj: Tensor, tokens: Tensor, padding: Tensor | None,
-                 products: Products) -> None:
+    def __init__(self, block: Any, ln_post: nn.LayerNorm, proj: Tensor, tokens: Tensor, heads: Heads,
+                 padding: Tensor | None, products: Products) -> None:
         self.block, self.ln_post, self.proj, self.products = block, ln_post, proj, products
         attn, mlp = block.attn, block.mlp
         self.gamma_1, self.gamma_2 = (getattr(scale, 'gamma', None) for scale in (block.ls_1, block.ls_2))
         # Attention: the class token is a key, but its own output is not read.
-        normed = block.ln_1(tokens)
-        self.activations = normed[:, 1:]
-        projected = products.linear('in_proj', normed, attn.in_proj_weight, attn.in_proj_bias)
-        q, self.k, v = projected.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
-        self.q = q[:, :, 1:]  # B heads P d; keys and values B heads T d
-        scale = q.shape[-1] ** -0.5
-        scores = self.q @ self.k.mul_(scale).mT
-        if padding is not None:
-            scores.masked_fill_(F.pad(padding, (1, 0))[:, None, None], float('-inf'))
-        self.weights = scores.softmax(-1)  # B heads P T
-        mixed = (self.weights @ v).transpose(1, 2)  # B P heads d
+        self.heads, self.activations = heads, heads.normed[:, 1:]
+        mixed = (heads.weights @ heads.values)[:, :, 1:].transpose(1, 2)  # B P heads d
         x = products.linear('out_proj', mixed.flatten(2), attn.out_proj.weight, attn.out_proj.bias)
         x = tokens[:, 1:] + _scaled(x, self.gamma_1)
-        self.mixed, self.v_and_one = mixed, F.pad(v, (0, 1), value=-1.0)
-        self.to_others, self.to_class = 1 - self.weights[..., :1], self.weights[..., :1] * -scale
+        self.mixed, self.v_and_one = mixed, F.pad(heads.values, (0, 1), value=-1.0)
+        self.v_and_one *= heads.keys.shape[-1] ** -0.5
+        to_class = heads.weights[..., :1]  # B heads T 1
+        self.minus_class, self.to_others = -to_class, 1 - to_class
         # MLP
-        normed, *self.norm_2 = _norm(x, block.ln_2)
+        normed, *statistics = _norm(x, block.ln_2)
         activation = Activation(mlp.gelu)
         hidden = products.linear('c_fc', normed, mlp.c_fc.weight, mlp.c_fc.bias, activation.factor, activation.factor)
         y = products.linear('c_proj', activation(hidden), mlp.c_proj.weight, mlp.c_proj.bias, 1 / activation.factor)
         # Norm, mean and embedding
-        self.x, y = x, x + _scaled(y, self.gamma_2)
+        self.normed, y = (x, *statistics), x + _scaled(y, self.gamma_2)
         self.y_hat, _, y_rstd = torch.native_layer_norm(y, ln_post.normalized_shape, None, None, ln_post.eps)
         patches = y.shape[1]
         if padding is None:
@@ -194,7 +188,7 @@ class LastBlock:
         hidden.addcmul_(b.to(hidden.dtype), self.slope_of_y[:, None], value=minus)
         inner = self.products.matmul('c_fc', hidden, block.mlp.c_fc.weight).to(c.dtype)
         del hidden
-        inner = _norm_backward(inner, self.x[:, None], *(each[:, None] for each in self.norm_2), block.ln_2)
+        inner = _norm_backward(inner, block.ln_2, *self.normed)
         inner.addcmul_(torch.addcmul(c, b, self.y_hat[:, None], value=minus), self.share[:, None])
         return self._through_attention(
             self.products.matmul('out_proj', _scaled(inner, self.gamma_1), block.attn.out_proj.weight))
@@ -212,12 +206,13 @@ class LastBlock:
         """
         g = gradient.unflatten(3, self.mixed.shape[2:])  # B N P heads d
         e = (g * self.mixed[:, None]).sum(-1, keepdim=True)
-        both = torch.cat([each.permute(0, 3, 2, 1, 4) for each in (g, e)], -1)  # B heads P N d+1
+        # B heads T N d+1: none at the class token, whose output is not read.
+        both = F.pad(torch.cat([each.permute(0, 3, 2, 1, 4) for each in (g, e)], -1), (0, 0, 0, 0, 1, 0))
         side = both.flatten(3)
-        back = (self.weights.mT @ side).unflatten(3, both.shape[3:])  # B heads T N d+1
-        of_q = (back * self.v_and_one[:, :, :, None]).sum(-1).mT @ self.k
+        back = (self.heads.weights.mT @ side).unflatten(3, both.shape[3:])
+        of_q = (back * self.v_and_one[:, :, :, None]).sum(-1).mT @ self.heads.keys  # B heads N d
         with_class = (both.flatten(2, 3) @ self.v_and_one[:, :, 0, :, None]).view(both.shape[:-1])
-        of_k = (with_class * self.to_class).mT @ self.q
+        of_k = (with_class * self.minus_class).mT @ self.heads.queries
         of_v = (self.to_others.mT @ side).view(*of_q.shape[:-1], -1)[..., :-1]
         return torch.stack([of.transpose(1, 2) for of in (of_q, of_k, of_v)], 2).flatten(2)
 
@@ -232,8 +227,8 @@ def _norm(x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, Tensor]:
     return torch.native_layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
-def _norm_backward(gradient: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """From the gradient behind ``norm`` to that in front of it; x, mean and rstd are spread over it."""
-    x, mean, rstd = (each.expand(*gradient.shape[:-1], -1).contiguous() for each in (x, mean, rstd))
+def _norm_backward(gradient: Tensor, norm: nn.LayerNorm, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    """From the gradients behind ``norm``, B N ... D, to those in front of it, where x is B ... D."""
+    x, mean, rstd = (each[:, None].expand(*gradient.shape[:-1], -1).contiguous() for each in (x, mean, rstd))
     return torch.ops.aten.native_layer_norm_backward(
         gradient, x, norm.normalized_shape, mean, rstd, norm.weight, norm.bias, [True, False, False])[0]

@@ -52,7 +52,7 @@ def attention_distance(attentions: Tensor | Sequence[Tensor], seg_affinity: Tens
     for attention in attentions:
         check_shape('attentions: B P P; seg_affinity: B P P', attentions=attention, seg_affinity=seg_affinity)
     if selection == 'published':
-        return seg_affinity.sum((-2, -1)) - torch.stack([attention.sum((-2, -1)) for attention in attentions])
+        return torch.stack([(seg_affinity - attention).sum((-2, -1)) for attention in attentions])
     if selection == 'row_normalised':
         seg_affinity = _rows_to_one(seg_affinity)
         return torch.stack([(seg_affinity - _rows_to_one(attention.float())).abs().sum((-2, -1))

@@ -201,7 +201,7 @@ def _written_out(clip: Any, features: ClipFeatures, text_features: Tensor, image
     picked = to_device(picked, tokens.device)
     allowed = to_device(competing(image_labels, len(text_features), competitors), tokens.device)
     alone = to_device(image_labels.sum(1) == 1, tokens.device) if competitors == 'present_foreground' else None
-    texts = clip.logit_scale * text_features.float()
+    texts, heads = clip.logit_scale * text_features.float(), features.heads.get(len(features.tokens) - 1)
     step = max(1, clip.pairs_at_once(tokens) // most)
     tables: list[Tensor] = []
     place: list[int] = []  # of each pair among the rows of all tables
@@ -209,7 +209,8 @@ def _written_out(clip: Any, features: ClipFeatures, text_features: Tensor, image
         some = slice(start, start + step)
         own, filled = max(counts[some]), sum(map(len, tables))
         if own:
-            block = clip.localise(tokens[some], None if features.padding is None else features.padding[some])
+            block = clip.localise(tokens[some], None if features.padding is None else features.padding[some],
+                                  None if heads is None else heads.of(some))
             tables.append(_maps_of(block, texts, allowed[some], picked[some, :own], softmax,
                                    None if alone is None else alone[some]))
             place += [filled + row * own + rank for row, count in enumerate(counts[some]) for rank in range(count)]
@@ -247,8 +248,10 @@ class GradCam:
         self.options: dict[str, Any] = dict(competitors=competitors, softmax=softmax, signed=signed)
 
     def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
-        """What enters the last block."""
-        return {'clip': Wanted.last_block_input(encoders['clip'].layers - self.skip)}
+        """What enters the last block, and what its attention makes of it."""
+        layers = encoders['clip'].layers
+        wanted = Wanted.last_block_input(layers - self.skip)
+        return {'clip': wanted if self.skip else wanted | Wanted(heads=frozenset({layers - 1}))}
 
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``features``, ``text_features`` and ``image_labels``; writes ``maps``, one score a patch."""
