@@ -30,6 +30,8 @@ class Wanted:
         tokens: blocks whose output is read.
         attentions: blocks whose attention is read by itself.
         means: groups of blocks (ascending) of which the mean attention between patches alone is read: one buffer.
+        heads: blocks whose attention somebody goes back through, head by head (:class:`Heads`). Kept where there is
+            room for it: who reads it must be able to make it again.
 
     Two of them add up by ``|``. None, in their place everywhere, stands for everything.
     """
@@ -37,9 +39,11 @@ class Wanted:
     tokens: frozenset[int] = frozenset()
     attentions: frozenset[int] = frozenset()
     means: frozenset[tuple[int, ...]] = frozenset()
+    heads: frozenset[int] = frozenset()
 
     def __or__(self, other: Wanted) -> Wanted:
-        return Wanted(self.tokens | other.tokens, self.attentions | other.attentions, self.means | other.means)
+        return Wanted(self.tokens | other.tokens, self.attentions | other.attentions, self.means | other.means,
+                      self.heads | other.heads)
 
     @classmethod
     def last_block_input(cls, layers: int) -> Wanted:
@@ -69,7 +73,8 @@ class Wanted:
     @property
     def last(self) -> int:
         """The last block that has to run; -1 where nothing is wanted."""
-        return max((*self.tokens, *self.attentions, *(block for group in self.means for block in group)), default=-1)
+        return max((*self.tokens, *self.attentions, *self.heads, *(block for group in self.means for block in group)),
+                   default=-1)
 
 
 def wanted_by_all(wishes: Iterable[Mapping[str, Wanted | None]]) -> dict[str, Wanted | None]:
@@ -125,6 +130,28 @@ class Kept(Sequence[Tensor]):
 
 
 @dataclass(frozen=True)
+class Heads:
+    """A block's attention head by head, and what it was made of; all but ``normed`` in the encoder's precision.
+
+    Attributes:
+        normed: B 1+P D, what the block's first norm makes of its input.
+        queries, keys, values: B heads 1+P d.
+        weights: B heads 1+P 1+P, rows sum to one.
+    """
+
+    normed: Tensor
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    weights: Tensor
+
+    def of(self, images: slice) -> Heads:
+        """Those of some of the images."""
+        return Heads(self.normed[images], self.queries[images], self.keys[images], self.values[images],
+                     self.weights[images])
+
+
+@dataclass(frozen=True)
 class ClipFeatures:
     """What the frozen image encoder saw.
 
@@ -135,6 +162,7 @@ class ClipFeatures:
         grid: (h, w), so that P = h * w.
         padding: B P bool, patches that nobody attended to because they are padding, or None.
         means: B P P mean attention between patches of groups of blocks, by :func:`mean_key`.
+        heads: :class:`Heads` by block.
     """
 
     tokens: Tensor | Kept
@@ -142,6 +170,7 @@ class ClipFeatures:
     grid: tuple[int, int]
     padding: Tensor | None = None
     means: Mapping[tuple[int, ...], Tensor] = field(default_factory=dict)
+    heads: Mapping[int, Heads] = field(default_factory=dict)
 
     @property
     def last_block_input(self) -> Tensor:
@@ -155,7 +184,7 @@ class ClipFeatures:
         known = (self.tokens, self.attentions)
         changed = (Kept('tokens', blocks, {**_as_kept(known[0]), blocks - 2: tokens}),
                    Kept('attentions', blocks, {**_as_kept(known[1]), blocks - 1: attention}))
-        return replace(self, tokens=changed[0], attentions=changed[1])
+        return replace(self, tokens=changed[0], attentions=changed[1], heads={})
 
     def patch_attention(self, block: int) -> Tensor:
         """B P P: attention of one block between patches; the class token dropped, rows not renormalised.
@@ -220,3 +249,8 @@ def mean_of(tensors: Sequence[Tensor]) -> Tensor:
     for tensor in tensors[1:]:
         total += tensor
     return total.div_(len(tensors))
+
+
+def joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """``torch.cat`` that copies nothing where there is a single tensor."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)

@@ -63,7 +63,7 @@ def test_what_is_wanted_equals_what_everything_gives(clip, padding, numbers, mon
 
 def test_blocks_and_attentions_that_nobody_reads_are_not_computed(clip):
     layers = clip.layers
-    fused, written = ('_scaled_dot_product',), ('_softmax',)
+    fused, written = ('_scaled_dot_product',), ('_softmax', 'softmax')
     tokens = operators(lambda: clip.encode(IMAGES, wanted=Wanted(tokens=frozenset(range(layers - 1)))))
     assert tokens.count(*fused) == layers - 1 and tokens.count(*written) == 0
     mean = operators(lambda: clip.encode(IMAGES, wanted=Wanted.mean_attention(layers, 2)))
@@ -71,6 +71,28 @@ def test_blocks_and_attentions_that_nobody_reads_are_not_computed(clip):
     # Of the last block that runs the attention alone is made: no values mixed, no MLP.
     assert mean.count('silu', 'gelu') == layers - 1
     assert operators(lambda: clip.encode(IMAGES, wanted=Wanted())).count(*fused, *written) == 0
+
+
+def test_heads_are_kept_where_there_is_room(clip, monkeypatch):
+    last = clip.layers - 1
+    wanted = Wanted(frozenset({0}), frozenset({1, last}), heads=frozenset({1, last}))
+    features = clip.encode(IMAGES, PADDING, wanted)
+    whole = clip.encode(IMAGES, PADDING)
+    assert sorted(features.heads) == [1, last]
+    for block, heads in features.heads.items():
+        torch.testing.assert_close(heads.weights.mean(1), whole.attentions[block])
+        torch.testing.assert_close(features.attentions[block], whole.attentions[block])
+    block, heads = clip.model.visual.transformer.resblocks[1], features.heads[1]
+    torch.testing.assert_close(heads.normed, block.ln_1(whole.tokens[0]))
+    mixed = (heads.weights @ heads.values).transpose(1, 2).flatten(2)
+    after = whole.tokens[0] + block.attn.out_proj(mixed)
+    torch.testing.assert_close(after + block.mlp(block.ln_2(after)), whole.tokens[1], atol=1e-5, rtol=1e-5)
+    own = heads.of(slice(1, 2))
+    assert torch.equal(own.weights, heads.weights[1:]) and torch.equal(own.queries, heads.queries[1:])
+    moved = features.entering_last_block(whole.tokens[1], whole.attentions[1])
+    assert not moved.heads  # they are those of other tokens
+    monkeypatch.setattr(blocks, '_CPU_ROOM', 0)
+    assert not clip.encode(IMAGES, PADDING, wanted).heads
 
 
 @pytest.mark.parametrize('quick_gelu, layer_scale', [(True, None), (False, 0.3)])

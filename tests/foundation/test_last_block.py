@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from weclip_sam.features import ClipFeatures
-from weclip_sam.foundation import last_block
+from weclip_sam.features import ClipFeatures, Wanted
+from weclip_sam.foundation import blocks, last_block
+from weclip_sam.foundation.blocks import FrozenBlocks
 from weclip_sam.foundation.cast_once import CastOnce
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.foundation.clip_card import build_clip
@@ -28,15 +29,16 @@ def test_equals_autograd_in_double_precision(quick_gelu, layer_scale, padding, n
     visual = build_clip(dict(embed_dim=16, quick_gelu=quick_gelu, vision_cfg=vision, text_cfg=text)).visual.double()
     for seed, parameter in enumerate(visual.parameters()):
         parameter.requires_grad_(False).add_(rand(*parameter.shape, seed=seed, dtype=torch.float64), alpha=0.2)
-    block, tokens, towards = visual.transformer.resblocks[0], rand(3, 13, 32).double(), rand(3, 5, 32, seed=1).double()
-    ours = LastBlock(block, visual.ln_post, tokens, padding, Products(CastOnce(), torch.float64))
+    block, tokens, towards = visual.transformer.resblocks[0], rand(3, 13, 32).double(), rand(3, 5, 16, seed=1).double()
+    heads = FrozenBlocks(visual.transformer.resblocks, CastOnce()).heads(0, tokens, torch.float64, padding)
+    ours = LastBlock(block, visual.ln_post, visual.proj, tokens, heads, padding, Products(CastOnce(), torch.float64))
     activations = block.ln_1(tokens).requires_grad_()
     patches = visual.ln_post(run_block(block, tokens, activations, padding)[0][:, 1:])
     content = torch.ones(3, 12, 1).double() if padding is None else (~padding[..., None]).double()
-    pooled = (patches * content).sum(1) / content.sum(1)
-    torch.testing.assert_close(ours.pooled, pooled, atol=1e-12, rtol=1e-10)
+    embedding = torch.nn.functional.normalize((patches * content).sum(1) / content.sum(1) @ visual.proj, dim=-1)
+    torch.testing.assert_close(ours.embedding, embedding, atol=1e-12, rtol=1e-10)
     torch.testing.assert_close(ours.activations, activations[:, 1:], atol=1e-12, rtol=1e-10)
-    expected = [torch.autograd.grad((pooled * towards[:, n]).sum(), activations, retain_graph=True)[0][:, 1:].mean(1)
+    expected = [torch.autograd.grad((embedding * towards[:, n]).sum(), activations, retain_graph=True)[0][:, 1:].mean(1)
                 for n in range(5)]
     torch.testing.assert_close(ours.mean_gradient(towards), torch.stack(expected, 1), atol=1e-12, rtol=1e-8)
 
@@ -72,16 +74,16 @@ def test_the_last_block_runs_once_an_image_and_no_attention_is_made_for_a_class(
     clip, features, text, _ = case
 
     class Squares(TorchDispatchMode):
-        """Shapes of what is as large as patches times patches."""
+        """Shapes of what is as large as tokens times tokens."""
         def __init__(self):
             super().__init__()
             self.shapes, self.softmaxes = [], 0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             made = func(*args, **kwargs or {})
-            if isinstance(made, torch.Tensor) and 15 in made.shape[-2:] and 16 in made.shape[-2:]:
+            if isinstance(made, torch.Tensor) and made.shape[-2:] == (16, 16):
                 self.shapes.append(tuple(made.shape[:-2]))
-            self.softmaxes += func.__name__.startswith('_softmax') and made.shape[-1] == 16
+            self.softmaxes += func.__name__.startswith(('_softmax', 'softmax')) and made.shape[-1] == 16
             return made
     one, many = Squares(), Squares()
     alone = ClipFeatures(features.tokens[:, :1], features.attentions[:, :1], features.grid)
@@ -96,6 +98,32 @@ def test_bfloat16_moves_the_maps_little_and_float16_nothing(case):
     maps = gradcam(clip, features, text, labels).scores
     with torch.autocast('cpu', torch.bfloat16):
         low = gradcam(clip, features, text, labels).scores
-    assert low.dtype == torch.float32 and 0 < (low - maps).abs().max() < 1e-2
+        encoded = clip.encode(rand(4, 3, 24, 40))
+    encoder = (gradcam(clip, encoded, text, labels).scores - maps).abs()
+    assert low.dtype == torch.float32 and 0 < (low - maps).abs().max() < 2e-2
+    assert (low - maps).abs().mean() < encoder.mean()  # what the encoder's bfloat16 moves them
     with torch.autocast('cpu', torch.float16):
         assert torch.equal(gradcam(clip, features, text, labels).scores, maps)
+
+
+@pytest.mark.parametrize('numbers', [1, 2 ** 22])  # image by image, and all at once
+@pytest.mark.parametrize('low', [False, True])
+def test_attention_that_the_encoder_kept_is_not_made_again(case, low, numbers, monkeypatch):
+    clip, _, text, labels = case
+    monkeypatch.setattr(last_block, '_CPU_NUMBERS', numbers)
+    last = clip.layers - 1
+    wanted = Wanted.last_block_input(clip.layers) | Wanted(heads=frozenset({last}))
+    with torch.autocast('cpu', torch.bfloat16, enabled=low):
+        kept = clip.encode(rand(4, 3, 24, 40), wanted=wanted)
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks, '_CPU_ROOM', 0)
+            without = clip.encode(rand(4, 3, 24, 40), wanted=wanted)
+        expected = gradcam(clip, without, text, labels).scores
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks, '_attend_by_heads', lambda *_: pytest.fail('made again'))
+            maps = gradcam(clip, kept, text, labels).scores
+    assert list(kept.heads) == [last] and not without.heads and kept.heads[last].weights.shape == (4, 3, 16, 16)
+    torch.testing.assert_close(maps, expected, atol=1e-5, rtol=0)
+    if low:  # of another precision than asked for now, so made again
+        torch.testing.assert_close(gradcam(clip, kept, text, labels).scores,
+                                   gradcam(clip, without, text, labels).scores, atol=1e-5, rtol=0)

@@ -58,7 +58,7 @@ def samples():
 
 def test_the_model_asks_for_what_decoder_and_steps_read(model):
     layers = model.clip.layers
-    decoder, cam = Wanted(frozenset({0, 2})), Wanted.last_block_input(layers)
+    decoder, cam = Wanted(frozenset({0, 2})), Wanted.last_block_input(layers) | Wanted(heads=frozenset({layers - 1}))
     assert model.decoder_wants == {'clip': decoder}
     assert model.seeds_want[False] == {'clip': cam | Wanted.mean_attention(layers, 3)}
     assert model.seeds_want[True] == {'clip': cam | Wanted(attentions=frozenset({layers - 2, layers - 1}))}

@@ -138,7 +138,7 @@ def test_bytes_are_counted_wherever_tensors_are_held(bench):
     assert moved(torch.ones(3), torch.ones(2, dtype=torch.bool), 'a name', None) == 14
     assert moved(layer) == 40 and moved(layer, dtype=torch.bfloat16) == 20 and trained(layer) == 8 * 8
     sample, = bench.samples(1, (4, 6), masks=2)
-    assert moved([dict(x=sample)]) == moved(sample) == 10 + 24 + 2 * 24 + 2 * (8 + 4 + 4 + 8)
+    assert moved([dict(x=sample)]) == moved(sample) == 10 + 24 + 2 * 4 + 2 * (8 + 4 + 4 + 8)
 
 
 def test_rates_are_measured_once_for_each_precision(monkeypatch):

@@ -48,7 +48,7 @@ def second_eye(bench: Bench) -> Iterator[Case]:
 
 
 def training_step(bench: Bench, name: str, low_precision: bool = False, eye: str | None = None,
-                  banked: bool = False) -> tuple[nn.Module, Callable[[], Any]]:
+                  banked: bool = False, clip: dict[str, Any] | None = None) -> tuple[nn.Module, Callable[[], Any]]:
     """A system's model and a function that makes one iteration of its training, from a batch on the host.
 
     Args:
@@ -56,9 +56,11 @@ def training_step(bench: Bench, name: str, low_precision: bool = False, eye: str
         low_precision: bfloat16.
         eye: one of the setting's, whose affinity is a further step before the last; None for none.
         banked: whether the samples bring its tokens.
+        clip: in place of the config's, if it is given.
     """
     config = bench.config(bench.setting.systems[name])
     config.model.pop('mask_generator', None)
+    config.model.clip = clip or config.model.clip
     batch = bench.batch()
     if eye is not None:
         config.model.encoders = {eye: bench.setting.eyes[eye]}

@@ -140,7 +140,7 @@ class Bench:
             sample.image_labels = self.image_labels[index % len(self.image_labels)].clone()
             sample.padding_mask = torch.zeros(size, dtype=torch.bool)
             if masks:
-                sample.mask_set = boxes(masks, size, seed=index)
+                sample.mask_set = boxes(masks, size, seed=index).packed()
             samples.append(sample)
         return samples
 

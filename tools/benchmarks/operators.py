@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -20,21 +20,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import weclip_sam
 import weclip_sam.engine
-from weclip_sam.registry import MODELS
-from weclip_sam.structures import MaskSet, SegSample
 
 PACKAGE = Path(weclip_sam.__file__).parent
-CONFIGS = Path(__file__).parents[2] / 'configs'
-SYSTEMS = {'WeCLIP': 'weclip/weclip_vit-b16_30k_voc.py', 'WeCLIP-SAM': 'weclip_sam/weclip-sam_vit-b16_30k_voc.py'}
+SYSTEMS = 'WeCLIP', 'WeCLIP-SAM, first version', 'WeCLIP-SAM'
 # Functions, by module and name, that a GPU does otherwise than what is run here, and how many kernels that takes: a
 # fused optimizer (FusedOptimWrapperConstructor), and PAR's weights and twenty rounds (par_triton).
 KERNELS = {('torch.optim.adam', 'adam'): 1, ('weclip_sam.seeds.par', 'neighbour_weights'): 1,
@@ -168,74 +162,22 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None,
         q, k, v, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 
 
-# ---- a training step ------------------------------------------------------------------------------------------------
-
-def training_step(system: str, device: str = 'meta', batch: int = 4, size: int = 320, masks: int = 100,
-                  low_precision: bool = False, clip: dict[str, Any] | None = None) -> Callable[[], Any]:
-    """One iteration of a system on VOC as the Runner makes it: batch to device, losses, gradients, optimizer.
-
-    Args:
-        system: one of ``SYSTEMS``.
-        device: type of the device.
-        batch, size: images and their side; two names and ``masks`` masks each.
-        low_precision: bfloat16.
-        clip: the encoder's config, instead of ViT-B/16 with random weights.
-    """
-    config = Config.fromfile(CONFIGS / SYSTEMS[system])
-    names = [f'class {number}' for number in range(20)]
-    model = config.model
-    model.clip = clip or dict(model.clip, checkpoint='random')
-    model.update(vocabulary=dict(classes=names, prompt_names=names, background_nouns=['sky', 'grass']), rfm_start=0)
-    model.pop('mask_generator', None)
-    torch.manual_seed(0)
-    net = MODELS.build(model).to(device).train()
-    net.set_progress(0)
-    settings = dict(config.optim_wrapper, type='Bf16OptimWrapper' if low_precision else 'OptimWrapper')
-    with DefaultScope.overwrite_default_scope('weclip_sam'):  # as in a Runner
-        optimizer = build_optim_wrapper(net, settings)
-
-    def step() -> Any:
-        return net.train_step(made_up_batch(batch, size, masks), optimizer)
-    step()  # the optimizer makes its state in the first one
-    return step
-
-
-def made_up_batch(count: int, size: int, masks: int, classes: int = 20) -> dict[str, Any]:
-    """A batch as the loader collates it: random colours, two names and rectangular masks an image."""
-    generator = torch.Generator().manual_seed(0)
-    inputs, samples = [], []
-    for number in range(count):
-        sample = SegSample(metainfo=dict(image_id=str(number), ori_shape=(size, size), img_shape=(size, size),
-                                         content_box=(0, 0, size, size), flip=False))
-        sample.image_labels = torch.zeros(classes, dtype=torch.bool)
-        sample.image_labels[[number % classes, (7 * number + 3) % classes]] = True
-        sample.padding_mask = torch.zeros(size, size, dtype=torch.bool)
-        corners, sides = torch.rand(2, masks, 2, generator=generator)
-        place = torch.arange(size) / size
-        rows, columns = ((place >= 0.7 * corners[:, axis, None])
-                         & (place < 0.7 * corners[:, axis, None] + 0.5 * sides[:, axis, None] + 0.08)
-                         for axis in (0, 1))
-        sample.mask_set = MaskSet(
-            rows[:, :, None] & columns[:, None], torch.randint(0, 3, (masks,), generator=generator),
-            torch.rand(masks, generator=generator), torch.rand(masks, generator=generator),
-            torch.zeros(masks, dtype=torch.long)).packed()
-        inputs.append(torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8))
-        samples.append(sample)
-    return dict(inputs=inputs, data_samples=samples)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Operators of a training step.')
-    parser.add_argument('--systems', nargs='+', choices=tuple(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument('--systems', nargs='+', choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument('--batch', type=int, default=4, help='images (default: %(default)s)')
     parser.add_argument('--size', type=int, default=320, help='their side (default: %(default)s)')
     parser.add_argument('--masks', type=int, default=100, help='masks an image (default: %(default)s)')
     parser.add_argument('--bf16', action='store_true', help='under autocast, on the CPU')
     args = parser.parse_args(argv)
+    from benchmarks.iterations import training_step  # it counts what it runs, with this file
+    from benchmarks.made_up import SETTINGS, Bench
     device = 'cpu' if args.bf16 else 'meta'
+    setting = replace(SETTINGS['vit-b16'], batch=args.batch, size=args.size, masks=args.masks)
     for system in args.systems:
         with without_numbers(device):
-            step = training_step(system, device, args.batch, args.size, args.masks, args.bf16)
+            _, step = training_step(Bench(setting, torch.device(device)), system, args.bf16)
+            step()  # the optimizer makes its state in the first one
         counted = count_operators(step, device)
         print(f'{system}, {"bfloat16" if args.bf16 else "float32"}: {counted.total} operators a step')
         for part, count in counted.by_part.most_common():
@@ -244,4 +186,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # its neighbours are modules of ``benchmarks``
     main()

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
-from weclip_sam.features import Kept, Wanted
+from weclip_sam.features import Heads, Kept, Wanted
 from weclip_sam.foundation.cast_once import CastOnce, linear
 
 QUICK = 1.702  # x * sigmoid(1.702 x) is silu(1.702 x) / 1.702, and silu runs in place in one pass
 # Attention written out takes as many heads at once as fit this many numbers: the cache of a CPU, or a GPU kept busy.
 _CPU_NUMBERS, _GPU_NUMBERS = 2 ** 18, 2 ** 27
+_CPU_ROOM, _GPU_ROOM = 2 ** 24, 2 ** 28  # weights of a block's heads that are kept at most
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class FrozenBlocks:
     cast: CastOnce
 
     def run(self, tokens: Tensor, wanted: Wanted, dtype: torch.dtype, padding: Tensor | None = None,
-            ) -> tuple[Kept, Kept, dict[tuple[int, ...], Tensor]]:
+            ) -> tuple[Kept, Kept, dict[tuple[int, ...], Tensor], dict[int, Heads]]:
         """Run as many blocks as ``wanted`` needs.
 
         Args:
@@ -42,18 +43,23 @@ class FrozenBlocks:
             padding: N P bool, patches that nobody attends to, or None.
 
         Returns:
-            tokens N T D and attentions N T T (float32, mean of the heads) of the wanted blocks, mean attentions N P P.
+            tokens N T D and attentions N T T (float32, mean of the heads) of the wanted blocks, mean attentions N P P,
+            and heads of the wanted blocks where there is room for them.
         """
         kept: dict[int, Tensor] = {}
         attentions: dict[int, Tensor] = {}
         means: dict[tuple[int, ...], Tensor] = {}
+        heads: dict[int, Heads] = {}
         hidden: Tensor | None = None
         own = False  # whether tokens are nobody else's and may be changed in place
         for index in range(wanted.last + 1):
             block = _Block(self.blocks[index], self.cast, f'{index}.', dtype)
             # Of the last block that runs, the attention alone may be wanted.
             whole = index < wanted.last or index in wanted.tokens
-            mixed, attention = block.attend(tokens, padding, whole, wanted.attended(index))
+            keep = index in wanted.heads and block.has_room_for(tokens)
+            mixed, attention, own_heads = block.attend(tokens, padding, whole, wanted.attended(index), keep)
+            if own_heads is not None:
+                heads[index] = own_heads
             if attention is not None:
                 for group in (group for group in wanted.means if index in group):
                     patches = attention[:, 1:, 1:]
@@ -69,7 +75,13 @@ class FrozenBlocks:
                 kept[index] = tokens
         for group, total in means.items():
             total.div_(len(group))
-        return Kept('tokens', len(self.blocks), kept), Kept('attentions', len(self.blocks), attentions), means
+        return Kept('tokens', len(self.blocks), kept), Kept('attentions', len(self.blocks), attentions), means, heads
+
+    def heads(self, index: int, tokens: Tensor, dtype: torch.dtype, padding: Tensor | None = None) -> Heads:
+        """The attention of one block, head by head, on N T D ``tokens``; the rest as for :meth:`run`."""
+        heads = _Block(self.blocks[index], self.cast, f'{index}.', dtype).attend(tokens, padding, False, False, True)[2]
+        assert heads is not None
+        return heads
 
 
 class _Block:
@@ -87,29 +99,39 @@ class _Block:
                 self.cast(f'{self.name}{name}.bias', bias, self.dtype, bias_factor))
 
     def norm(self, norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
-        return F.layer_norm(tokens, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(self.dtype)
+        return F.layer_norm(tokens, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
-    def attend(self, tokens: Tensor, padding: Tensor | None, mix: bool,
-               show: bool) -> tuple[Tensor | None, Tensor | None]:
-        """What attention adds to the N T D tokens (None unless ``mix``), and the attention N T T (None unless
-        ``show``)."""
+    def has_room_for(self, tokens: Tensor) -> bool:
+        """Whether the attention weights of all heads on N T D tokens may be kept."""
+        room = _CPU_ROOM if tokens.device.type == 'cpu' else _GPU_ROOM
+        return len(tokens) * self.heads * tokens.shape[1] ** 2 <= room
+
+    def attend(self, tokens: Tensor, padding: Tensor | None, mix: bool, show: bool, keep: bool,
+               ) -> tuple[Tensor | None, Tensor | None, Heads | None]:
+        """What attention adds to the N T D tokens (None unless ``mix``), the attention N T T (None unless ``show``) and
+        how it came about (None unless ``keep``)."""
+        if not (mix or show or keep):
+            return None, None, None
         attn = self.block.attn
-        parts, width = 3 if mix else 2, tokens.shape[-1]  # nobody reads the values where nothing is mixed
+        parts, width = 3 if mix or keep else 2, tokens.shape[-1]  # nobody reads the values where nothing is mixed
         weight, bias = self.weights(f'in_proj.{parts}', attn.in_proj_weight[:parts * width],
                                     attn.in_proj_bias[:parts * width])
-        projected = linear(self.norm(self.block.ln_1, tokens), weight, bias)
+        normed = self.norm(self.block.ln_1, tokens)
+        projected = linear(normed.to(self.dtype), weight, bias)
         heads = projected.unflatten(2, (parts, self.heads, width // self.heads)).permute(2, 0, 3, 1, 4)
+        mixed, attention, kept = None, None, None
         # torch's fused attention is slow on a CPU in anything but float32.
-        if not show and (tokens.device.type != 'cpu' or self.dtype == torch.float32):
+        if not show and not keep and (tokens.device.type != 'cpu' or self.dtype == torch.float32):
             mask = None if padding is None else ~F.pad(padding, (1, 0))[:, None, None]
-            mixed: Tensor | None = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask)
-            attention = None
+            mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask)
         else:
-            mixed, attention = _attend_by_heads(heads.contiguous(), padding, show)
-        if mixed is None:
-            return None, attention
-        weight, bias = self.weights('out_proj', attn.out_proj.weight, attn.out_proj.bias)
-        return linear(mixed.transpose(1, 2).flatten(2), weight, bias), attention
+            heads = heads.contiguous()
+            mixed, attention, weights = _attend_by_heads(heads, padding, mix, show, keep)
+            kept = None if weights is None else Heads(normed, heads[0], heads[1], heads[2], weights)
+        if mixed is not None:
+            weight, bias = self.weights('out_proj', attn.out_proj.weight, attn.out_proj.bias)
+            mixed = linear(mixed.transpose(1, 2).flatten(2), weight, bias)
+        return mixed, attention, kept
 
     def mlp(self, tokens: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the MLP adds to the N T D tokens, and room for its hidden numbers to be given to the next block's: large
@@ -119,7 +141,7 @@ class _Block:
         factor = QUICK if quick else 1.0
         folded = factor if mlp.c_fc.weight.dtype != self.dtype else 1.0
         factor /= folded
-        x = self.norm(self.block.ln_2, tokens).flatten(0, 1)
+        x = self.norm(self.block.ln_2, tokens).to(self.dtype).flatten(0, 1)
         weight, bias = self.weights('c_fc', mlp.c_fc.weight, mlp.c_fc.bias, folded, folded)
         known = quick or isinstance(mlp.gelu, nn.GELU)
         if weight.layout != torch.strided and known:
@@ -142,31 +164,50 @@ class _Block:
         return tokens.add_(branch) if inplace else tokens + branch
 
 
-def _attend_by_heads(projected: Tensor, padding: Tensor | None, show: bool) -> tuple[Tensor | None, Tensor | None]:
-    """Attention written out, some heads at a time.
+def _attend_by_heads(projected: Tensor, padding: Tensor | None, mix: bool, show: bool, keep: bool,
+                     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Attention written out, some images or, where one is too large for that, some of its heads at a time.
 
     Args:
-        projected: 2 or 3 N H T d, queries, keys and, where anything shall be mixed, values; the queries are changed.
+        projected: 2 or 3 N H T d, contiguous: queries, keys and, where anything shall be mixed, values.
         padding: N P bool, patches that nobody attends to, or None.
-        show: whether the attention itself is wanted.
+        mix, show, keep: what is wanted.
 
     Returns:
-        mixed values N H T d, or None without values, and the attention N T T float32, mean of the heads, or None.
+        mixed values N H T d, the attention N T T float32, mean of the heads, and N H T T, that of the heads; each None
+        unless it is wanted.
     """
-    queries, keys, *values = projected.unbind(0)
-    queries.mul_(queries.shape[-1] ** -0.5)
-    n, heads, t, _ = queries.shape
-    mask = None if padding is None else F.pad(padding, (1, 0))[:, None, None]
-    mixed = torch.empty_like(values[0]) if values else None
-    total = queries.new_zeros(n, t, t, dtype=torch.float32) if show else None
-    step = max(1, (_CPU_NUMBERS if queries.device.type == 'cpu' else _GPU_NUMBERS) // (n * t * t))
-    for some in (slice(start, start + step) for start in range(0, heads, step)):
-        scores = queries[:, some] @ keys[:, some].transpose(-2, -1)
-        if mask is not None:
-            scores.masked_fill_(mask, float('-inf'))
-        weights = scores.softmax(-1)
-        if total is not None:
-            total += weights[:, 0] if weights.shape[1] == 1 else weights.sum(1, dtype=torch.float32)
-        if mixed is not None:
-            mixed[:, some] = weights @ values[0][:, some]
-    return mixed, None if total is None else total.div_(heads)
+    n, heads, t, d = projected.shape[1:]
+    queries, keys, *values = projected.flatten(1, 2).unbind(0)  # N*H T d
+    mask = None if padding is None else F.pad(padding, (1, 0))[:, None, None].expand(n, heads, 1, t).flatten(0, 1)
+    mixed = torch.empty_like(values[0]) if mix else None
+    kept = queries.new_empty(n * heads, t, t) if keep else None
+    fit = (_CPU_NUMBERS if queries.device.type == 'cpu' else _GPU_NUMBERS) // t ** 2
+    images, step = max(1, fit // heads), max(1, fit)
+    # Heads are added up one by one while they are in the cache, but not in low precision: that would copy each.
+    gathers = keep or fit >= heads or queries.dtype != torch.float32
+    total = None if not show else queries.new_empty(n, t, t) if gathers else queries.new_zeros(n, t, t)
+    for first in range(0, n, images):
+        rows = range(first * heads, min(n, first + images) * heads)
+        gathered = None
+        if kept is not None:
+            gathered = kept[rows.start:rows.stop]
+        elif show and gathers:
+            gathered = queries.new_empty(len(rows), t, t)
+        for start in rows[::step]:
+            some = slice(start, min(start + step, rows.stop))
+            scores = torch.baddbmm(queries.new_empty(1), queries[some], keys[some].mT, beta=0, alpha=d ** -0.5)
+            if mask is not None:
+                scores.masked_fill_(mask[some], float('-inf'))
+            place = None if gathered is None else gathered[start - rows.start:some.stop - rows.start]
+            weights = torch.softmax(scores, -1, out=place)
+            if mixed is not None:
+                torch.bmm(weights, values[0][some], out=mixed[some])
+            if total is not None and not gathers:
+                for head in weights:
+                    total[first] += head
+        if total is not None and gathered is not None:
+            torch.sum(gathered.unflatten(0, (-1, heads)), 1, out=total[first:first + images])
+    return (None if mixed is None else mixed.unflatten(0, (n, heads)),
+            None if total is None else total.float().div_(heads),
+            None if kept is None else kept.unflatten(0, (n, heads)))

@@ -11,7 +11,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from weclip_sam.checks import check_shape
-from weclip_sam.features import ClipFeatures, Wanted
+from weclip_sam.features import ClipFeatures, Heads, Wanted
 from weclip_sam.foundation.blocks import FrozenBlocks
 from weclip_sam.foundation.calibrated import calibrated_patches
 from weclip_sam.foundation.cast_once import CastOnce, precision
@@ -122,10 +122,10 @@ class FrozenClip(nn.Module):
             ValueError: H or W is not a multiple of the patch size; the message says which size to pad to.
         """
         patches = None if padding_mask is None else self._padded_patches(images, padding_mask)
-        tokens, attentions, means, grid, padding = self._run(
+        tokens, attentions, means, heads, grid, padding = self._run(
             images, Wanted.everything(self.layers) if wanted is None else wanted, patches)
         if wanted is not None:
-            return ClipFeatures(tokens, attentions, grid, padding, means)
+            return ClipFeatures(tokens, attentions, grid, padding, means, heads)
         return ClipFeatures(torch.stack(tokens[:]), torch.stack(attentions[:]), grid, padding)
 
     def _run(self, images: Tensor, wanted: Wanted, padding: Tensor | None = None) -> tuple:
@@ -134,8 +134,10 @@ class FrozenClip(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             tokens, grid = self._embed(images, dtype, padding)
             flat = None if padding is None else padding.flatten(1)
-            blocks = FrozenBlocks(self.model.visual.transformer.resblocks, self._cast)
-            return *blocks.run(tokens, wanted, dtype, flat), grid, flat
+            return *self._blocks().run(tokens, wanted, dtype, flat), grid, flat
+
+    def _blocks(self) -> FrozenBlocks:
+        return FrozenBlocks(self.model.visual.transformer.resblocks, self._cast)
 
     def last_ln1(self, tokens: Tensor) -> Tensor:
         """First layer norm of the last block on its input ``tokens`` (N 1+P D): the activations GradCAM weighs."""
@@ -166,28 +168,29 @@ class FrozenClip(nn.Module):
         else:
             content = ~padding[..., None]
             pooled = (patches * content).sum(1) / content.sum(1).clamp(min=1)
-        return self.embed_pooled(pooled), attention
+        return F.normalize(pooled @ visual.proj, dim=-1), attention
 
-    def localise(self, tokens: Tensor, padding: Tensor | None = None) -> LastBlock:
+    def localise(self, tokens: Tensor, padding: Tensor | None = None, heads: Heads | None = None) -> LastBlock:
         """The last block on its input ``tokens`` (B 1+P D), kept for the gradients that GradCAM reads.
 
-        Under autocast in bfloat16 the products with weights run in it, see :class:`LastBlock`.
+        Under autocast in bfloat16 its products run in it, see :class:`LastBlock`.
 
         Args:
             tokens, padding: see :meth:`finish`, which is the same by autograd.
+            heads: the last block's attention on these tokens, if the encoder kept it (:attr:`ClipFeatures.heads`). It
+                is made again where it has another precision.
         """
         visual, dtype = self.model.visual, precision(tokens.device, torch.float32)
-        products = Products(self._cast, dtype if dtype == torch.bfloat16 else torch.float32)
+        dtype = dtype if dtype == torch.bfloat16 else torch.float32
         with torch.autocast(tokens.device.type, enabled=False):
-            return LastBlock(visual.transformer.resblocks[-1], visual.ln_post, tokens.float(), padding, products)
+            if heads is None or heads.weights.dtype != dtype:
+                heads = self._blocks().heads(self.layers - 1, tokens.float(), dtype, padding)
+            return LastBlock(visual.transformer.resblocks[-1], visual.ln_post, visual.proj, tokens.float(), heads,
+                             padding, Products(self._cast, dtype))
 
     def pairs_at_once(self, tokens: Tensor) -> int:
         """For how many (image, class) pairs :meth:`localise` may work at once on images with such tokens."""
         return at_once(tokens, self.model.visual.transformer.resblocks[-1].mlp.c_fc.out_features)
-
-    def embed_pooled(self, pooled: Tensor) -> Tensor:
-        """N E of unit norm, of N D mean patch tokens (:attr:`LastBlock.pooled`)."""
-        return F.normalize(pooled @ self.model.visual.proj, dim=-1)
 
     @torch.no_grad()
     def embed_calibrated(self, features: ClipFeatures, blocks: int = 5, over_heads: str = 'mean',

@@ -11,8 +11,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
+from weclip_sam.features import Heads, joined
+from weclip_sam.foundation.blocks import QUICK
 from weclip_sam.foundation.cast_once import CastOnce
 
 # Hidden numbers of the MLP that are worked on at once: what a cache of a CPU holds, or what keeps a GPU busy.
@@ -43,141 +46,175 @@ def at_once(tokens: Tensor, hidden: int) -> int:
 
 
 class Products:
-    """Matrix products with frozen weights in one precision; numbers go in and come out in their own.
+    """Matrix products with frozen weights in one precision, whatever that of the numbers that go in.
 
     Args:
         cast: gives the weights in another precision.
-        dtype: the precision.
+        dtype: the precision, also of what comes out.
     """
 
     def __init__(self, cast: CastOnce, dtype: torch.dtype) -> None:
         self.cast, self.dtype = cast, dtype
 
-    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """``F.linear``; the name tells weights apart."""
-        return F.linear(x.to(self.dtype), self.cast(f'plain.{name}.weight', weight, self.dtype),
-                        self.cast(f'plain.{name}.bias', bias, self.dtype)).to(x.dtype)
+    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor, alpha: float = 1.0,
+               beta: float = 1.0) -> Tensor:
+        """``alpha * x @ weight.T + beta * bias``; the name tells weights apart."""
+        weight, bias = self._weight(name, weight), self.cast(f'plain.{name}.bias', bias, self.dtype)
+        product = torch.addmm(bias, x.to(self.dtype).flatten(0, -2), weight.t(), alpha=alpha, beta=beta)
+        return product.view(*x.shape[:-1], -1)
 
     def matmul(self, name: str, x: Tensor, weight: Tensor) -> Tensor:
         """``x @ weight``: :meth:`linear` backwards."""
-        return (x.to(self.dtype) @ self.cast(f'plain.{name}.weight', weight, self.dtype)).to(x.dtype)
+        return x.to(self.dtype) @ self._weight(name, weight)
+
+    def _weight(self, name: str, weight: Tensor) -> Tensor:
+        return self.cast(f'plain.{name}.weight', weight, self.dtype)
+
+
+class Activation:
+    """An MLP's activation on hidden numbers that come times :attr:`factor`, so that every way is one operator.
+
+    Args:
+        module: open_clip's QuickGELU (x * sigmoid(1.702 x), which is silu(1.702 x) / 1.702) or GELU.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.approximate: str | None = None if isinstance(module, QuickGELU) else module.approximate
+        self.factor = QUICK if self.approximate is None else 1.0
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """The activations, times :attr:`factor`, too."""
+        return F.silu(hidden) if self.approximate is None else F.gelu(hidden, approximate=self.approximate)
+
+    def backward(self, gradient: Tensor, hidden: Tensor) -> Tensor:
+        """The derivatives (without any factor) times ``gradient``, which is spread over ``hidden``."""
+        gradient = gradient.expand_as(hidden)
+        if self.approximate is None:
+            return torch.ops.aten.silu_backward(gradient, hidden)
+        return torch.ops.aten.gelu_backward(gradient, hidden, approximate=self.approximate)
 
 
 class LastBlock:
-    """The last block and the norm behind it on some images, kept for gradients of scores of the mean patch token.
+    """The last block and what turns it into an embedding on some images, kept for gradients of the embedding's scores.
 
     Args:
         block: open_clip's residual block.
         ln_post: the layer norm behind it.
+        proj: D E, from there to the texts' space.
         tokens: B 1+P D float, what enters the block.
+        heads: its attention on them.
         padding: B P bool, patches left out of attention and mean, or None.
-        products: makes the products with the block's matrices. In bfloat16 they move scaled maps by less than 3e-3
-            (norms, attention and what lies between stay in float32); float16 would lose small gradients.
+        products: makes the products with the block's matrices, in the precision of ``heads``; so are the MLP's hidden
+            numbers. In bfloat16 that moves scaled maps by less than 3e-3 (norms and sums of branches stay in
+            float32); float16 would lose small gradients.
 
     Attributes:
         activations: B P D, the first norm's output at the patches: what GradCAM weighs.
-        pooled: B D, mean patch token behind ``ln_post``, to be projected and normalised.
+        embedding: B E of unit norm, of the mean patch token behind ``ln_post``.
     """
 
     @torch.no_grad()
-    def __init__(self, block: Any, ln_post: nn.LayerNorm, tokens: Tensor, padding: Tensor | None,
-                 products: Products) -> None:
-        self.block, self.ln_post, self.products = block, ln_post, products
+    def __init__(self, block: Any, ln_post: nn.LayerNorm, proj: Tensor, tokens: Tensor, heads: Heads,
+                 padding: Tensor | None, products: Products) -> None:
+        self.block, self.ln_post, self.proj, self.products = block, ln_post, proj, products
         attn, mlp = block.attn, block.mlp
         self.gamma_1, self.gamma_2 = (getattr(scale, 'gamma', None) for scale in (block.ls_1, block.ls_2))
-        patches = tokens[:, 1:]
         # Attention: the class token is a key, but its own output is not read.
-        normed = block.ln_1(tokens)
-        self.activations = normed[:, 1:]
-        projected = products.linear('in_proj', normed, attn.in_proj_weight, attn.in_proj_bias)
-        q, self.k, self.v = projected.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # B heads T d
-        self.scale = q.shape[-1] ** -0.5
-        self.q = q[:, :, 1:] * self.scale
-        scores = self.q @ self.k.transpose(-2, -1)
-        if padding is not None:
-            scores.masked_fill_(F.pad(padding, (1, 0))[:, None, None], float('-inf'))
-        self.weights = scores.softmax(-1)  # B heads P T
-        self.mixed = (self.weights @ self.v).transpose(1, 2)  # B P heads d
-        x = products.linear('out_proj', self.mixed.flatten(2), attn.out_proj.weight, attn.out_proj.bias)
-        x = patches + _scaled(x, self.gamma_1)
+        self.heads, self.activations = heads, heads.normed[:, 1:]
+        mixed = (heads.weights @ heads.values)[:, :, 1:].transpose(1, 2)  # B P heads d
+        x = products.linear('out_proj', mixed.flatten(2), attn.out_proj.weight, attn.out_proj.bias)
+        x = tokens[:, 1:] + _scaled(x, self.gamma_1)
+        self.mixed, self.v_and_one = mixed, F.pad(heads.values, (0, 1), value=-1.0)
+        self.v_and_one *= heads.keys.shape[-1] ** -0.5
+        to_class = heads.weights[..., :1]  # B heads T 1
+        self.minus_class, self.to_others = -to_class, 1 - to_class
         # MLP
-        self.x_hat, self.x_rstd = _standardise(x, block.ln_2)
-        hidden = products.linear('c_fc', _affine(self.x_hat, block.ln_2), mlp.c_fc.weight, mlp.c_fc.bias)
-        active, slope = _with_slope(mlp.gelu, hidden)
-        x = x + _scaled(products.linear('c_proj', active, mlp.c_proj.weight, mlp.c_proj.bias), self.gamma_2)
-        # Norm and mean
-        self.y_hat, y_rstd = _standardise(x, ln_post)
+        normed, *statistics = _norm(x, block.ln_2)
+        activation = Activation(mlp.gelu)
+        hidden = products.linear('c_fc', normed, mlp.c_fc.weight, mlp.c_fc.bias, activation.factor, activation.factor)
+        y = products.linear('c_proj', activation(hidden), mlp.c_proj.weight, mlp.c_proj.bias, 1 / activation.factor)
+        # Norm, mean and embedding
+        self.normed, y = (x, *statistics), x + _scaled(y, self.gamma_2)
+        self.y_hat, _, y_rstd = torch.native_layer_norm(y, ln_post.normalized_shape, None, None, ln_post.eps)
+        patches = y.shape[1]
         if padding is None:
-            share = tokens.new_full((len(tokens), patches.shape[1], 1), 1 / patches.shape[1])
+            mean, share = self.y_hat.mean(1), y_rstd / patches ** 2
         else:
-            content = (~padding[..., None]).to(tokens.dtype)
-            share = content / content.sum(1, keepdim=True).clamp(min=1)
-        self.pooled = (share * _affine(self.y_hat, ln_post)).sum(1)
+            content = (~padding[..., None]).to(y.dtype)
+            content /= content.sum(1, keepdim=True).clamp(min=1)
+            mean, share = (content.mT @ self.y_hat)[:, 0], content * y_rstd / patches
+        embedding = torch.addcmul(ln_post.bias, mean, ln_post.weight) @ proj
+        self.length = embedding.norm(dim=-1, keepdim=True).clamp_(min=1e-12)
+        self.embedding = embedding / self.length
         # The mean's gradient behind ln_post is one vector c a class; at patch p it is share_p rstd_p (c - b_p y_hat_p)
         # with c centred and b_p = mean(c y_hat_p). So the MLP's second layer sees c and y_hat_p apart: the latter here.
-        self.share = share * y_rstd
-        self.slope = slope.mul_(self.share)
+        # As a mean over patches is asked for in the end, their number divides everything here.
+        self.share = share
+        self.slope = activation.backward(share.to(hidden.dtype), hidden)
         self.slope_of_y = products.matmul('c_proj', _scaled(self.y_hat, self.gamma_2), mlp.c_proj.weight)
         self.slope_of_y.mul_(self.slope)
 
     @torch.no_grad()
     def mean_gradient(self, gradient: Tensor) -> Tensor:
-        """From the gradients of some scores at the mean patch token to those at the first norm, averaged over patches.
+        """From the gradients of some scores at the embedding to those at the first norm, averaged over patches.
 
         Args:
-            gradient: B N D, of N scores of each image with respect to :attr:`pooled`.
+            gradient: B N E, of N scores of each image with respect to :attr:`embedding`.
 
         Returns:
             B N D: mean over the patches of the gradients with respect to :attr:`activations`.
         """
-        step = max(1, at_once(self.activations, self.slope.shape[-1]) // max(1, len(gradient)))
-        return torch.cat([self._mean_gradient(some) for some in gradient.split(step, 1)], 1)
-
-    def _mean_gradient(self, gradient: Tensor) -> Tensor:
         block = self.block
-        # Back through ln_post, the MLP, and ln_2, to the sum behind attention: B N P D.
-        c = gradient * self.ln_post.weight
-        b = c @ self.y_hat.transpose(-2, -1) / c.shape[-1]  # B N P
+        step = max(1, at_once(self.activations, self.slope.shape[-1]) // max(1, len(gradient)))
+        along = gradient @ self.embedding[..., None]  # what only changes the length
+        gradient = torch.addcmul(gradient, along, self.embedding[:, None], value=-1) / self.length[:, None]
+        c = gradient @ self.proj.T * self.ln_post.weight
         c = c - c.mean(-1, keepdim=True)
-        hidden = self.slope[:, None] * (_scaled(c, self.gamma_2) @ block.mlp.c_proj.weight)[:, :, None]
-        hidden.addcmul_(b[..., None], self.slope_of_y[:, None], value=-1)
-        inner = self.products.matmul('c_fc', hidden, block.mlp.c_fc.weight).mul_(block.ln_2.weight)
+        b = c @ self.y_hat.mT  # D times the b above: B N P
+        before = self.products.matmul('c_proj', _scaled(c, self.gamma_2), block.mlp.c_proj.weight)
+        behind = joined([self._at_projections(*some) for some in zip(*(x.split(step, 1) for x in (c, b, before)),
+                                                                     strict=True)], 1)
+        return self.products.matmul('in_proj', behind, block.attn.in_proj_weight).to(gradient.dtype)
+
+    def _at_projections(self, c: Tensor, b: Tensor, hidden: Tensor) -> Tensor:
+        """B N 3D, sums over patches of the gradients at queries, keys and values.
+
+        Args:
+            c, b, hidden: B N D, B N P and B N 4D, gradients behind ``ln_post`` as in :meth:`mean_gradient`.
+        """
+        block, c, b, minus = self.block, c[:, :, None], b[..., None], -1 / c.shape[-1]
+        # Back through the MLP and ln_2 to the sum behind attention: B N P D.
+        hidden = self.slope[:, None] * hidden[:, :, None]
+        hidden.addcmul_(b.to(hidden.dtype), self.slope_of_y[:, None], value=minus)
+        inner = self.products.matmul('c_fc', hidden, block.mlp.c_fc.weight).to(c.dtype)
         del hidden
-        x_hat = self.x_hat[:, None]
-        correlation = (inner * x_hat).mean(-1, keepdim=True)
-        inner = inner.sub_(inner.mean(-1, keepdim=True)).addcmul_(correlation, x_hat, value=-1)
-        inner = inner.mul_(self.x_rstd[:, None])
-        inner += (c[:, :, None] - b[..., None] * self.y_hat[:, None]).mul_(self.share[:, None])
+        inner = _norm_backward(inner, block.ln_2, *self.normed)
+        inner.addcmul_(torch.addcmul(c, b, self.y_hat[:, None], value=minus), self.share[:, None])
         return self._through_attention(
             self.products.matmul('out_proj', _scaled(inner, self.gamma_1), block.attn.out_proj.weight))
 
     def _through_attention(self, gradient: Tensor) -> Tensor:
-        """From B N P D, gradients at the mixed values, to their sum over patches in front of the projections.
+        """From B N P D, gradients at the mixed values, to their sum over patches at queries, keys and values: B N 3D.
 
         No P x P matrix is made for a score. With a the attention weights, o the mixed values, g their gradient and
-        e_i = g_i . o_i, softmax gives ds_ij = a_ij (g_i . v_j - e_i). The mean over patches needs of it
+        e_i = g_i . o_i, softmax gives ds_ij = a_ij (g_i . v_j - e_i) = a_ij [g_i, e_i] . [v_j, -1]. Asked for are
 
-        - for the queries, sum_ij ds_ij k_j, where sum_i ds_ij = v_j . (a^T g)_j - (a^T e)_j;
-        - for the keys, sum over *patches* j of sum_i ds_ij q_i: as every row of ds sums to zero over all keys, that is
-          -ds_i0 q_i with the class token as key 0;
-        - for the values, sum over patches j of a_ij g_i, which is (1 - a_i0) g_i.
+        - for the queries, sum_ij ds_ij k_j, where sum_i ds_ij = (a^T [g, e])_j . [v_j, -1];
+        - for the keys, the sum over *patches* j of sum_i ds_ij q_i: as every row of ds sums to zero over all keys, that
+          is -ds_i0 q_i with the class token as key 0;
+        - for the values, the sum over patches j of a_ij g_i, which is (1 - a_i0) g_i.
         """
-        attn, heads = self.block.attn, self.block.attn.num_heads
-        count, patches = gradient.shape[1:3]
-        g = gradient.unflatten(3, (heads, -1))  # B N P heads d
-        e = (g * self.mixed[:, None]).sum(-1)  # B N P heads
-        back = self.weights.transpose(-2, -1)  # B heads T P
-        values = back @ g.permute(0, 3, 2, 1, 4).flatten(3)  # B heads T N*d
-        values = (values.unflatten(3, (count, -1)) * self.v[:, :, :, None]).sum(-1)  # B heads T N
-        sums = (values - back @ e.permute(0, 3, 2, 1)).transpose(-2, -1)  # B heads N T
-        g = g.permute(0, 3, 1, 2, 4)  # B heads N P d
-        to_class = self.weights[:, :, None, :, 0]  # B heads 1 P
-        first = to_class * ((g @ self.v[:, :, 0, None, :, None])[..., 0] - e.permute(0, 3, 1, 2))
-        of_q = sums @ self.k * self.scale  # B heads N d
-        of_k = -(first @ self.q)
-        of_v = ((1 - to_class)[..., None, :] @ g)[..., 0, :]
-        parts = torch.stack([of_q, of_k, of_v], 3).permute(0, 2, 3, 1, 4)  # B N 3 heads d
-        return parts.flatten(2) @ attn.in_proj_weight / patches
+        g = gradient.unflatten(3, self.mixed.shape[2:])  # B N P heads d
+        e = (g * self.mixed[:, None]).sum(-1, keepdim=True)
+        # B heads T N d+1: none at the class token, whose output is not read.
+        both = F.pad(torch.cat([each.permute(0, 3, 2, 1, 4) for each in (g, e)], -1), (0, 0, 0, 0, 1, 0))
+        side = both.flatten(3)
+        back = (self.heads.weights.mT @ side).unflatten(3, both.shape[3:])
+        of_q = (back * self.v_and_one[:, :, :, None]).sum(-1).mT @ self.heads.keys  # B heads N d
+        with_class = (both.flatten(2, 3) @ self.v_and_one[:, :, 0, :, None]).view(both.shape[:-1])
+        of_k = (with_class * self.minus_class).mT @ self.heads.queries
+        of_v = (self.to_others.mT @ side).view(*of_q.shape[:-1], -1)[..., :-1]
+        return torch.stack([of.transpose(1, 2) for of in (of_q, of_k, of_v)], 2).flatten(2)
 
 
 def _scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
@@ -185,21 +222,13 @@ def _scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
     return x if gamma is None else x * gamma
 
 
-def _standardise(x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """... D with mean 0 and variance 1, and ... 1, one over the deviation it had."""
-    standard, _, rstd = torch.native_layer_norm(x, norm.normalized_shape, None, None, norm.eps)
-    return standard, rstd
+def _norm(x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, Tensor]:
+    """What ``norm`` makes of ... D; the mean and one over the deviation that x had, ... 1."""
+    return torch.native_layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
-def _affine(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """What ``norm`` makes of a standardised x."""
-    return torch.addcmul(norm.bias, x, norm.weight)
-
-
-def _with_slope(activation: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """An elementwise activation's value and derivative."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        y = activation(x)
-        (slope,) = torch.autograd.grad(y.sum(), x)
-    return y.detach(), slope
+def _norm_backward(gradient: Tensor, norm: nn.LayerNorm, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    """From the gradients behind ``norm``, B N ... D, to those in front of it, where x is B ... D."""
+    x, mean, rstd = (each[:, None].expand(*gradient.shape[:-1], -1).contiguous() for each in (x, mean, rstd))
+    return torch.ops.aten.native_layer_norm_backward(
+        gradient, x, norm.normalized_shape, mean, rstd, norm.weight, norm.bias, [True, False, False])[0]

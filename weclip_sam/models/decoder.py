@@ -86,7 +86,7 @@ class DecoderLayer(nn.Module):
         """N P D: what ``attention`` makes of N P D, without the copies that its layout (P first) costs."""
         attention = self.attention
         projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
-        q, k, v = projected.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = (part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in projected.chunk(3, 2))
         if normed.device.type == 'cpu' and normed.shape[1] <= WRITTEN_OUT:
             mixed = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
         else:

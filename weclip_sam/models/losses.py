@@ -10,7 +10,7 @@ from torch import Tensor
 from weclip_sam.checks import check_shape
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 
-NEGATIVE, POSITIVE = 0, 1
+POSITIVE = 1
 
 
 def segmentation_loss(seg_logits: Tensor, labels: Tensor) -> Tensor:
@@ -26,12 +26,11 @@ def segmentation_loss(seg_logits: Tensor, labels: Tensor) -> Tensor:
         Scalar.
     """
     check_shape('seg_logits: B N h w; labels: B H W', seg_logits=seg_logits, labels=labels)
-    each = _each_pixel(seg_logits, labels)
-    background = labels == BACKGROUND_LABEL
-    count = background.sum()
-    others = (labels != IGNORE_LABEL).sum() - count
-    # Every pixel over the pixels of its side. Ignored ones cost nothing, whatever they are divided by.
-    return 0.5 * (each / torch.where(background, count, others).clamp(min=1)).sum()
+    background = (labels == BACKGROUND_LABEL).sum()[None]
+    others = (labels != IGNORE_LABEL).sum() - background
+    # A class weighs one over the pixels of its side.
+    counts = torch.cat([background, others.expand(seg_logits.shape[1] - 1)]).clamp_(min=1)
+    return _each_pixel(seg_logits, labels, 0.5 / counts).sum()
 
 
 def pixel_cross_entropy(seg_logits: Tensor, labels: Tensor) -> Tensor:
@@ -48,12 +47,12 @@ def pixel_cross_entropy(seg_logits: Tensor, labels: Tensor) -> Tensor:
     return _each_pixel(seg_logits, labels).sum() / (labels != IGNORE_LABEL).sum().clamp(min=1)
 
 
-def _each_pixel(seg_logits: Tensor, labels: Tensor) -> Tensor:
-    """B H W cross-entropy, zero where the label is ignored."""
+def _each_pixel(seg_logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """B H W cross-entropy times the weight of its class (of C+1), zero where the label is ignored."""
     seg_logits = seg_logits.float()
     if seg_logits.shape[-2:] != labels.shape[-2:]:
         seg_logits = F.interpolate(seg_logits, size=labels.shape[-2:], mode='bilinear', align_corners=False)
-    return F.cross_entropy(seg_logits, labels, ignore_index=IGNORE_LABEL, reduction='none')
+    return F.cross_entropy(seg_logits, labels, weights, ignore_index=IGNORE_LABEL, reduction='none')
 
 
 @lru_cache(maxsize=16)
@@ -63,6 +62,12 @@ def radius_mask(grid: tuple[int, int], radius: int, device: torch.device | str =
     near = ((place[:, None] - place[None]).abs() <= radius for place in (rows, columns))
     near_rows, near_columns = near
     return (near_rows[:, None, :, None] & near_columns[None, :, None, :]).flatten(2).flatten(0, 1)
+
+
+@lru_cache(maxsize=16)
+def _too_far(grid: tuple[int, int], radius: int, device: torch.device | str) -> Tensor:
+    """P P bool: all pairs but those of :func:`radius_mask`."""
+    return ~radius_mask(grid, radius, device)
 
 
 def affinity_labels(labels: Tensor, grid: tuple[int, int], radius: int | None = 8) -> Tensor:
@@ -82,7 +87,7 @@ def affinity_labels(labels: Tensor, grid: tuple[int, int], radius: int | None = 
     unknown = patches == IGNORE_LABEL
     ignored = unknown[:, :, None] | unknown[:, None]
     if radius is not None:
-        ignored = ignored | ~radius_mask(tuple(grid), radius, labels.device)
+        ignored |= _too_far(tuple(grid), radius, labels.device)
     return same.masked_fill_(ignored, IGNORE_LABEL)
 
 
@@ -97,8 +102,8 @@ def affinity_loss(affinity: Tensor, labels: Tensor) -> Tensor:
         Scalar; defined when either kind of pair is absent.
     """
     check_shape('affinity: B P P; labels: B P P', affinity=affinity, labels=labels)
-    affinity = affinity.float()
-    positive, negative = labels == POSITIVE, labels == NEGATIVE
+    positive, known = labels == POSITIVE, labels != IGNORE_LABEL
+    positives = positive.sum()
     # One sum for both kinds: 1 - A counts against positive pairs, A against negative ones.
-    away = (positive.float() - affinity).abs() * (positive | negative)
-    return 0.5 * (away / torch.where(positive, positive.sum(), negative.sum()).add_(1)).sum()
+    weights = 0.5 * known / torch.where(positive, positives, known.sum() - positives).add_(1)
+    return ((labels - affinity.float()).abs() * weights).sum()

@@ -120,7 +120,10 @@ class WithSeeds(WithFrozen):
         return torch.stack([pad_to(plane, inputs.shape[-2:], True) for plane in planes])
 
     def _masks(self, rgb: Tensor, data_samples: Sequence[SegSample]) -> MaskSet | None:
-        """The samples' masks, padded to the images; live ones where a sample has none and there is a generator."""
+        """The samples' masks, padded to the images, if a step reads them; live ones where a sample has none and there
+        is a generator."""
+        if 'masks' not in self.seeds_need:
+            return None
         sets = [s.get('mask_set') for s in data_samples]
         if self.mask_generator is not None and any(s is None for s in sets):
             made = self.mask_generator.generate_batch([i.byte().permute(1, 2, 0) for i in rgb])

@@ -17,7 +17,7 @@ from weclip_sam.models.decoder import DecoderOutput, WeClipDecoder
 from weclip_sam.models.encoders import stack_banked
 from weclip_sam.models.fixed_shapes import FixedShape
 from weclip_sam.models.losses import affinity_labels, affinity_loss, segmentation_loss
-from weclip_sam.models.offline import offline_labels, pad_to
+from weclip_sam.models.offline import offline_labels
 from weclip_sam.models.predict import labels_to_original, predicted_labels, to_original
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
@@ -148,12 +148,11 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         features, decoded = (self._fixed or self.see)(inputs, self.decoder_heard, banked)
         losses = {}
         if self.seeds is None:
-            labels = offline_labels(data_samples, inputs)
+            labels, padding = offline_labels(data_samples, inputs), self._padding(inputs, data_samples)
         else:
             state = self.make_seeds(inputs, data_samples, features, decoded, self.decoder_heard)
-            labels, losses = state.pixel_labels, state.losses
-        padding = torch.stack([pad_to(s.padding_mask, labels.shape[-2:], True) for s in data_samples])
-        if not self.teaches_padding:
+            labels, padding, losses = state.pixel_labels, state.padding, state.losses
+        if padding is not None and not self.teaches_padding:
             labels = labels.masked_fill(padding, IGNORE_LABEL)
         pairs = affinity_labels(labels, features[self.decoder.encoder].grid, self.affinity_radius)
         named = torch.stack([s.image_labels for s in data_samples])

@@ -74,10 +74,11 @@ def choose_attention(attentions: Tensor | Sequence[Tensor], seg_affinity: Tensor
     """
     distance = attention_distance(attentions, seg_affinity, selection)
     kept = (distance <= distance.mean(0)) | (distance == distance.amin(0))
-    total = torch.zeros_like(seg_affinity, dtype=torch.float32)
-    for attention, keep in zip(attentions, kept, strict=True):
-        total.addcmul_(attention.float(), keep[:, None, None].float())
-    return total.div_(kept.sum(0)[:, None, None] + COUNT_EPS).mul_(seg_affinity.detach()), kept
+    shares = (kept / (kept.sum(0) + COUNT_EPS))[..., None, None]
+    total = attentions[0].float() * shares[0]
+    for attention, share in zip(attentions[1:], shares[1:], strict=True):
+        total.addcmul_(attention.float(), share)
+    return total.mul_(seg_affinity.detach()), kept
 
 
 def _rows_to_one(matrix: Tensor) -> Tensor:

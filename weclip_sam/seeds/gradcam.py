@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
-from weclip_sam.features import ClipFeatures, Named, Wanted
+from weclip_sam.features import ClipFeatures, Named, Wanted, joined
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.scores import SOFTMAXES, masked_softmax
 from weclip_sam.structures import ClassMaps, SeedState, to_device
@@ -44,8 +44,8 @@ def stretch(maps: Tensor, rounds: int = 1) -> Tensor:
     The published GradCAM does it twice, which leaves the maximum just below one (254 of 255 in ``uint8``), and that
     decides which pixels pass the box threshold. Unlike :func:`weclip_sam.seeds.scores.min_max` nothing is clipped.
     """
-    for _ in range(rounds):
-        maps = maps - maps.amin((-2, -1), keepdim=True)
+    maps = maps - maps.amin((-2, -1), keepdim=True)
+    for _ in range(rounds):  # their minimum stays zero
         maps = maps / (maps.amax((-2, -1), keepdim=True) + SCALE_EPS)
     return maps
 
@@ -64,13 +64,17 @@ def class_probabilities(logits: Tensor, image_labels: Tensor, competitors: str =
     Returns:
         K C+G, 0 for those who do not compete.
     """
+    return masked_softmax(logits, competing(image_labels, logits.shape[1], competitors), softmax)
+
+
+def competing(image_labels: Tensor, texts: int, competitors: str = 'present') -> Tensor:
+    """N ``texts`` bool: who competes in images with these names (N C bool), see :func:`class_probabilities`."""
     if competitors not in COMPETITORS:
         raise ValueError(f'competitors: expected one of {COMPETITORS}, got {competitors!r}.'
                          f'{suggest_name(competitors, COMPETITORS)}')
-    nouns = image_labels.new_full((len(image_labels), logits.shape[1] - image_labels.shape[1]),
+    nouns = image_labels.new_full((len(image_labels), texts - image_labels.shape[1]),
                                   competitors != 'present_foreground')
-    allowed = torch.cat([image_labels | (competitors == 'all'), nouns], 1)
-    return masked_softmax(logits, allowed, softmax)
+    return torch.cat([image_labels | (competitors == 'all'), nouns], 1)
 
 
 def class_scores(logits: Tensor, image_labels: Tensor, class_index: Tensor, competitors: str = 'present',
@@ -85,6 +89,29 @@ def class_scores(logits: Tensor, image_labels: Tensor, class_index: Tensor, comp
         alone = image_labels.sum(1) == 1
         scores = torch.where(alone, logits.gather(1, class_index[:, None])[:, 0], scores)
     return scores
+
+
+def score_gradients(logits: Tensor, allowed: Tensor, picked: Tensor, softmax: str = 'exact',
+                    alone: Tensor | None = None) -> Tensor:
+    """Gradients of scores y_c (:func:`class_scores`) with respect to the logits: y_c (1 - p) at c, -y_c p elsewhere.
+
+    Args:
+        logits: B C+G, of each image.
+        allowed: B C+G bool, who competes (:func:`competing`).
+        picked: B N C+G, 1 at the class of each of N scores; one without any has gradient zero.
+        softmax: see :func:`class_probabilities`.
+        alone: B bool, images whose score is the class's logit itself, or None.
+
+    Returns:
+        B N C+G.
+    """
+    p = masked_softmax(logits, allowed, softmax)
+    scores = picked @ p[..., None]  # B N 1
+    if softmax == 'fma':  # what its probabilities lack of one hangs on the largest logit of all
+        top = logits == logits.amax(-1, keepdim=True)
+        p = p + (1 - p.sum(-1, keepdim=True)) * top / top.sum(-1, keepdim=True)
+    gradients = scores * (picked - p[:, None])
+    return gradients if alone is None else torch.where(alone[:, None, None], picked, gradients)
 
 
 def localisation_logits(clip: Any, tokens: Tensor, text_features: Tensor, activations: Tensor | None = None,
@@ -108,8 +135,8 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
     last block's weights alone follow autocast to bfloat16 (``FrozenClip.localise``).
 
     Args:
-        clip: the frozen encoder: ``logit_scale`` and either ``localise``, ``pairs_at_once`` and ``embed_pooled`` (the
-            last block's gradient written out) or ``last_ln1`` and ``finish`` (differentiated by autograd, once a pair).
+        clip: the frozen encoder: ``logit_scale`` and either ``localise`` and ``pairs_at_once`` (the last block's
+            gradient written out) or ``last_ln1`` and ``finish`` (differentiated by autograd, once a pair).
         features: of B images.
         text_features: C+G E unit rows, classes first, background nouns after.
         image_labels: B C bool, on the host (elsewhere they make it wait).
@@ -132,9 +159,10 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
     options: dict[str, Any] = dict(competitors=competitors, softmax=softmax)
     sample_index, class_index = present_pairs(image_labels, tokens.device)
     written_out = hasattr(clip, 'localise') and not create_graph
-    maps = _written_out(clip, features, text_features, image_labels, options) if written_out else None
+    if written_out:
+        maps = _written_out(clip, features, text_features, image_labels, **options)
     with torch.enable_grad(), torch.autocast(tokens.device.type, enabled=False):
-        if maps is None:
+        if not written_out:
             maps = _by_autograd(clip, features, text_features, image_labels, create_graph, options)
         maps = maps.unflatten(1, features.grid)
         if not signed:
@@ -157,42 +185,43 @@ def _by_autograd(clip: Any, features: ClipFeatures, text_features: Tensor, image
     return torch.einsum('kd,kpd->kp', gradient[:, 1:].mean(1), activations.detach()[:, 1:])
 
 
-def _written_out(clip: Any, features: ClipFeatures, text_features: Tensor, image_labels: Tensor,
-                 options: dict[str, Any]) -> Tensor:
+@torch.no_grad()
+def _written_out(clip: Any, features: ClipFeatures, text_features: Tensor, image_labels: Tensor, competitors: str,
+                 softmax: str) -> Tensor:
     """K P raw maps: the last block once an image, as many images together as ``clip`` says, and one way back for all
     their classes. Images with fewer classes than the one with most are filled up with scores of gradient zero."""
     tokens = features.last_block_input
     counts = [len(labels.nonzero()) for labels in image_labels]  # of tensors on the host, so nobody waits
     most = max(counts, default=0)
-    maps = [tokens.new_zeros(0, tokens.shape[1] - 1, dtype=torch.float32)]
-    step = max(1, clip.pairs_at_once(tokens) // max(1, most))
+    if not most:
+        return tokens.new_zeros(0, tokens.shape[1] - 1, dtype=torch.float32)
+    images, classes = image_labels.nonzero().unbind(1)
+    picked = torch.zeros(len(tokens), most, len(text_features))
+    picked[images, image_labels.cumsum(1)[image_labels] - 1, classes] = 1
+    picked = to_device(picked, tokens.device)
+    allowed = to_device(competing(image_labels, len(text_features), competitors), tokens.device)
+    alone = to_device(image_labels.sum(1) == 1, tokens.device) if competitors == 'present_foreground' else None
+    texts, heads = clip.logit_scale * text_features.float(), features.heads.get(len(features.tokens) - 1)
+    step = max(1, clip.pairs_at_once(tokens) // most)
+    tables: list[Tensor] = []
+    place: list[int] = []  # of each pair among the rows of all tables
     for start in range(0, len(tokens), step):
-        images = slice(start, start + step)
-        if any(counts[images]):
-            padding = None if features.padding is None else features.padding[images]
-            maps.append(_maps_of(clip.localise(tokens[images], padding), clip, text_features, image_labels[images],
-                                 max(counts[images]), options))
-    return torch.cat(maps)
+        some = slice(start, start + step)
+        own, filled = max(counts[some]), sum(map(len, tables))
+        if own:
+            block = clip.localise(tokens[some], None if features.padding is None else features.padding[some],
+                                  None if heads is None else heads.of(some))
+            tables.append(_maps_of(block, texts, allowed[some], picked[some, :own], softmax,
+                                   None if alone is None else alone[some]))
+            place += [filled + row * own + rank for row, count in enumerate(counts[some]) for rank in range(count)]
+    return joined(tables)[to_device(torch.tensor(place), tokens.device)]
 
 
-def _maps_of(block: Any, clip: Any, text_features: Tensor, image_labels: Tensor, most: int,
-             options: dict[str, Any]) -> Tensor:
-    """K P raw maps of the images whose last block this is, none of which has more than ``most`` classes."""
-    device, (images, channels) = block.pooled.device, block.pooled.shape
-    sample_index, class_index = present_pairs(image_labels, device)
-    # Place of each pair in a table of images x most pairs of one; reckoned on the host, where the labels are.
-    place = image_labels.cumsum(1)[image_labels] - 1 + image_labels.nonzero()[:, 0] * most
-    place = to_device(place, device)
-    labels = to_device(image_labels, device)[sample_index]
-    with torch.autocast(device.type, enabled=False):
-        with torch.enable_grad():
-            pooled = block.pooled[sample_index].requires_grad_()
-            logits = clip.logit_scale * clip.embed_pooled(pooled) @ text_features.detach().float().T
-            scores = class_scores(logits, labels, class_index, **options)
-            (gradient,) = torch.autograd.grad(scores.sum(), pooled)
-        table = gradient.new_zeros(images * most, channels).index_copy_(0, place, gradient)
-        weights = block.mean_gradient(table.view(images, most, channels))
-        return (weights @ block.activations.transpose(1, 2)).flatten(0, 1)[place]
+def _maps_of(block: Any, texts: Tensor, allowed: Tensor, picked: Tensor, softmax: str, alone: Tensor | None) -> Tensor:
+    """B*N P raw maps of the N classes ``picked`` (or none in a place) of each image whose last block this is."""
+    with torch.autocast(texts.device.type, enabled=False):
+        gradients = score_gradients(block.embedding @ texts.T, allowed, picked, softmax, alone)
+        return (block.mean_gradient(gradients @ texts) @ block.activations.mT).flatten(0, 1)
 
 
 @SEED_STEPS.register_module()
@@ -219,8 +248,10 @@ class GradCam:
         self.options: dict[str, Any] = dict(competitors=competitors, softmax=softmax, signed=signed)
 
     def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
-        """What enters the last block."""
-        return {'clip': Wanted.last_block_input(encoders['clip'].layers - self.skip)}
+        """What enters the last block, and what its attention makes of it."""
+        layers = encoders['clip'].layers
+        wanted = Wanted.last_block_input(layers - self.skip)
+        return {'clip': wanted if self.skip else wanted | Wanted(heads=frozenset({layers - 1}))}
 
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``features``, ``text_features`` and ``image_labels``; writes ``maps``, one score a patch."""

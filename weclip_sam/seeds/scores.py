@@ -55,7 +55,8 @@ def background_score(best: Tensor, method: str = 'power', value: float = 1.0) ->
     if method == 'power':
         if value <= 0:
             raise ValueError(f"background power: expected a number > 0, got {value}; 1 is the neutral choice")
-        return (1 - best).clamp(min=0) ** value
+        rest = (1 - best).clamp(min=0)
+        return rest if value == 1 else rest ** value
     if method == 'threshold':
         return torch.full_like(best, value)
     known = ('power', 'threshold')
@@ -92,14 +93,12 @@ def masked_softmax(logits: Tensor, allowed: Tensor | None = None, variant: str =
                          f'{suggest_name(variant, SOFTMAXES)}')
     if allowed is None:
         return logits.softmax(-1)
-    lowest = torch.finfo(logits.dtype).min
-    if variant == 'fma':
-        top, extra = logits.amax(-1, keepdim=True), FMA_SOFTMAX_EPS
-    else:
-        top, extra = logits.detach().masked_fill(~allowed, lowest).amax(-1, keepdim=True), 0.0
+    lowest, forbidden = torch.finfo(logits.dtype).min, ~allowed
+    if variant == 'exact':
+        return logits.masked_fill(forbidden, lowest).softmax(-1).masked_fill(forbidden, 0)
     # Masking before exp keeps a large forbidden logit from overflowing.
-    exponentials = (logits - top).masked_fill(~allowed, lowest).exp()
-    return exponentials / (exponentials.sum(-1, keepdim=True) + extra).clamp(min=torch.finfo(logits.dtype).tiny)
+    exponentials = (logits - logits.amax(-1, keepdim=True)).masked_fill(forbidden, lowest).exp()
+    return exponentials / (exponentials.sum(-1, keepdim=True) + FMA_SOFTMAX_EPS)
 
 
 def segment_max(values: Tensor, index: Tensor, segments: int) -> Tensor:
