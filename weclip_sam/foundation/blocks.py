@@ -164,6 +164,11 @@ class _Block:
         return tokens.add_(branch) if inplace else tokens + branch
 
 
+def numbers_at_once(device: torch.device) -> int:
+    """How many attention weights are worked on at once."""
+    return _CPU_NUMBERS if device.type == 'cpu' else _GPU_NUMBERS
+
+
 def _attend_by_heads(projected: Tensor, padding: Tensor | None, mix: bool, show: bool, keep: bool,
                      ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Attention written out, some images or, where one is too large for that, some of its heads at a time.
@@ -182,7 +187,7 @@ def _attend_by_heads(projected: Tensor, padding: Tensor | None, mix: bool, show:
     mask = None if padding is None else F.pad(padding, (1, 0))[:, None, None].expand(n, heads, 1, t).flatten(0, 1)
     mixed = torch.empty_like(values[0]) if mix else None
     kept = queries.new_empty(n * heads, t, t) if keep else None
-    fit = (_CPU_NUMBERS if queries.device.type == 'cpu' else _GPU_NUMBERS) // t ** 2
+    fit = numbers_at_once(queries.device) // t ** 2
     images, step = max(1, fit // heads), max(1, fit)
     # Heads are added up one by one while they are in the cache, but not in low precision: that would copy each.
     gathers = keep or fit >= heads or queries.dtype != torch.float32

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.foundation.blocks import numbers_at_once
 
 HEADS = ('mean', 'sum')
 
@@ -33,11 +34,11 @@ def calibrated_matrix(projected: Tensor, heads: int, over_heads: str = 'mean', b
         raise ValueError(f'calibrated path: heads: expected one of {HEADS}, got {over_heads!r}.'
                          f'{suggest_name(over_heads, HEADS)}')
     n, t, _ = projected.shape
-    parts = projected.view(n, t, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    parts = projected.view(n, t, 3 * heads, -1).transpose(1, 2).contiguous()  # N 3*heads T d
     total = projected.new_zeros(n, t, t)
-    for part in parts:
-        for head in part.transpose(0, 1):  # one head at a time: N T T in memory, not N heads T T
-            total += ((head * head.shape[-1] ** -0.5) @ head.transpose(1, 2)).softmax(-1)
+    for some in parts.split(max(1, numbers_at_once(parts.device) // (n * t * t)), 1):
+        weights = ((some * some.shape[-1] ** -0.5) @ some.mT).softmax(-1)
+        total += weights[:, 0] if weights.shape[1] == 1 else weights.sum(1)
     total /= 3
     if bias is not None:
         total += heads * bias

@@ -39,7 +39,7 @@ def present_pairs(image_labels: Tensor, device: torch.device | str | None = None
 
 
 def stretch(maps: Tensor, rounds: int = 1) -> Tensor:
-    """Scale every K h w map by ``(x - min) / (max(x - min) + 1e-7)``, ``rounds`` times.
+    """Scale every K h w map by ``(x - min) / (max(x - min) + 1e-7)``, ``rounds`` (one or more) times.
 
     The published GradCAM does it twice, which leaves the maximum just below one (254 of 255 in ``uint8``), and that
     decides which pixels pass the box threshold. Unlike :func:`weclip_sam.seeds.scores.min_max` nothing is clipped.
@@ -131,8 +131,9 @@ def gradcam(clip: Any, features: ClipFeatures, text_features: Tensor, image_labe
             create_graph: bool = False, competitors: str = 'present', softmax: str = 'exact') -> ClassMaps:
     """Softmax-GradCAM of every present (image, class) pair of a batch.
 
-    Runs in float32 whatever autocast says, as gradients of probabilities underflow in half precision; products with the
-    last block's weights alone follow autocast to bfloat16 (``FrozenClip.localise``).
+    Runs in float32 whatever autocast says, as gradients of probabilities underflow in half precision; the last block's
+    products alone follow autocast to bfloat16 (``FrozenClip.localise``). Its attention is the encoder's, if that kept
+    it (``ClipFeatures.heads``).
 
     Args:
         clip: the frozen encoder: ``logit_scale`` and either ``localise`` and ``pairs_at_once`` (the last block's
