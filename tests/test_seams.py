@@ -100,9 +100,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(name, *arguments):
-        spec = importlib.util.spec_from_file_location(f'{name}_tool', ROOT / 'tools' / f'{name}.py')
-        tool = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(tool)
+        tool = importlib.import_module(f'weclip_sam.cli.{name}')
         tool.main([str(argument) for argument in arguments])
 
     yield tmp_path, run

@@ -1,57 +1,9 @@
 #!/usr/bin/env python
 """Make pseudo labels for a split: ``python tools/make_seeds.py CONFIG``.
 
-Several processes: ``torchrun --nproc-per-node N tools/make_seeds.py CONFIG --launcher pytorch``, or ``srun python
-tools/make_seeds.py CONFIG --launcher slurm``. Stopped or killed, the same command goes on with what is missing.
-
-Exit code: 0 all labels are there, 1 some images failed or scoring broke off (see summary.json), 2 the config or a
-checkpoint is at fault.
+It is ``weclip_sam/cli/make_seeds.py``.
 """
-from __future__ import annotations
-
-import argparse
-import sys
-from pathlib import Path
-
-from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
-from weclip_sam.engine.start.launch import LAUNCHERS
-from weclip_sam.engine.start.work_dir import own_folder
-from weclip_sam.offline.seed_run import run_seeds
-from weclip_sam.offline.shards import start_sharing, stop_sharing
-from weclip_sam.offline.splits import SPLITS
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Make pseudo labels for a split.')
-    parser.add_argument('config', help='a config whose model is a SeedMaker, e.g. configs/clip_es/...py')
-    parser.add_argument('--split', choices=tuple(SPLITS), default='train', help='which images (default: train)')
-    parser.add_argument('--out', help='folder of the PNGs (default: work_dirs/<name of the config>/seeds/<split>)')
-    parser.add_argument('--labels', metavar='DIR', help='label PNGs to start from, for pipelines that improve labels '
-                                                        "(default: the config's input_labels)")
-    parser.add_argument('--scores', action='store_true', help='also write the CAM scores (NPZ, in OUT/scores)')
-    parser.add_argument('--evaluate', action='store_true', help='score the labels; only then ground truth is opened')
-    parser.add_argument('--overwrite', action='store_true', help='make labels anew that are there already')
-    parser.add_argument('--workers', type=int, default=0, help='processes that load images ahead (default: 0)')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
-        config = load_config(args.config, args.cfg_options)
-        name = Path(args.config).stem
-        out = prepare_work_dir(args.out or f'work_dirs/{name}/seeds/{args.split}', '--out')
-        device = start_sharing(args.launcher)
-        try:
-            with own_folder(out, 'seed making', args.launcher, '--out'):
-                failed = run_seeds(config, name, args.split, out, device, labels=args.labels, scores=args.scores,
-                                   evaluate=args.evaluate, overwrite=args.overwrite, workers=args.workers)
-        finally:
-            stop_sharing()
-    sys.exit(1 if failed else 0)
-
+from weclip_sam.cli.make_seeds import main
 
 if __name__ == '__main__':
     main()

@@ -1,8 +1,8 @@
 """The command that checks data and checkpoints: what it prints, writes and returns."""
+import importlib
 import json
 import os
 import pickle
-import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -114,7 +114,7 @@ def write_photo():
 
 
 def _run(arguments):
-    main = runpy.run_path(str(ROOT / 'tools' / 'check_data.py'))['main']
+    main = importlib.import_module('weclip_sam.cli.check_data').main
     with pytest.raises(SystemExit) as end:
         main([str(a) for a in arguments])
     return end.value.code
@@ -299,7 +299,7 @@ def test_options_reach_what_was_copied_from_a_variable():
 
 def test_training_begins_with_the_warnings_of_the_check(config_file, tmp_path, monkeypatch):
     (tmp_path / 'photos' / 'labels.csv').write_text('image,classes\n0.png,cat\n1.png,cat;dog\n2.png,\n')
-    main, said = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['main'], []
+    main, said = importlib.import_module('weclip_sam.cli.train').main, []
     logger = SimpleNamespace(warning=lambda text: said.append(text), info=lambda text: None)
     runner = SimpleNamespace(logger=logger, train=lambda: said.append('trained'))
     monkeypatch.setitem(main.__globals__, 'build_runner', lambda config: runner)

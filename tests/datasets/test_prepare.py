@@ -1,7 +1,7 @@
 """The prepare tools: what they write, what they say is missing, and going on after an interruption."""
+import importlib
 import json
 import os
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +262,7 @@ def test_coco_with_its_own_categories(shared, tmp_path):
 
 @pytest.mark.parametrize('tool', ['prepare_voc', 'prepare_coco'])
 def test_tools_report_and_exit_code(tool, tmp_path, capsys):
-    main = runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'))['main']
+    main = importlib.import_module(f'weclip_sam.cli.{tool}').main
     with pytest.raises(SystemExit) as end:
         main([str(tmp_path), '--workers', '1'])
     text = capsys.readouterr().out
@@ -493,7 +493,7 @@ def test_a_json_is_taken_where_it_lies(coco, capsys):
     path = _change(coco, lambda data: [image.update(file_name=f'C:\\export\\{image["file_name"]}')
                                        for image in data['images']])
     path = path.rename(coco / 'result.json')
-    main = runpy.run_path(str(ROOT / 'tools' / 'prepare_coco.py'))['main']
+    main = importlib.import_module('weclip_sam.cli.prepare_coco').main
     for _ in range(2):
         with pytest.raises(SystemExit) as end:
             main(['--json', str(path), '--images', str(coco / 'train2014'), '--workers', '1'])
@@ -531,7 +531,7 @@ def test_a_json_with_images_elsewhere(coco, tmp_path):
 @pytest.mark.parametrize('arguments', [[], ['--json', 'x.json'], ['--images', 'x']])
 def test_half_of_the_options_is_explained(arguments, capsys):
     with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / 'tools' / 'prepare_coco.py'))['main'](arguments)
+        importlib.import_module('weclip_sam.cli.prepare_coco').main(arguments)
     assert end.value.code == 2 and '--json' in capsys.readouterr().err
 
 

@@ -29,9 +29,7 @@ def arguments(out, batch, launcher):
 
 def train_here(out, batch):
     """The same on this process alone, while the two others are running."""
-    spec = importlib.util.spec_from_file_location('train_tool', ROOT / 'tools' / 'train.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = importlib.import_module('weclip_sam.cli.train')
     sys.path.insert(0, str(TOY))
     try:
         tool.main(arguments(out, batch, 'none'))

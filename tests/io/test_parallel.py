@@ -1,7 +1,7 @@
 """Work on many processes, and what becomes of a command when one of them is killed."""
+import importlib
 import json
 import os
-import runpy
 import signal
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def _die(task):
 
 def _error_of(tool, arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'))['main'](arguments)
+        importlib.import_module(f'weclip_sam.cli.{tool}').main(arguments)
     assert stopped.value.code == 2
     return capsys.readouterr().err
 
@@ -63,7 +63,7 @@ def test_preparation_is_one_line_when_a_worker_dies_and_goes_on(tmp_path, write_
     # The pool ends the other worker, too, perhaps while it writes.
     (tmp_path / 'semantic_masks' / 'train2014' / '.31.png.abc.tmp').write_bytes(b'half')
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / 'tools' / 'prepare_coco.py'))['main'](arguments)
+        importlib.import_module('weclip_sam.cli.prepare_coco').main(arguments)
     assert ended.value.code in (0, None)
     made = {path.name for path in (tmp_path / 'semantic_masks' / 'train2014').iterdir()}
     assert {f'{i}.png' for i in range(40)} == made

@@ -2,7 +2,6 @@
 import errno
 import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,10 +56,7 @@ def test_ranking_reads_the_scores_that_gradcam_reads(clip):
 
 
 def test_the_tool_ranks_templates_on_ones_own_images(tmp_path, clip, capsys, monkeypatch):
-    spec = importlib.util.spec_from_file_location(
-        'select_prompt_tool', Path(__file__).parents[2] / 'tools' / 'select_prompt.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = importlib.import_module('weclip_sam.cli.select_prompt')
     root = tmp_path / 'photos'
     (root / 'images').mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -15,9 +15,7 @@ CONFIG = ROOT / 'configs/two_stage/deeplab-v3_resnet18_800_shapes.py'
 @pytest.fixture
 def check(tmp_path):
     """Runs the tool on 20 scenes with labels; returns the exit code and the messages of the errors."""
-    spec = importlib.util.spec_from_file_location('check_data', ROOT / 'tools' / 'check_data.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = importlib.import_module('weclip_sam.cli.check_data')
     for number in range(20):
         write_labels(tmp_path / 'seeds' / f'train_0_{number:05d}.png', np.zeros((112, 112), int))
 

@@ -95,9 +95,7 @@ def experiment_file(tmp_path):
 
 
 def load_tool():
-    spec = importlib.util.spec_from_file_location('compare_tool', ROOT / 'tools' / 'compare.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = importlib.import_module('weclip_sam.cli.compare')
     return tool
 
 

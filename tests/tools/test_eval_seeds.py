@@ -16,9 +16,7 @@ VOC_TRAIN = ROOT.parent / 'shared' / 'voc_train'
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('eval_seeds_tool', ROOT / 'tools' / 'eval_seeds.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module('weclip_sam.cli.eval_seeds')
     return module
 
 

@@ -16,9 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('predict_tool', ROOT / 'tools' / 'predict.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module('weclip_sam.cli.predict')
     return module
 
 

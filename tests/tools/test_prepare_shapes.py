@@ -13,13 +13,10 @@ from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.registry import DATASETS
 
 ROOT = Path(__file__).parents[2]
-TOOL = ROOT / 'tools' / 'prepare_shapes.py'
 
 
 def tool():
-    spec = importlib.util.spec_from_file_location('prepare_shapes', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module('weclip_sam.cli.prepare_shapes')
     return module
 
 

@@ -21,7 +21,6 @@ from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.files import write_json
 from weclip_sam.io.text import read_json as read_json_file
 
-TOOLS_FOLDER = Path(__file__).resolve().parents[2] / 'tools'
 _WEIGHTS = Path(__file__).resolve().parents[1] / 'foundation' / 'weights'
 _REMEDY = 'Remove the folder, or compare in another --root.'
 _TAIL = 15
@@ -121,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER) -> RunReport:
+def run_experiment(experiment: Experiment, tools: Path | None = None) -> RunReport:
     """Run what is missing, one stage after another.
 
     A stage that fails ends its method for that seed; all others go on. Output goes to ``stage.log`` in its folder,
@@ -129,7 +128,7 @@ def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER) -> RunRep
 
     Args:
         experiment: see :func:`load_experiment`.
-        tools: the folder of the tools.
+        tools: a folder of scripts in the place of ``weclip_sam.cli``.
     """
     report = RunReport()
     planned = list(dict.fromkeys(stage for run in experiment.runs for stage in run.stages))
@@ -164,7 +163,7 @@ def run_experiment(experiment: Experiment, tools: Path = TOOLS_FOLDER) -> RunRep
     return report
 
 
-def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER) -> str:
+def run_stage(stage: Stage, tools: Path | None = None) -> str:
     """Run one stage as a process and write its ``stage.json`` (command, seconds of all attempts, peak memory,
     and the CPU time of all its processes if one attempt was enough).
 
@@ -193,7 +192,8 @@ def run_stage(stage: Stage, tools: Path = TOOLS_FOLDER) -> str:
     # Written first with a little time on it: whatever happens, the next attempt knows that there was one.
     write_json(stage.record, dict(record, seconds=before + 1e-3))
     began = time.monotonic()
-    code, memory, cpu = _run([sys.executable, str(tools / f'{stage.tool}.py'), *arguments],
+    tool = ['-m', f'weclip_sam.cli.{stage.tool}'] if tools is None else [str(tools / f'{stage.tool}.py')]
+    code, memory, cpu = _run([sys.executable, *tool, *arguments],
                              stage.folder / 'stage.log')
     record.update(seconds=before + time.monotonic() - began, exit_code=code, peak_memory_gb=memory,
                   cpu_seconds=cpu if attempts == 1 else None)

@@ -319,9 +319,7 @@ def test_a_data_worker_that_is_killed_is_named(run_toy, tmp_path, capfd, monkeyp
 
 @pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES])
 def test_a_work_dir_that_is_read_only_is_said_before_anything_starts(tmp_path, monkeypatch, capsys, number):
-    spec = importlib.util.spec_from_file_location('train_tool', ROOT / 'tools' / 'train.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = importlib.import_module('weclip_sam.cli.train')
     monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
     folder = tmp_path / 'run'
 

@@ -180,9 +180,7 @@ def test_a_digest_sees_a_change_in_a_small_file_and_at_the_end_of_a_large_one(tm
 @pytest.fixture
 def train(toy_config, tmp_path, monkeypatch):
     """``tools/train.py`` on the toy, in a work dir ``run``; returns the exit code."""
-    spec = importlib.util.spec_from_file_location('train_tool', ROOT / 'tools' / 'train.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = importlib.import_module('weclip_sam.cli.train')
     monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
 
     def run(*arguments, **options):

@@ -1,0 +1,1 @@
+"""What is called from a command line; ``tools/*.py`` are doors to it."""

@@ -1,0 +1,78 @@
+"""Compare methods on one data set: ``python tools/compare.py configs/compare/shapes.py --run``.
+
+The experiment file lists the methods and their stages (see ``weclip_sam/comparison/experiment.py``). ``--run``
+runs what is missing, seed by seed, and goes on after a kill; ``--collect`` only reads what is finished. Both write
+``report.html`` (one page that needs nothing else), ``report.md`` and ``report.json`` into the experiment's root, or
+into ``--out``.
+
+Exit code: 0, or 1 if a stage failed (the report says which).
+"""
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from weclip_sam.comparison.experiment import load_experiment
+from weclip_sam.comparison.html import to_html
+from weclip_sam.comparison.report import to_json, to_markdown
+from weclip_sam.comparison.results import collect
+from weclip_sam.comparison.stages import is_finished, run_experiment, why_stale
+from weclip_sam.comparison.tables import incomplete
+from weclip_sam.engine import friendly_errors, prepare_work_dir
+from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.io.files import atomic_open, write_json
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Compare methods on one data set.')
+    parser.add_argument('experiment', help='an experiment file, e.g. configs/compare/shapes.py')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--run', action='store_true', help='run the missing stages, then report')
+    what.add_argument('--collect', action='store_true', help='report what is finished; run nothing')
+    what.add_argument('--list', action='store_true', help='print every stage, its command and whether it is finished')
+    parser.add_argument('--root', help="where the runs are (default: the experiment's root)")
+    parser.add_argument('--seeds', type=int, help="how many seeds (default: the experiment's)")
+    parser.add_argument('--methods', nargs='+', metavar='NAME', help='only these methods')
+    parser.add_argument('--out', help='where the report goes (default: the root)')
+    parser.add_argument('--no-pictures', action='store_true', help='tables only')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    failed = {}
+    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
+        experiment = load_experiment(args.experiment, args.root, args.seeds)
+        if args.methods:
+            experiment = experiment.only(args.methods)
+        if args.list:
+            for stage in dict.fromkeys(stage for run in experiment.runs for stage in run.stages):
+                state = 'stale' if why_stale(stage) else 'finished' if is_finished(stage) else 'to do'
+                print(f'{state:<9} python tools/{stage.tool}.py {shlex.join(stage.arguments)}')
+            return
+        out = Path(prepare_work_dir(args.out or experiment.root, '--out' if args.out else '--root'))
+        if args.run:
+            root = prepare_work_dir(experiment.root, '--root')
+            with own_folder(root, 'comparison', option='--root'):
+                report = run_experiment(experiment)
+            failed = report.failed
+            print(f'{len(report.ran)} stages run, {len(report.found)} found finished, {len(failed)} failed, '
+                  f'{len(report.skipped)} not reached', file=sys.stderr)
+        given = ['tools/compare.py', *(sys.argv[1:] if argv is None else argv)]
+        comparison = collect(experiment, f'python {shlex.join(given)}', not args.no_pictures)
+        markdown = to_markdown(comparison)
+        for name, text in (('report.html', to_html(comparison)), ('report.md', markdown)):
+            with atomic_open(out / name, 'w') as file:
+                file.write(text)
+        write_json(out / 'report.json', to_json(comparison))
+        print(markdown.split('\n## ')[0].rstrip())
+        for line in incomplete(comparison):
+            print(f'not complete: {line}')
+        print(f'\nwritten: {out / "report.html"}, report.md and report.json beside it')
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == '__main__':
+    main()
