@@ -1,0 +1,91 @@
+"""Folders of labels as exports and the review find them."""
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from weclip_sam.io.images import write_labels
+from weclip_sam.offline.results import open_labels
+
+LABELS = np.array([[0, 1, 1], [2, 255, 0]], np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / 'photos'
+    for name in ('a.jpg', 'in/b.jpg'):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (3, 2), 'red').save(folder / name)
+    return folder
+
+
+def predicted(root, photos, **more):
+    images = []
+    for name in ('in/b', 'a'):
+        write_labels(root / 'labels' / f'{name}.png', LABELS)
+        sure = root / 'confidence' / f'{name}.png'
+        sure.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((2, 3), 51, np.uint8)).save(sure)
+        images.append(dict(image=str(photos / f'{name}.jpg'), labels=f'labels/{name}.png', height=2, width=3,
+                           confidence=f'confidence/{name}.png', scores={'cat': 0.2}, names=['cat'], **more))
+    header = dict(classes=['background', 'cat', 'dog'], images=images, palette=[[0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    (root / 'predictions.json').write_text(json.dumps(header))
+    return header
+
+
+def test_what_predict_wrote(tmp_path, photos):
+    predicted(tmp_path / 'out', photos, doubts={'cam': 0.5})
+    folder = open_labels(tmp_path / 'out')
+    assert folder.classes == ('background', 'cat', 'dog') and folder.palette[1] == (9, 0, 0)
+    assert [one.name for one in folder] == ['a', 'in/b']
+    first = folder.images[0]
+    assert first.image == photos / 'a.jpg' and first.names == ('cat',)
+    assert first.scores == {'cat': 0.2} and first.doubts == {'cam': 0.5}
+    assert np.array_equal(folder.read(first), LABELS)
+    assert np.allclose(folder.read_confidence(first), 0.2)
+
+
+def test_what_make_seeds_wrote(tmp_path, photos):
+    out = tmp_path / 'seeds'
+    write_labels(out / 'in' / 'b.png', LABELS)
+    (out / 'seeds.json').write_text(json.dumps(dict(classes=['cat', 'dog'], image_folder=str(photos),
+                                                    image_labels={'in/b': 'cat;dog'})))
+    folder = open_labels(out)
+    assert folder.classes == ('background', 'cat', 'dog') and len(folder) == 1
+    only = folder.images[0]
+    assert (only.name, only.image, only.names) == ('in/b', photos / 'in' / 'b.jpg', ('cat', 'dog'))
+    assert folder.read_confidence(only) is None
+
+
+def test_labels_of_anybody(tmp_path, photos):
+    write_labels(tmp_path / 'mine' / 'a.png', LABELS)
+    (tmp_path / 'names.txt').write_text('cat\ndog\n')
+    folder = open_labels(tmp_path / 'mine', photos, tmp_path / 'names.txt')
+    assert folder.images[0].image == photos / 'a.jpg' and folder.classes[1:] == ('cat', 'dog')
+    with pytest.raises(ValueError, match='nothing says which class'):
+        open_labels(tmp_path / 'mine')
+    with pytest.raises(FileNotFoundError, match='holds no image a'):
+        open_labels(tmp_path / 'mine', photos / 'in', ['cat', 'dog'])
+
+
+@pytest.mark.parametrize('content, message', [
+    ('[]', 'not the record of labels'), ('{"images": [3], "classes": ["cat"]}', 'not the record of labels'),
+    ('{"images": [{"labels": "../x.png"}], "classes": ["cat"]}', 'must be a relative path'),
+    ('{"images": [], "classes": ["cat"]}', 'holds no label PNG'), ('{', 'not valid JSON')])
+def test_a_header_that_is_none(tmp_path, content, message):
+    (tmp_path / 'predictions.json').write_text(content)
+    with pytest.raises(ValueError, match=message):
+        open_labels(tmp_path)
+
+
+def test_a_label_that_no_class_has(tmp_path):
+    write_labels(tmp_path / 'a.png', LABELS)
+    folder = open_labels(tmp_path, classes=['cat'])
+    with pytest.raises(ValueError, match='2'):
+        folder.read(folder.images[0])
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no such folder of labels'):
+        open_labels(tmp_path / 'nowhere')

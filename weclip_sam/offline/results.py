@@ -1,0 +1,218 @@
+"""A folder of labels as those find it who come after: exports, the review page, corrections.
+
+Three kinds are read alike: what ``predict.py`` and ``make_labels.py`` wrote (``predictions.json``), what
+``make_seeds.py`` wrote (``seeds.json``), and label PNGs of anybody.
+
+``predictions.json`` has, besides what made the labels, ``classes`` (background first), ``palette`` (RGB triples by
+label), and ``images``, a list with, for each image: ``image`` (the photo's path), ``labels``, perhaps ``confidence``
+and ``overlay`` (paths below the folder), ``height``, ``width``, ``areas`` (share of the pixels in [0, 1] by class),
+perhaps ``scores`` (mean confidence in [0, 1] by class that occurs), ``names`` (classes that were given for the photo)
+and ``doubts`` (by what disagrees, the share of the pixels in [0, 1]).
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weclip_sam.datasets.packing import SEEDS_HEADER
+from weclip_sam.datasets.readers.names import read_classes
+from weclip_sam.engine.start.predictions import HEADER
+from weclip_sam.io.files import inside
+from weclip_sam.io.folders import Found, find_files
+from weclip_sam.io.images import decode_labels, is_image_name, label_palette, read_labels, strip_suffix
+from weclip_sam.io.names import normal
+from weclip_sam.io.text import read_json
+
+# Below a folder of results.
+LABELS, CONFIDENCE, OVERLAYS = 'labels', 'confidence', 'overlays'
+BACKGROUND = 'background'
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image of a :class:`LabelFolder`.
+
+    Attributes:
+        name: unique in the folder: the path of its label PNG below the folder of labels, without suffix, ``/`` between
+            the parts.
+        labels: the label PNG.
+        image: the photo; None where nobody knows where it is.
+        confidence: grey PNG of 8 bits, 255 times how sure the label of each pixel is; None if there is none.
+        scores: mean confidence in [0, 1] of the pixels of every class that occurs; empty if unknown.
+        names: the classes that were given for the photo; None if nobody named any.
+        doubts: by what disagrees with the label (``'cam'``, ``'sam'``, ``'decoder'``), the share of the pixels in
+            [0, 1].
+    """
+
+    name: str
+    labels: Path
+    image: Path | None = None
+    confidence: Path | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+    doubts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelFolder:
+    """Label PNGs with what is known about them.
+
+    Attributes:
+        root: the folder.
+        classes: C+1 names by label, ``background`` first.
+        images: sorted by name.
+        palette: RGB triples by label; empty if unknown.
+        made_by: what the header of the folder says, or nothing.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    images: tuple[LabelledImage, ...]
+    palette: tuple[tuple[int, int, int], ...] = ()
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        return iter(self.images)
+
+    def read(self, image: LabelledImage) -> np.ndarray:
+        """H W uint8: 0 background, 1..C, 255 ignored.
+
+        Raises:
+            ValueError: unreadable, or a value that no class has.
+        """
+        return read_labels(image.labels, len(self.classes) - 1)
+
+    def read_confidence(self, image: LabelledImage) -> np.ndarray | None:
+        """H W float32 in [0, 1], or None.
+
+        Raises:
+            ValueError: unreadable, or of another size than the labels.
+        """
+        if image.confidence is None:
+            return None
+        sure = decode_labels(image.confidence).astype(np.float32) / 255
+        if sure.shape != (size := decode_labels(image.labels).shape):
+            raise ValueError(f'{image.confidence}: {sure.shape[1]} x {sure.shape[0]} pixels, but its labels have '
+                             f'{size[1]} x {size[0]}')
+        return sure
+
+
+def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = None,
+                classes: str | os.PathLike | Sequence[str] | None = None) -> LabelFolder:
+    """Look at a folder of labels; no PNG is decoded.
+
+    Args:
+        folder: what ``predict.py``, ``make_labels.py`` or ``make_seeds.py`` wrote, or label PNGs of anybody.
+        images: where the photos are (found by their names without suffix), if the folder does not say or they moved.
+        classes: names of the classes 1..C without the background, or a file with one a line; needed where the folder
+            does not say.
+
+    Raises:
+        FileNotFoundError: no such folder, file or photos.
+        ValueError: no label PNG in it, a header that is none, or nothing that names the classes.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f'{root}: no such folder of labels')
+    header: Any = {}
+    for name in (HEADER, SEEDS_HEADER):
+        if (root / name).is_file():
+            header = read_json(root / name)
+            break
+    if not isinstance(header, dict):
+        raise ValueError(f'{root / name}: not the record of labels that it should be')
+    photos = None if images is None else _photos(Path(images))
+    try:
+        found = _predicted(root, header) if 'images' in header and isinstance(header['images'], list) else \
+            _lying_about(root, header)
+        named = _class_names(header, classes, root)
+        palette = tuple((int(r), int(g), int(b)) for r, g, b in header.get('palette') or ())
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f'{root / name}: not the record of labels that it should be') from None
+    if not found:
+        raise ValueError(f'{root}: holds no label PNG')
+    if photos is not None:
+        found = [_with_photo(one, photos, images) for one in found]
+    found.sort(key=lambda one: one.name)
+    return LabelFolder(root, named, tuple(found), palette or _palette(found[0].labels, len(named)), header)
+
+
+def _predicted(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
+    found = []
+    for entry in header['images']:
+        labels = inside(root, str(entry['labels']), str(root / HEADER))
+        if not labels.is_file():
+            continue
+        confidence = entry.get('confidence')
+        names, photo = entry.get('names'), entry.get('image')
+        parts = Path(str(entry['labels'])).with_suffix('').parts
+        found.append(LabelledImage(
+            normal('/'.join(parts[1:] if parts[0] == LABELS and len(parts) > 1 else parts)), labels,
+            Path(photo) if photo else None,
+            None if not confidence else inside(root, str(confidence), str(root / HEADER)),
+            {str(key): float(value) for key, value in (entry.get('scores') or {}).items()},
+            None if names is None else tuple(map(str, names)),
+            {str(key): float(value) for key, value in (entry.get('doubts') or {}).items()}))
+    return found
+
+
+def _lying_about(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
+    """Label PNGs below a folder; its header, if it has one, knows the folder of the photos and the given names."""
+    places = _search(root, lambda path: path.lower().endswith('.png'))
+    folder, names = header.get('image_folder'), header.get('image_labels') or {}
+    photos = _photos(Path(folder)) if folder and Path(folder).is_dir() else {}
+    found = []
+    for path in places.files:
+        name = normal(path.relative_to(root).with_suffix('').as_posix())
+        if name.split('/')[0] in (CONFIDENCE, OVERLAYS):
+            continue
+        given = names.get(name)
+        found.append(LabelledImage(name, path, photos.get(name), names=None if given is None else tuple(
+            each for each in given.split(';') if each)))
+    return found
+
+
+def _photos(folder: Path) -> dict[str, Path]:
+    """By path below a folder without suffix, the images in it."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder}: no such folder of images')
+    return {normal(strip_suffix(path.relative_to(folder).as_posix())): path
+            for path in _search(folder, is_image_name).files}
+
+
+def _search(folder: Path, wanted: Any) -> Found:
+    found = find_files(folder, wanted)
+    for place, reason in found.unreadable.items():
+        raise ValueError(f'{place}: cannot be opened ({reason}); make it readable, or move it out of {folder}')
+    return found
+
+
+def _with_photo(image: LabelledImage, photos: Mapping[str, Path], folder: Any) -> LabelledImage:
+    photo = photos.get(image.name)
+    if photo is None:
+        raise FileNotFoundError(f'{folder}: holds no image {image.name}.* of which {image.labels} would be the labels')
+    return LabelledImage(**{**vars(image), 'image': photo})
+
+
+def _class_names(header: Mapping[str, Any], classes: Any, root: Path) -> tuple[str, ...]:
+    if classes is not None:
+        given = os.fspath(classes) if isinstance(classes, (str, os.PathLike)) else list(classes)
+        return (BACKGROUND, *(read_classes(Path(), given) or ()))
+    if not header.get('classes'):
+        raise ValueError(f'{root}: nothing says which class each label is; give their names (a file with one a line, '
+                         'without the background)')
+    named = tuple(map(str, header['classes']))
+    return named if named[0] == BACKGROUND else (BACKGROUND, *named)
+
+
+def _palette(labels: Path, count: int) -> tuple[tuple[int, int, int], ...]:
+    colours = label_palette(labels)
+    return tuple(colours[label] for label in range(count)) if all(label in colours for label in range(count)) else ()
