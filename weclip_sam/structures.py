@@ -262,6 +262,8 @@ class SeedState:
         prompter: a SAM that answers prompts on ``rgb`` (:class:`weclip_sam.seeds.prompted_sam.Prompter`), or None.
         owned: whether steps may write over ``maps`` and ``background``, and no history is kept: of a large photo's
             prediction there is to be one copy.
+        keep_scores: whether steps that draw labels leave what they chose by, too: ``maps`` and ``background`` of the
+            labels' size. Training has no use for it.
     Made on the way:
         maps: current :class:`ClassMaps`.
         history: the maps after each named step, for pictures and tables.
@@ -286,6 +288,7 @@ class SeedState:
     padding: Tensor | None = None
     prompter: Any = None
     owned: bool = False
+    keep_scores: bool = False
     maps: ClassMaps = _NOT_YET
     background: Tensor | None = None
     history: dict[str, Any] = field(default_factory=dict)

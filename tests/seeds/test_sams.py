@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds import mask_blocks, sams
+from weclip_sam.seeds import SamVote, mask_blocks, sams
 from weclip_sam.seeds.pipeline import SeedPipeline
+from weclip_sam.seeds.scores import resize_maps
 from weclip_sam.structures import ClassMaps, MaskSet, SeedState
 
 
@@ -178,8 +179,8 @@ def test_step_uncovered_pixels():
     masks = MaskSet.stack(sets)
     covered = sams.sam_vote(maps, masks, 4)[2]
     earlier = torch.full((4, 9, 11), 4)
-    ignored = sams.SamVote(uncovered='ignore')(state(maps, masks, 4))
-    kept = sams.SamVote(uncovered='keep')(state(maps, masks, 4, pixel_labels=earlier,
+    ignored = SamVote(uncovered='ignore')(state(maps, masks, 4))
+    kept = SamVote(uncovered='keep')(state(maps, masks, 4, pixel_labels=earlier,
                                                confidence=torch.full((4, 9, 11), 0.25)))
     assert (~covered).any()
     assert (ignored.pixel_labels[~covered] == 255).all() and (ignored.confidence[~covered] == 0).all()
@@ -187,7 +188,7 @@ def test_step_uncovered_pixels():
     assert torch.equal(kept.pixel_labels[covered], ignored.pixel_labels[covered])
     assert (ignored.pixel_labels[1] == 255).all(), 'an image without masks is ignored where that was asked for'
     with pytest.raises(ValueError, match='PixelLabels'):
-        SeedPipeline([sams.SamVote(uncovered='keep')])(state(maps, masks, 4))
+        SeedPipeline([SamVote(uncovered='keep')])(state(maps, masks, 4))
 
 
 @pytest.mark.parametrize('settings, message', [
@@ -196,22 +197,22 @@ def test_step_uncovered_pixels():
     (dict(priority='level_bigger'), 'sequence')])
 def test_step_names_wrong_settings_when_it_is_built(settings, message):
     with pytest.raises(ValueError, match=message):
-        sams.SamVote(**settings)
+        SamVote(**settings)
 
 
 def test_step_says_what_is_missing():
     maps, sets = random_batch()
     with pytest.raises(ValueError, match='GradCam'):
-        SeedPipeline([sams.SamVote()])(state(None, MaskSet.stack(sets), 4))
+        SeedPipeline([SamVote()])(state(None, MaskSet.stack(sets), 4))
     with pytest.raises(ValueError, match='mask bank'):
-        SeedPipeline([sams.SamVote()])(dataclasses.replace(state(maps, MaskSet.stack(sets), 4), masks=None))
+        SeedPipeline([SamVote()])(dataclasses.replace(state(maps, MaskSet.stack(sets), 4), masks=None))
 
 
 def test_step_does_not_follow_autocast():
     maps, sets = random_batch()
-    plain = sams.SamVote()(state(maps, MaskSet.stack(sets), 4))
+    plain = SamVote()(state(maps, MaskSet.stack(sets), 4))
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        mixed = sams.SamVote()(state(maps, MaskSet.stack(sets), 4))
+        mixed = SamVote()(state(maps, MaskSet.stack(sets), 4))
     assert torch.equal(plain.pixel_labels, mixed.pixel_labels) and torch.equal(plain.confidence, mixed.confidence)
 
 
@@ -238,9 +239,9 @@ def test_a_name_is_not_lost_where_masks_are_few(boxes):
     masks = mask_set(square(*boxes), level=[2, 1][:len(boxes)])
     expected = torch.zeros(12, 12).long()
     expected[:6, :6] = 3
-    after = sams.SamVote(background_value=1.0)(state(object_maps(), masks))
+    after = SamVote(background_value=1.0)(state(object_maps(), masks))
     assert torch.equal(after.pixel_labels[0], expected)
-    published = sams.SamVote(background_value=1.0, extent='masks')(state(object_maps(), masks)).pixel_labels[0]
+    published = SamVote(background_value=1.0, extent='masks')(state(object_maps(), masks)).pixel_labels[0]
     assert (published != 3).all()  # the lowest mask gets zero, and nothing else is higher for sure
 
 
@@ -249,8 +250,8 @@ def test_an_object_that_fills_the_crop_is_not_background():
     scores[0, 11, 11] = 0.0
     maps = ClassMaps(scores, torch.zeros(1).long(), torch.tensor([0]))
     masks = mask_set(square((0, 0, 12, 12), (0, 0, 6, 6)), level=[2, 1])
-    assert (sams.SamVote()(state(maps, masks)).pixel_labels == 1).all()
-    assert (sams.SamVote(extent='masks')(state(maps, masks)).pixel_labels == 0).any()
+    assert (SamVote()(state(maps, masks)).pixel_labels == 1).all()
+    assert (SamVote(extent='masks')(state(maps, masks)).pixel_labels == 0).any()
 
 
 def test_padding_says_nothing_about_what_no_mask_covers():
@@ -267,3 +268,33 @@ def test_padding_says_nothing_about_what_no_mask_covers():
     # All that is no padding is covered: the lowest value of the picture takes the place of the rest.
     assert rest(padding) == [pytest.approx(0.3)]
     assert rest(None) == [pytest.approx(0.1)]
+
+
+def test_the_scores_that_labels_were_chosen_by_are_left_on_request():
+    maps, sets = random_batch()
+    maps = maps.with_scores(resize_maps(maps.scores, (9, 11)))
+    given = state(maps, MaskSet.stack(sets), 4)
+    plain, kept = SamVote()(given), SamVote()(dataclasses.replace(given, keep_scores=True))
+    assert torch.equal(plain.pixel_labels, kept.pixel_labels) and plain.maps is maps and plain.background is None
+    assert kept.maps.scores.shape == (len(maps.scores), 9, 11) and kept.background.shape == (4, 9, 11)
+    _, confidence, covered, votes, order = sams.sam_vote(maps, MaskSet.stack(sets), 4, extent='image')
+    masks = MaskSet.stack(sets)
+    for image in range(4):
+        own = maps.sample_index == image
+        for y, x in ((0, 0), (4, 5), (8, 10)):
+            over = [m for m in order.tolist() if masks.sample_index[m] == image and masks.masks[m, y, x]]
+            expected = votes.scores[own, over[-1]].clamp(min=0) if over else maps.scores[own, y, x].clamp(min=0)
+            assert torch.equal(kept.maps.scores[own, y, x], expected)
+    best = torch.stack([torch.cat([kept.background[i][None], kept.maps.scores[maps.sample_index == i]]).amax(0)
+                        for i in range(4)])
+    assert torch.equal(best[covered], confidence[covered])
+
+
+def test_labels_of_maps_leave_their_scores_on_request():
+    maps, sets = random_batch()
+    maps = maps.with_scores(resize_maps(maps.scores, (9, 11)))
+    given = state(maps, MaskSet.stack(sets), 4, keep_scores=True)
+    after = SEED_STEPS.build(dict(type='PixelLabels', background_power=2.0))(given)
+    assert torch.equal(after.maps.scores, maps.scores)
+    best = after.maps.scores[maps.sample_index == 0].amax(0).clamp(min=0)
+    assert torch.allclose(after.background[0], (1 - best).clamp(min=0) ** 2)

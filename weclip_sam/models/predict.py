@@ -13,14 +13,14 @@ from torch import Tensor
 from weclip_sam.checks import suggest_name
 from weclip_sam.io.threads import each_on_one_core
 from weclip_sam.models.refine import SamAtTest, asks_sam, refine_prediction, refinement
-from weclip_sam.structures import SegSample
+from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL, SegSample, foreground_label, to_device
 
 _FITS = ('crop', 'resize')
 BORDERS = ('pad', 'cut')
 SMALL = 1 << 21  # numbers of an image's probabilities up to which images are refined side by side
 _LARGEST = 1 << 25  # logits at the size of the file that are held at once: 128 MB; a VOC or COCO image needs fewer
 TEST_DEFAULTS: dict[str, Any] = dict(scales=(1.0,), flip=False, border='pad', crf=None, refine=(), beside={},
-                                     mask_generator=None, probabilities=False)
+                                     mask_generator=None, probabilities=False, confidence=False, named=False)
 
 
 def prediction_settings(test: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
 
     Logits are enlarged some classes at a time, so memory does not grow with classes times pixels of the file; it does
     where probabilities or a refinement are asked for, which need all of them (C+1 floats a pixel, and what the steps
-    take).
+    take; of an image with ``named`` classes only theirs).
 
     Args:
         forward: B 3 H W, RGB in 0..255, to logits B C+1 h w.
@@ -54,7 +54,10 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
             list of seed steps that refine the prediction, in this order, ``crf`` (None, or arguments of
             :func:`weclip_sam.seeds.crf.dense_crf`) one more at its end. ``beside``: further lists of steps by name,
             whose labels become ``prediction_<name>``. ``probabilities`` also gives every sample
-            ``probabilities`` (C+1 H W in [0, 1], original size). ``border`` says what happens to images that are no
+            ``probabilities`` (C+1 H W in [0, 1], original size), ``confidence`` gives it ``confidence`` (H W in
+            [0, 1], original size: the probability of the label). ``named`` makes classes impossible that the sample's
+            ``image_labels`` do not name: their probability is zero, and the others are scaled to sum to one before
+            anything is refined. ``border`` says what happens to images that are no
             whole number of patches: ``pad`` (the default) completes the last patch, so that every pixel is seen;
             ``cut``, as published by WeCLIP, leaves the rest of the right and lower edge unseen and stretches what is
             left over the whole image (5 % of the labels change on 500 x 375). ``mask_generator`` is for ``sam``.
@@ -68,7 +71,7 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
     settings = dict(TEST_DEFAULTS) | dict(test)
     steps = refinement(settings)
     beside = {name: refinement(dict(refine=others, crf=None)) for name, others in settings['beside'].items()}
-    keep = settings.pop('probabilities')
+    keep, surely, named = (settings.pop(key) for key in ('probabilities', 'confidence', 'named'))
     cut = settings.pop('border') == 'cut'
     for key in ('crf', 'refine', 'beside', 'mask_generator'):
         del settings[key]
@@ -77,27 +80,34 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
 
     def label(image: tuple[Tensor, Tensor, SegSample]) -> None:
         rgb, maps, sample = image
+        possible = possible_labels(sample.image_labels, maps.device) if named else None
+        own = maps if possible is None else maps[possible]
         enlarged = partial(_stretched if cut else to_original, padded=inputs.shape[-2:], sample=sample)
         if steps is None and not keep and not beside:
-            sample.prediction = _winners(maps, enlarged, sample)
+            labels, sure = _winners(own, enlarged, sample, surely)
+            sample.prediction = as_labels(labels, possible)
+            if sure is not None:
+                sample.confidence = sure
             return
-        probabilities = _probabilities(maps, enlarged, sample)
+        probabilities = _probabilities(own, enlarged, sample)
         picture = sample.get('original')
         if picture is None:
             picture = to_original(rgb, inputs.shape[-2:], sample).clamp(0, 255)
         for name, others in beside.items():
             labels = probabilities.argmax(0) if others is None else \
                 refine_prediction(others, probabilities, picture, sample, sam)[0]
-            sample.set_field(labels, f'prediction_{name}')
-        if steps is None:
-            sample.prediction = probabilities.argmax(0)
-        else:
-            sample.prediction, probabilities, use = refine_prediction(steps, probabilities, picture, sample, sam,
-                                                                      owned=True)
+            sample.set_field(as_labels(labels, possible), f'prediction_{name}')
+        labels = probabilities.argmax(0) if steps is None else None
+        if steps is not None:
+            labels, probabilities, use = refine_prediction(steps, probabilities, picture, sample, sam, owned=True)
             if use is not None:
                 sample.set_field(use, 'sam')
+        sample.prediction = as_labels(labels, possible)
+        if surely:
+            sample.confidence = probability_of(labels, probabilities)
         if keep:
-            sample.probabilities = probabilities
+            sample.probabilities = probabilities if possible is None else \
+                probabilities.new_zeros(len(maps), *probabilities.shape[1:]).index_copy_(0, possible, probabilities)
     if sam is not None and any(asks_sam(each, sample) for each in (steps, *beside.values()) for sample in data_samples):
         sam.load(inputs.device)  # once, before images are worked on side by side
     images = zip(inputs, logits, data_samples, strict=True)
@@ -123,16 +133,45 @@ def _stretched(maps: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor
     return _resized(maps[None], sample.ori_shape)[0]
 
 
-def _winners(maps: Tensor, enlarged: Callable[[Tensor], Tensor], sample: SegSample) -> Tensor:
-    """H W int64: ``enlarged(maps).argmax(0)``, to the last tie, with few of the enlarged maps in memory at a time."""
+def possible_labels(image_labels: Tensor, device: torch.device | str) -> Tensor:
+    """1+K int64 on a device: the background and the labels of the classes that are named (C bool, on the host)."""
+    return to_device(F.pad(foreground_label(image_labels.nonzero()[:, 0]), (1, 0), value=BACKGROUND_LABEL), device)
+
+
+def as_labels(rows: Tensor, possible: Tensor | None) -> Tensor:
+    """H W int64: of rows of ``possible`` labels (255: ignored) the labels; of all labels, what is given."""
+    if possible is None:
+        return rows
+    table = torch.full((IGNORE_LABEL + 1,), IGNORE_LABEL, dtype=torch.long, device=rows.device)
+    table[:len(possible)] = possible
+    return table[rows]
+
+
+def probability_of(labels: Tensor, probabilities: Tensor) -> Tensor:
+    """H W: of the label of each pixel (H W) its probability (C+1 H W); 0 where it is ignored."""
+    ignored = labels == IGNORE_LABEL
+    own = probabilities.gather(0, labels.masked_fill(ignored, BACKGROUND_LABEL)[None])[0]
+    return own.masked_fill(ignored, 0)
+
+
+def _winners(maps: Tensor, enlarged: Callable[[Tensor], Tensor], sample: SegSample, surely: bool = False
+             ) -> tuple[Tensor, Tensor | None]:
+    """H W int64: ``enlarged(maps).argmax(0)``, to the last tie, with few of the enlarged maps in memory at a time; if
+    asked for, also H W their probability by the softmax of all maps, summed up as it goes."""
     height, width = sample.ori_shape
     step = max(1, _LARGEST // (height * width))
-    best, labels = enlarged(maps[:step]).max(0)
+    part = enlarged(maps[:step])
+    best, labels = part.max(0)
+    total = (part - best).exp_().sum(0) if surely else None
     for first in range(step, len(maps), step):
-        values, further = enlarged(maps[first:first + step]).max(0)
+        part = enlarged(maps[first:first + step])
+        values, further = part.max(0)
         labels = torch.where(values > best, further.add_(first), labels)
-        best = torch.maximum(best, values)
-    return labels
+        higher = torch.maximum(best, values)
+        if total is not None:
+            total = total * (best - higher).exp_() + (part - higher).exp_().sum(0)
+        best = higher
+    return labels, None if total is None else total.reciprocal_()
 
 
 def _probabilities(maps: Tensor, enlarged: Callable[[Tensor], Tensor], sample: SegSample) -> Tensor:
@@ -146,7 +185,7 @@ def _probabilities(maps: Tensor, enlarged: Callable[[Tensor], Tensor], sample: S
 
 def predicted_labels(logits: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:
     """H W int64, original size: what wins after :func:`to_original` of C+1 h w ``logits``, in little memory."""
-    return _winners(logits, partial(to_original, padded=padded, sample=sample), sample)
+    return _winners(logits, partial(to_original, padded=padded, sample=sample), sample)[0]
 
 
 def to_original(maps: Tensor, padded: Sequence[int], sample: SegSample) -> Tensor:

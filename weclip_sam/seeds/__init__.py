@@ -7,11 +7,10 @@ from weclip_sam.seeds.eye_affinity import CdaAffinity, EyeAffinity
 from weclip_sam.seeds.fma_affinity import FmaAffinity
 from weclip_sam.seeds.gradcam import GradCam
 from weclip_sam.seeds.labels import IgnoreDisagreement, PixelLabels
-from weclip_sam.seeds.mask_steps import RockSandWater
+from weclip_sam.seeds.mask_steps import RockSandWater, SamVote
 from weclip_sam.seeds.par import Par
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.seeds.prompted_sam import PromptedSam
-from weclip_sam.seeds.sams import SamVote
 from weclip_sam.seeds.sepl import SeplMerge
 from weclip_sam.seeds.vote_prediction import VotePrediction
 

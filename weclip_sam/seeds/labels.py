@@ -155,7 +155,8 @@ class PixelLabels:
         self.min_confidence, self.min_margin = min_confidence, min_margin
 
     def __call__(self, state: SeedState) -> SeedState:
-        """Also reads ``background``; without ``rgb`` the labels have the size of ``images``."""
+        """Also reads ``background``; without ``rgb`` the labels have the size of ``images``. With ``keep_scores`` it
+        writes ``maps`` and ``background``, too."""
         picture = state.images if state.rgb is None else state.rgb
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(picture.shape[-2:])))
         background = background_of_maps(state, maps.scores, self.background_power)
@@ -163,4 +164,6 @@ class PixelLabels:
         if self.ignore_unlabelled:
             nameless = ~to_device(state.image_labels, labels.device).any(1)
             labels = labels.masked_fill(nameless[:, None, None], IGNORE_LABEL)
+        if state.keep_scores:
+            state = dataclasses.replace(state, maps=maps, background=background)
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)

@@ -9,20 +9,17 @@ products, and paints, as a maximum of painting ranks per pixel instead of a loop
 """
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
-from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds.labels import label_pixels
 from weclip_sam.seeds.mask_blocks import groups, highest, mask_means, row_blocks, shared_areas
 from weclip_sam.seeds.scores import MIN_MAX_EPS, background_score, resize_maps, segment_max
-from weclip_sam.structures import IGNORE_LABEL, ClassMaps, MaskSet, SeedState, foreground_label
+from weclip_sam.structures import ClassMaps, MaskSet, foreground_label
 
 NORMALISATIONS = ('relu_mean', 'mean_relu', 'double', 'softmax', 'none')
 SIGNED = ('mean_relu', 'none')  # what leaves signs as they are
@@ -39,10 +36,14 @@ class MaskVotes(NamedTuple):
     Attributes:
         labels: M int64, 0 background, 1..C.
         confidence: M float, the winning score.
+        scores: K M float, of each pair on the masks of its image; -inf on others.
+        background: M float, the background's score.
     """
 
     labels: Tensor
     confidence: Tensor
+    scores: Tensor
+    background: Tensor
 
 
 def preparation(maps: ClassMaps, batch_size: int, normalisation: str,
@@ -121,7 +122,7 @@ def vote(means: Tensor, maps: ClassMaps, mask_index: Tensor, occupied: Tensor, n
     rest = background_score(best_or_zero, background, background_value)
     labels = F.pad(foreground_label(maps.class_index), (0, 1))[winner]
     foreground = (best > rest) & ~nobody
-    return MaskVotes(torch.where(foreground, labels, 0), torch.where(foreground, best, rest))
+    return MaskVotes(torch.where(foreground, labels, 0), torch.where(foreground, best, rest), scores[:-1], rest)
 
 
 def lowest_scores(maps: ClassMaps, padding: Tensor | None, prepare: Callable[[Tensor, slice], Tensor]) -> Tensor:
@@ -220,8 +221,32 @@ def sam_vote(maps: ClassMaps, masks: MaskSet, batch_size: int, *, normalisation:
     # On top lies the mask of the highest rank, 1 the one that is painted first.
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(1, len(order) + 1, device=order.device))
     top = highest(images, rank, torch.zeros(batch_size, *masks.size, dtype=torch.int32, device=masks.device))
-    labels, confidence = (F.pad(value[order], (1, 0)).index_select(0, top.flatten()).view_as(top) for value in votes)
+    labels, confidence = (F.pad(value[order], (1, 0)).index_select(0, top.flatten()).view_as(top)
+                          for value in votes[:2])
     return labels, confidence, top > 0, votes, order
+
+
+def voted_scores(maps: ClassMaps, background: Tensor, masks: MaskSet, votes: MaskVotes,
+                 order: Tensor) -> tuple[Tensor, Tensor]:
+    """What each pixel's label was chosen by: the scores of the mask on top of it, its own where there is no mask.
+
+    Args:
+        maps: K pairs with scores H W, as they were voted on.
+        background: B H W, each pixel's own.
+        masks: of the batch, at H x W.
+        votes, order: of :func:`sam_vote`.
+
+    Returns:
+        K H W and B H W, not negative.
+    """
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(1, len(order) + 1, device=order.device))
+    top = highest(groups(masks, len(background)), rank, torch.zeros_like(background, dtype=torch.int32)).long()
+    covered = top > 0
+    painted = maps.scores.clamp(min=0)
+    for plane, own, image in zip(painted, votes.scores, maps.sample_index, strict=True):
+        said = F.pad(own.clamp(min=0)[order], (1, 0))[top[image]]
+        plane.copy_(torch.where(covered[image], said, plane))
+    return painted, torch.where(covered, F.pad(votes.background[order], (1, 0))[top], background)
 
 
 def thin_masks(masks: MaskSet, threshold: float = 0.3) -> Tensor:
@@ -250,81 +275,3 @@ def thin_masks(masks: MaskSet, threshold: float = 0.3) -> Tensor:
             stay = stay | (level == which) & ~(covers & stay[:, None]).any(2)
         kept[group.place] = stay
     return kept[:-1]
-
-
-@SEED_STEPS.register_module()
-class SamVote:
-    """Seed step: SAM masks vote on the class maps. Reads ``maps`` and ``masks``, writes ``pixel_labels`` and
-    ``confidence`` (B H W, the masks' size).
-
-    Args:
-        normalisation, gamma, background, background_value, priority: see :func:`sam_vote`.
-        uncovered: pixels without a mask become ``background`` (published), ``ignore`` (255), or ``keep`` the labels
-            that an earlier step wrote.
-        extent: ``image``: what no mask covers takes part in the min-max, and an image without any mask gets the labels
-            of its maps: a name is never lost because masks are few. ``masks``: as published.
-
-    Confidence where nothing was painted: the pixel's own background score for ``background``, 0 for ``ignore``, the
-    earlier step's for ``keep``.
-    """
-
-    needs, gives = frozenset({'maps', 'masks'}), frozenset({'pixel_labels'})
-
-    def __init__(self, normalisation: str = 'relu_mean', gamma: float = 1.0, background: str = 'power',
-                 background_value: float = 0.6, priority: Sequence[str] = ('level_bigger', 'confidence_bigger'),
-                 uncovered: str = 'background', extent: str = 'image') -> None:
-        for name, value, known in (('normalisation', normalisation, NORMALISATIONS),
-                                   ('background', background, ('power', 'threshold')),
-                                   ('uncovered', uncovered, UNCOVERED), ('extent', extent, EXTENTS)):
-            if value not in known:
-                raise ValueError(f'SamVote {name}: expected one of {known}, got {value!r}.'
-                                 f'{suggest_name(str(value), known)}')
-        painting_order(priority, *torch.zeros(3, 0))  # names unknown keys now, not in the first batch
-        self.settings: dict[str, Any] = dict(normalisation=normalisation, gamma=gamma, background=background,
-                                             background_value=background_value, priority=tuple(priority),
-                                              extent=extent)
-        self.uncovered = uncovered
-        if uncovered == 'keep':
-            self.needs = self.needs | {'pixel_labels'}
-
-    def __call__(self, state: SeedState) -> SeedState:
-        batch_size = state.image_labels.shape[0]
-        maps = state.maps.with_scores(resize_maps(state.maps.scores, state.masks.size))
-        labels, confidence, covered, _, _ = sam_vote(maps, state.masks, batch_size, padding=state.padding,
-                                                     **self.settings)
-        if self.uncovered == 'background':
-            background = self._background_confidence(maps, batch_size)
-            confidence = torch.where(covered, confidence, background)
-            if self.settings['extent'] == 'image':
-                self._label_without_masks(maps, background, covered, labels, confidence)
-        elif self.uncovered == 'ignore':
-            labels = torch.where(covered, labels, IGNORE_LABEL)
-        else:
-            labels, confidence = self._keep(state, labels, confidence, covered)
-        return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)
-
-    def _background_confidence(self, maps: ClassMaps, batch_size: int) -> Tensor:
-        best = segment_max(maps.scores.flatten(1), maps.sample_index, batch_size).clamp(0, 1)
-        score = background_score(best, self.settings['background'], self.settings['background_value'])
-        return score.view(batch_size, *maps.scores.shape[1:])
-
-    @staticmethod
-    def _label_without_masks(maps: ClassMaps, background: Tensor, covered: Tensor, labels: Tensor,
-                             confidence: Tensor) -> None:
-        """Images without any mask get the labels of their maps, written into ``labels`` and ``confidence``."""
-        none = ~covered.flatten(1).any(1)[:, None, None]
-        if none.device.type == 'cpu' and not none.any():
-            return  # elsewhere, to look is to wait
-        height, width = labels.shape[1:]
-        for rows in row_blocks(height, width):
-            by_maps, sure, _ = label_pixels(maps.with_scores(maps.scores[:, rows]), background[:, rows])
-            labels[:, rows] = torch.where(none, by_maps, labels[:, rows])
-            confidence[:, rows] = torch.where(none, sure, confidence[:, rows])
-
-    @staticmethod
-    def _keep(state: SeedState, labels: Tensor, confidence: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
-        if state.pixel_labels.shape != labels.shape:
-            raise ValueError(f"SamVote(uncovered='keep') needs labels of shape {tuple(labels.shape)} from an earlier "
-                             f'step (PixelLabels), got {tuple(state.pixel_labels.shape)}')
-        earlier = torch.zeros_like(confidence) if state.confidence is None else state.confidence
-        return torch.where(covered, labels, state.pixel_labels), torch.where(covered, confidence, earlier)
