@@ -159,10 +159,10 @@ def test_bad_images_are_named_and_the_rest_goes_on(segmenter, photo, tmp_path):
 def test_a_fault_of_one_image_in_a_batch_is_its_own(segmenter, photo, monkeypatch):
     predict = segmenter._predict
 
-    def out_of_memory(inputs, samples, probabilities):
-        if any(s.image_id == 'image 1' for s in samples):
+    def out_of_memory(prepared, *options):
+        if any(one.name == 'image 1' for one in prepared):
             raise RuntimeError('out of memory')
-        return predict(inputs, samples, probabilities)
+        return predict(prepared, *options)
     monkeypatch.setattr(segmenter, '_predict', out_of_memory)
     outcome = dict(segmenter.stream([photo] * 3))
     assert isinstance(outcome[1], RuntimeError) and str(outcome[1]) == 'image 1: out of memory'

@@ -8,9 +8,9 @@
 """
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
@@ -20,21 +20,47 @@ from PIL import Image
 
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.engine.start.config import use_test_options
+from weclip_sam.engine.start.preparation import preparation, read_side
 from weclip_sam.engine.start.restore import only_registered, restore_model
 from weclip_sam.engine.start.sam_at_test import banks_there, fill_generator, looks_at_sam
 from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.io.images import as_rgb, fit_within, read_image
 from weclip_sam.mask_bank import MaskBank, masks_of_photo
-from weclip_sam.registry import MODELS, READERS, SEED_STEPS, TRANSFORMS
-from weclip_sam.result import SegmentationResult
+from weclip_sam.models.name_scores import name_scores
+from weclip_sam.offline.photo_names import check_names, in_label_order
+from weclip_sam.registry import MODELS, SEED_STEPS, TRANSFORMS
+from weclip_sam.result import SegmentationResult, as_bytes
+from weclip_sam.structures import SegSample
 from weclip_sam.visualization import enlarge
 
 __all__ = ['ImageInput', 'SegmentationResult', 'Segmenter', 'choose_device']
 
-_LOADERS = ('test_dataloader', 'val_dataloader', 'train_dataloader')
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
-# Steps that would need a data set, steps left to chance, and the end, which is added anyway.
-_SKIPPED = ('Load', 'Use', 'Random', 'Color', 'PackSample')
+Names = Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image before the model sees it.
+
+    Attributes:
+        name: its path, or ``image 3``.
+        picture: RGB, whole.
+        inputs: 3 H W uint8, as the model looks at it.
+        sample: what goes with it; ``image_labels`` are the classes that are possible.
+        names: those that were given, in label order; None if nobody named any.
+    """
+
+    name: str
+    picture: Image.Image
+    inputs: torch.Tensor
+    sample: SegSample
+    names: tuple[str, ...] | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        """Images of one shape go through the model together."""
+        return self.inputs.shape
 
 
 class Segmenter:
@@ -84,10 +110,10 @@ class Segmenter:
         self.max_side = max_side
         self._banks: list[MaskBank] = []
         self._apply_test_settings(multi_scale, crf, sam, None if config is not None else str(checkpoint))
-        steps = _preparation(self.config)
+        steps = preparation(self.config)
         if config is None:
             only_registered(steps, (TRANSFORMS,), str(checkpoint), 'pipeline')
-        self._read_side = _read_side(self.config)
+        self._read_side = read_side(self.config)
         self._steps = [TRANSFORMS.build(dict(step)) for step in steps]
         self._pack = TRANSFORMS.build(dict(type='PackSample', refine=self._refines_with_sam))
 
@@ -111,21 +137,27 @@ class Segmenter:
             self.model.sam_at_test().load(self.device)  # what is wrong with it is known now
 
     @overload
-    def __call__(self, image: ImageInput, *, probabilities: bool = ..., batch_size: int = ...
-                 ) -> SegmentationResult: ...
+    def __call__(self, image: ImageInput, *, names: Names = ..., probabilities: bool = ..., confidence: bool = ...,
+                 batch_size: int = ...) -> SegmentationResult: ...
 
     @overload
-    def __call__(self, image: list[Any] | tuple[ImageInput, ...], *, probabilities: bool = ..., batch_size: int = ...
+    def __call__(self, image: list[Any] | tuple[ImageInput, ...], *, names: Sequence[Names] | None = ...,
+                 probabilities: bool = ..., confidence: bool = ..., batch_size: int = ...
                  ) -> list[SegmentationResult]: ...
 
-    def __call__(self, image: ImageInput | list[Any] | tuple[ImageInput, ...], *,
-                 probabilities: bool = False, batch_size: int = 8) -> SegmentationResult | list[SegmentationResult]:
+    def __call__(self, image: ImageInput | list[Any] | tuple[ImageInput, ...], *, names: Any = None,
+                 probabilities: bool = False, confidence: bool = False, batch_size: int = 8
+                 ) -> SegmentationResult | list[SegmentationResult]:
         """Segment one image or several.
 
         Args:
             image: a path, a PIL image of any mode, an array H W [3 or 4] uint8 in RGB order, or a list of those.
+            names: the classes that are in the image, such as ``['cup', 'table']``: others are impossible. Of several
+                images a list of such lists, with None for those of which nothing is known.
             probabilities: also keep the probability of every class at every pixel: C+1 floats a pixel while they are
-                made, half of that in the result. Without them the memory does not grow with the number of classes.
+                made (of an image with names, one more than it has names), C+1 halves in the result.
+            confidence: also keep the probability of each pixel's label. Without ``probabilities`` the memory does not
+                grow with the number of classes.
             batch_size: images of equal prepared size that go through the model together.
 
         Returns:
@@ -133,18 +165,21 @@ class Segmenter:
             other images of its list.
 
         Raises:
+            ValueError: a name that no class has, or not one entry of ``names`` for each image.
             ImageReadError: (a ValueError) naming the image that cannot be used; use :meth:`stream` to go on after it.
         """
+        options: dict[str, Any] = dict(probabilities=probabilities, confidence=confidence, batch_size=batch_size)
         if not isinstance(image, (list, tuple)):
-            return self([image], probabilities=probabilities)[0]
+            return self([image], names=None if names is None else [names], **options)[0]
         results: dict[int, SegmentationResult] = {}
-        for index, result in self.stream(image, probabilities=probabilities, batch_size=batch_size):
+        for index, result in self.stream(image, names=names, **options):
             if isinstance(result, Exception):
                 raise result
             results[index] = result
         return [results[index] for index in range(len(image))]
 
-    def stream(self, images: Sequence[ImageInput], *, probabilities: bool = False, batch_size: int = 8
+    def stream(self, images: Sequence[ImageInput], *, names: Sequence[Names] | None = None, probabilities: bool = False,
+               confidence: bool = False, batch_size: int = 8
                ) -> Iterator[tuple[int, SegmentationResult | Exception]]:
         """Segment many images, keeping only a batch in memory; those that fail do not end it.
 
@@ -153,73 +188,117 @@ class Segmenter:
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
-        waiting: list[tuple[int, Image.Image, dict[str, Any]]] = []
+        if names is not None and len(names) != len(images):
+            raise ValueError(f'names: expected one list of class names (or None) for each of the {len(images)} images, '
+                             f'got {len(names)}')
+        for index, own in enumerate(names or ()):
+            self.possible(own, _name(images[index], index))  # found out before the first image
+        waiting: list[tuple[int, Prepared]] = []
+
+        def results() -> Iterator[tuple[int, SegmentationResult | Exception]]:
+            made = self.run([each for _, each in waiting], probabilities, confidence)
+            return zip([index for index, _ in waiting], made, strict=True)
         for index, image in enumerate(images):
             try:
-                prepared = self._prepare(image, index)
+                prepared = self.prepare(image, None if names is None else names[index], _name(image, index))
             except (ValueError, OSError, MemoryError) as error:
                 yield index, error
                 continue
             # Images are never padded to each other's size: padding would change what attention sees.
-            if waiting and (waiting[0][2]['inputs'].shape != prepared[1]['inputs'].shape or len(waiting) == batch_size):
-                yield from self._run(waiting, images, probabilities)
+            if waiting and (waiting[0][1].shape != prepared.shape or len(waiting) == batch_size):
+                yield from results()
                 waiting = []
-            waiting.append((index, *prepared))
+            waiting.append((index, prepared))
         if waiting:
-            yield from self._run(waiting, images, probabilities)
+            yield from results()
 
-    def _prepare(self, image: ImageInput, index: int) -> tuple[Image.Image, dict[str, Any]]:
-        """The image as RGB, and its inputs and sample."""
-        name = _name(image, index)
+    def possible(self, names: Names, source: str) -> tuple[str, ...] | None:
+        """Given names in label order; None where none are given.
+
+        Raises:
+            ValueError: naming ``source``; a name that no class has, or a text in the place of a list.
+        """
+        if isinstance(names, str):
+            raise ValueError(f"{source}: names are a list such as ['cup', 'table'], got the text {names!r}")
+        if names is None:
+            return None
+        check_names(names, self.classes[1:], source)
+        return in_label_order(names, self.classes[1:])
+
+    def prepare(self, image: ImageInput, names: Names = None, name: str = 'image') -> Prepared:
+        """Read an image and prepare it for :meth:`run`.
+
+        Raises:
+            ValueError: it cannot be used, or a name that no class has.
+        """
+        given = self.possible(names, name)
         picture = read_image(image) if isinstance(image, (str, os.PathLike)) else as_rgb(image, name)
         path = image if isinstance(image, (str, os.PathLike)) else None
         # As a data set of the training run would read it: then labels are those of tools/test.py.
-        item = self._transform(_shrunk(image, picture, self._read_side), name, path)
+        item = self._transform(_shrunk(image, picture, self._read_side), name, path, given)
         if max(item['inputs'].shape[-2:]) > self.max_side:
-            item = self._transform(_shrunk(picture, picture, self.max_side), name, path)
-        return picture, item
+            item = self._transform(_shrunk(picture, picture, self.max_side), name, path, given)
+        return Prepared(name, picture, item['inputs'], item['data_samples'], given)
 
-    def _transform(self, picture: Image.Image, name: str, path: str | os.PathLike | None) -> dict[str, Any]:
+    def _transform(self, picture: Image.Image, name: str, path: str | os.PathLike | None,
+                   names: Names) -> dict[str, Any]:
         """Inputs and sample of an image, as the validation of the training run prepares it."""
+        possible = torch.tensor([names is None or each in names for each in self.classes[1:]])
         size, pixels = (picture.height, picture.width), np.asarray(picture)
         found = (masks_of_photo(bank, path, size) for bank in self._banks) if path is not None else ()
         results = dict(image=pixels, original=pixels, masks=next((one for one in found if one is not None), None),
-                       image_labels=torch.zeros(len(self.classes) - 1, dtype=torch.bool), ground_truth=None,
-                       frame=Frame.whole(*size), image_id=name, image_path=None, ori_shape=size,
-                       rng=np.random.default_rng(0))
+                       image_labels=possible, ground_truth=None, frame=Frame.whole(*size), image_id=name,
+                       image_path=None, ori_shape=size, rng=np.random.default_rng(0))
         for step in (*self._steps, self._pack):
             results = step(results)
         return results
 
-    def _run(self, waiting: list[tuple[int, Image.Image, dict[str, Any]]], images: Sequence[ImageInput],
-             probabilities: bool) -> Iterator[tuple[int, SegmentationResult | Exception]]:
+    def run(self, prepared: Sequence[Prepared], probabilities: bool = False, confidence: bool = False
+            ) -> list[SegmentationResult | Exception]:
+        """Segment prepared images of one shape together.
+
+        Returns:
+            Of each the result, or what was wrong with it.
+        """
         try:
-            samples = self._predict([item['inputs'] for _, _, item in waiting],
-                                    [item['data_samples'] for _, _, item in waiting], probabilities)
+            samples, fitting = self._predict(prepared, probabilities, confidence)
         except (RuntimeError, ValueError) as error:
-            if len(waiting) > 1:  # find out which one it is; the others may pass, out of memory included
-                for one in waiting:
-                    yield from self._run([one], images, probabilities)
-            else:
-                yield waiting[0][0], type(error)(f'{_name(images[waiting[0][0]], waiting[0][0])}: {error}')
-            return
-        for (index, picture, _), sample in zip(waiting, samples, strict=True):
-            size = (picture.height, picture.width)
-            labels = enlarge(sample.prediction.to(torch.uint8).cpu().numpy(), size, smooth=False)
-            scores = _as_half(sample.probabilities, size) if probabilities else None
-            yield index, SegmentationResult(labels, self.classes, np.asarray(picture), scores, self.palette,
-                                            _name(images[index], index), picture.info.get('suspected_bits'),
-                                            sample.get('sam'))
+            if len(prepared) > 1:  # find out which one it is; the others may pass, out of memory included
+                return [result for one in prepared for result in self.run([one], probabilities, confidence)]
+            return [type(error)(f'{prepared[0].name}: {error}')]
+        return [self._result(*each, probabilities) for each in zip(prepared, samples, fitting, strict=True)]
+
+    def _result(self, one: Prepared, sample: SegSample, fitting: Mapping[int, float],
+                probabilities: bool) -> SegmentationResult:
+        size = (one.picture.height, one.picture.width)
+
+        def whole(values: torch.Tensor) -> np.ndarray:
+            return enlarge(values.to(torch.uint8).cpu().numpy(), size, smooth=False)
+        sure = sample.get('confidence')
+        return SegmentationResult(
+            whole(sample.prediction), self.classes, np.asarray(one.picture),
+            _as_half(sample.probabilities, size) if probabilities else None, self.palette, one.name,
+            one.picture.info.get('suspected_bits'), sample.get('sam'), None if sure is None else whole(as_bytes(sure)),
+            one.names, {self.classes[1:][c]: score for c, score in fitting.items()})
 
     @torch.inference_mode()
-    def _predict(self, inputs: list[torch.Tensor], samples: list[Any], probabilities: bool) -> list[Any]:
+    def _predict(self, prepared: Sequence[Prepared], probabilities: bool, confidence: bool
+                 ) -> tuple[list[SegSample], list[dict[int, float]]]:
+        """The samples with what is predicted, and of those with names how well each name fits."""
+        named = [one.names is not None for one in prepared]
         before = self.model.test_cfg
-        self.model.test_cfg = dict(before, probabilities=probabilities)
+        self.model.test_cfg = dict(before, probabilities=probabilities, confidence=confidence, named=any(named))
         try:
-            data = self.model.data_preprocessor(dict(inputs=inputs, data_samples=samples))
-            return self.model(data['inputs'], data['data_samples'], mode='predict')
+            data = self.model.data_preprocessor(dict(inputs=[one.inputs for one in prepared],
+                                                     data_samples=[one.sample for one in prepared]))
+            samples = self.model(data['inputs'], data['data_samples'], mode='predict')
         finally:
             self.model.test_cfg = before
+        if getattr(self.model, 'clip', None) is None or not any(named):
+            return samples, [{} for _ in prepared]
+        scores = name_scores(self.model.clip, self.model.text_features, data['inputs'],
+                             torch.stack([sample.image_labels for sample in samples]))
+        return samples, [score if own else {} for score, own in zip(scores, named, strict=True)]
 
 
 def _as_half(probabilities: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
@@ -241,17 +320,6 @@ def _shrunk(image: ImageInput, picture: Image.Image, side: int | None) -> Image.
     return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _read_side(config: Config) -> int | None:
-    """The long side to which the readers of the training run's data sets shrink what they read."""
-    for loader in _LOADERS:
-        reader = dict(((config.get(loader) or {}).get('dataset') or {}).get('reader') or {})
-        kind = READERS.get(reader['type']) if isinstance(reader.get('type'), str) else None
-        if kind is not None:
-            default = inspect.signature(kind).parameters.get('max_side')
-            return reader.get('max_side', default.default if default is not None else None)
-    return None
-
-
 def _name(image: Any, index: int) -> str:
     return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f'image {index}'
 
@@ -270,12 +338,3 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
     return chosen
-
-
-def _preparation(config: Config) -> list[dict[str, Any]]:
-    """What happens to an image before the model sees it: as in testing, else the fixed part of training."""
-    for loader in _LOADERS:
-        pipeline = ((config.get(loader) or {}).get('dataset') or {}).get('pipeline')
-        if pipeline:
-            return [step for step in pipeline if not str(step['type']).startswith(_SKIPPED)]
-    return []

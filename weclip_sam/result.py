@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from weclip_sam.checks import suggest_name
@@ -31,6 +32,11 @@ class SegmentationResult:
             was looked at as dark as it is.
         sam: what SAM had to do with it (``masks``, ``live``, ``seconds``; see
             :class:`weclip_sam.models.refine.SamUse`); None where it was not asked for.
+        confidence: H W uint8, 255 times how sure the label of each pixel is, if it was asked for.
+        names: the classes that were given for the image; None if nobody named any.
+        named: by given class, how well the name fits in [0, 1], as CLIP sees the whole image.
+        doubts: by who says something else than the label (``cam``, ``sam``, ``decoder``), H W bool; of final labels
+            only.
     """
 
     labels: np.ndarray
@@ -41,12 +47,30 @@ class SegmentationResult:
     name: str = 'image'
     suspected_bits: int | None = None
     sam: SamUse | None = None
+    confidence: np.ndarray | None = field(default=None, repr=False)
+    names: tuple[str, ...] | None = None
+    named: Mapping[str, float] = field(default_factory=dict)
+    doubts: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def areas(self) -> dict[str, float]:
-        """The share of the image's pixels in [0, 1] of every class that occurs, largest first."""
-        counts = np.bincount(self.labels.reshape(-1), minlength=len(self.classes))
+        """The share of the image's pixels in [0, 1] of every class that occurs, largest first; ignored ones (255) are
+        of none."""
+        counts = np.bincount(self.labels.reshape(-1), minlength=len(self.classes))[:len(self.classes)]
         order = sorted(np.flatnonzero(counts), key=lambda label: (-counts[label], label))
         return {self.classes[label]: float(counts[label] / self.labels.size) for label in order}
+
+    def scores(self) -> dict[str, float]:
+        """Mean confidence in [0, 1] of the pixels of every class that occurs, in label order.
+
+        Raises:
+            ValueError: there is no confidence.
+        """
+        if self.confidence is None:
+            raise ValueError(f'{self.name}: its confidence was not asked for (confidence=True)')
+        count = len(self.classes)
+        pixels = np.bincount(self.labels.reshape(-1), minlength=count)[:count]
+        total = np.bincount(self.labels.reshape(-1), self.confidence.reshape(-1), minlength=count)[:count]
+        return {self.classes[label]: float(total[label] / pixels[label] / 255) for label in np.flatnonzero(pixels)}
 
     def mask(self, name: str) -> np.ndarray:
         """H W bool, where a class is.
@@ -78,3 +102,8 @@ class SegmentationResult:
                 raise ValueError(f'{overlay}: an overlay is written as .png, .jpg or .webp')
             with atomic_open(overlay) as file:
                 self.overlay().save(file, format=kind)
+
+
+def as_bytes(confidence: torch.Tensor) -> torch.Tensor:
+    """Of numbers in [0, 1] what files of confidences hold: uint8, 255 times them, rounded."""
+    return (255 * confidence).round().to(torch.uint8)

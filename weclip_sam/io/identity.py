@@ -83,15 +83,16 @@ class IdentityNotes:
 
     Args:
         root: the folder.
+        kind: what the files are called instead of ``photos``.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, kind: str = 'photos') -> None:
+        self.root, self.kind = root, kind
         self._file: tuple[int, Any] | None = None  # (process, open file)
 
     def read(self) -> Iterable[list[Any]]:
         """All whole lines, each a list."""
-        for path in sorted(self.root.glob('photos-*.jsonl')):
+        for path in sorted(self.root.glob(f'{self.kind}-*.jsonl')):
             for line in path.read_bytes().split(b'\n')[:-1]:
                 with suppress(ValueError, RecursionError):
                     if isinstance(value := json.loads(line), list):
@@ -104,8 +105,14 @@ class IdentityNotes:
             OSError: the disk is full or not writable.
         """
         if self._file is None or self._file[0] != os.getpid():
-            self._file = os.getpid(), open(self.root / f'photos-{uuid.uuid4().hex}.jsonl', 'xb', buffering=0)
+            self._file = os.getpid(), open(self.root / f'{self.kind}-{uuid.uuid4().hex}.jsonl', 'xb', buffering=0)
         self._file[1].write(json.dumps(values, separators=(',', ':')).encode() + b'\n')
+
+    def clear(self) -> None:
+        """Remove all lines; call it only where no other process adds any."""
+        self.close()
+        for path in self.root.glob(f'{self.kind}-*.jsonl'):
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """The next line goes to a new file."""

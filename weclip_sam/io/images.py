@@ -361,6 +361,12 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
         image.save(file, format='PNG', pnginfo=text)
 
 
+def write_grey(path: str | os.PathLike[str], values: np.ndarray) -> None:
+    """Write H W uint8 as a grey PNG of 8 bits, atomically; its folder is made if missing."""
+    with atomic_open(path) as file:
+        Image.fromarray(values).save(file, format='PNG')
+
+
 def pixels_digest(labels: np.ndarray) -> str:
     """32 hexadecimal digits of labels, whatever file they are in (of those of another shape mostly others)."""
     return hashlib.blake2b(np.ascontiguousarray(labels, np.uint8).tobytes(), digest_size=16).hexdigest()

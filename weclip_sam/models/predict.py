@@ -97,8 +97,9 @@ def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_sa
             labels = probabilities.argmax(0) if others is None else \
                 refine_prediction(others, probabilities, picture, sample, sam)[0]
             sample.set_field(as_labels(labels, possible), f'prediction_{name}')
-        labels = probabilities.argmax(0) if steps is None else None
-        if steps is not None:
+        if steps is None:
+            labels = probabilities.argmax(0)
+        else:
             labels, probabilities, use = refine_prediction(steps, probabilities, picture, sample, sam, owned=True)
             if use is not None:
                 sample.set_field(use, 'sam')

@@ -120,12 +120,13 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """B 3 H W, RGB in 0..255 -> logits B C+1 h w."""
         return self._decode(self.encoders(inputs, self.decoder_wants), inputs).seg_logits
 
-    def see(self, inputs: Tensor, decoder_heard: bool,
+    def see(self, inputs: Tensor, decoder_heard: bool | None,
             banked: Mapping[str, BankedTokens] | None = None) -> tuple[dict[str, Any], DecoderOutput]:
         """What the encoders and the decoder make of B 3 H W, RGB in 0..255: the part of a step whose shapes depend on
-        the images' shape alone. Of the features there is what the decoder and, heard or not, the seed steps read; those
-        that are ``banked`` are taken as they are."""
-        wanted = wanted_by_all([self.decoder_wants, self.seeds_want[decoder_heard]])
+        the images' shape alone. Of the features there is what the decoder and, heard or not (None: in either case), the
+        seed steps read; those that are ``banked`` are taken as they are."""
+        cases = (False, True) if decoder_heard is None else (decoder_heard,)
+        wanted = wanted_by_all([self.decoder_wants, *(self.seeds_want[case] for case in cases)])
         features = self.encoders(inputs, wanted, banked)
         return features, self._decode(features, inputs)
 

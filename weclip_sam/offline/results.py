@@ -4,10 +4,12 @@ Three kinds are read alike: what ``predict.py`` and ``make_labels.py`` wrote (``
 ``make_seeds.py`` wrote (``seeds.json``), and label PNGs of anybody.
 
 ``predictions.json`` has, besides what made the labels, ``classes`` (background first), ``palette`` (RGB triples by
-label), and ``images``, a list with, for each image: ``image`` (the photo's path), ``labels``, perhaps ``confidence``
-and ``overlay`` (paths below the folder), ``height``, ``width``, ``areas`` (share of the pixels in [0, 1] by class),
-perhaps ``scores`` (mean confidence in [0, 1] by class that occurs), ``names`` (classes that were given for the photo)
-and ``doubts`` (by what disagrees, the share of the pixels in [0, 1]).
+label), and ``images``, a list with, for each image: ``image`` (the photo's path), ``labels``, perhaps ``confidence``,
+``doubt_map`` and ``overlay`` (paths below the folder), ``height``, ``width``, ``areas`` (share of the pixels in [0, 1]
+by class), perhaps ``scores`` (mean confidence in [0, 1] by class that occurs), ``names`` (classes that were given for
+the photo), ``named`` (by given class, how well the name fits in [0, 1], as CLIP sees the whole photo) and ``doubts``
+(by who says something else than the label, the share of the pixels in [0, 1]). A map of doubts is a grey PNG of 8 bits
+whose bits are those of :data:`weclip_sam.models.labelling.DOUBTS`.
 """
 from __future__ import annotations
 
@@ -27,9 +29,10 @@ from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.images import decode_labels, is_image_name, label_palette, read_labels, strip_suffix
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json
+from weclip_sam.models.labelling import DOUBTS
 
 # Below a folder of results.
-LABELS, CONFIDENCE, OVERLAYS = 'labels', 'confidence', 'overlays'
+LABELS, CONFIDENCE, OVERLAYS, DOUBT_MAPS, PHOTOS = 'labels', 'confidence', 'overlays', 'doubts', 'photos'
 BACKGROUND = 'background'
 
 
@@ -47,6 +50,8 @@ class LabelledImage:
         names: the classes that were given for the photo; None if nobody named any.
         doubts: by what disagrees with the label (``'cam'``, ``'sam'``, ``'decoder'``), the share of the pixels in
             [0, 1].
+        doubt_map: grey PNG of 8 bits: which of them disagree at each pixel; None if there is none.
+        named: by given class, how well the name fits the photo in [0, 1], as CLIP sees it; empty if unknown.
     """
 
     name: str
@@ -56,6 +61,8 @@ class LabelledImage:
     scores: Mapping[str, float] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
     doubts: Mapping[str, float] = field(default_factory=dict)
+    doubt_map: Path | None = None
+    named: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,13 +103,27 @@ class LabelFolder:
         Raises:
             ValueError: unreadable, or of another size than the labels.
         """
-        if image.confidence is None:
+        return None if image.confidence is None else \
+            _beside_labels(image, image.confidence).astype(np.float32) / 255
+
+    def read_doubts(self, image: LabelledImage) -> dict[str, np.ndarray] | None:
+        """By who says something else than the label, H W bool, or None. Of those who were not asked all is False.
+
+        Raises:
+            ValueError: unreadable, or of another size than the labels.
+        """
+        if image.doubt_map is None:
             return None
-        sure = decode_labels(image.confidence).astype(np.float32) / 255
-        if sure.shape != (size := decode_labels(image.labels).shape):
-            raise ValueError(f'{image.confidence}: {sure.shape[1]} x {sure.shape[0]} pixels, but its labels have '
-                             f'{size[1]} x {size[0]}')
-        return sure
+        bits = _beside_labels(image, image.doubt_map)
+        return {name: bits & bit > 0 for name, bit in DOUBTS.items()}
+
+
+def _beside_labels(image: LabelledImage, path: Path) -> np.ndarray:
+    values = decode_labels(path)
+    if values.shape != (size := decode_labels(image.labels).shape):
+        raise ValueError(f'{path}: {values.shape[1]} x {values.shape[0]} pixels, but its labels have {size[1]} x '
+                         f'{size[0]}')
+    return values
 
 
 def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = None,
@@ -151,17 +172,23 @@ def _predicted(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
         labels = inside(root, str(entry['labels']), str(root / HEADER))
         if not labels.is_file():
             continue
-        confidence = entry.get('confidence')
+        confidence, doubt_map = (None if not entry.get(key) else inside(root, str(entry[key]), str(root / HEADER))
+                                 for key in ('confidence', 'doubt_map'))
         names, photo = entry.get('names'), entry.get('image')
         parts = Path(str(entry['labels'])).with_suffix('').parts
+        scores, doubts, named = ({str(name): float(value) for name, value in (entry.get(key) or {}).items()}
+                                 for key in ('scores', 'doubts', 'named'))
+        name = normal('/'.join(parts[1:] if parts[0] == LABELS and len(parts) > 1 else parts))
         found.append(LabelledImage(
-            normal('/'.join(parts[1:] if parts[0] == LABELS and len(parts) > 1 else parts)), labels,
-            Path(photo) if photo else None,
-            None if not confidence else inside(root, str(confidence), str(root / HEADER)),
-            {str(key): float(value) for key, value in (entry.get('scores') or {}).items()},
-            None if names is None else tuple(map(str, names)),
-            {str(key): float(value) for key, value in (entry.get('doubts') or {}).items()}))
+            name, labels, _moved_along(root, name, Path(photo)) if photo else None, confidence, scores,
+            None if names is None else tuple(map(str, names)), doubts, doubt_map, named))
     return found
+
+
+def _moved_along(root: Path, name: str, photo: Path) -> Path:
+    """A photo that was written into the folder itself, wherever that lies by now."""
+    own = root / PHOTOS / f'{name}.png'
+    return own if not photo.is_file() and own.is_file() else photo
 
 
 def _lying_about(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
@@ -172,7 +199,7 @@ def _lying_about(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
     found = []
     for path in places.files:
         name = normal(path.relative_to(root).with_suffix('').as_posix())
-        if name.split('/')[0] in (CONFIDENCE, OVERLAYS):
+        if name.split('/')[0] in (CONFIDENCE, OVERLAYS, DOUBT_MAPS, PHOTOS):
             continue
         given = names.get(name)
         found.append(LabelledImage(name, path, photos.get(name), names=None if given is None else tuple(

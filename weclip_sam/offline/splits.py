@@ -50,8 +50,7 @@ def seed_images(config: Config, split: str, labels: str | None = None, masks: bo
         masks_needed: whether an image without masks in the bank is an error.
     """
     dataset = split_images(config, split)
-    pipeline = [dict(step) for step in (config.get('seed_dataset') or {}).get('pipeline') or _DEFAULT_PIPELINE]
-    dataset['pipeline'] = [dict(step, original=True) if step['type'] == 'PackSample' else step for step in pipeline]
+    dataset['pipeline'] = seed_pipeline(config)
     if labels is not None:
         dataset['pixel_labels'] = labels
     if masks:
@@ -65,6 +64,12 @@ def seed_images(config: Config, split: str, labels: str | None = None, masks: bo
             kept['bank'] = feature_folder(bank)
         dataset['feature_bank'] = dict(kept, missing='none')
     return dataset
+
+
+def seed_pipeline(config: Config) -> list[dict[str, Any]]:
+    """How an image is prepared that labels are made of, see :func:`seed_images`."""
+    pipeline = [dict(step) for step in (config.get('seed_dataset') or {}).get('pipeline') or _DEFAULT_PIPELINE]
+    return [dict(step, original=True) if step['type'] == 'PackSample' else step for step in pipeline]
 
 
 def scored_images(config: Config, split: str) -> dict[str, Any]:

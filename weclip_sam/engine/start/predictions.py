@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,19 +18,20 @@ from weclip_sam.io.names import folded, real_path
 
 HEADER = 'predictions.json'
 NOTED = 'pixels_noted'  # in the header of a folder: each of its label PNGs says what it showed when it was written
-_SAME = ('weights', 'config', 'options', 'multi_scale', 'crf', 'sam')
+_SAME = ('weights', 'config', 'options', 'multi_scale', 'crf', 'sam', 'product', 'split')
+PREDICTION, LABELS = 'prediction', 'labels'  # products: what a model says of any image; final labels of named ones
 
 
 def prediction_card(checkpoint: str | os.PathLike, config: str | None, options: list[str], tta: bool, crf: bool,
-                    sam: bool | str = False) -> dict[str, Any]:
+                    sam: bool | str = False, product: str = PREDICTION, split: str | None = None) -> dict[str, Any]:
     """What predictions were made with: the checkpoint and a digest of it, and what was said on the command line."""
     return dict(checkpoint=str(checkpoint), weights=quick_digest(Path(checkpoint).expanduser()), config=config,
-                options=sorted(options), multi_scale=tta, crf=crf, sam=sam)
+                options=sorted(options), multi_scale=tta, crf=crf, sam=sam, product=product, split=split)
 
 
 def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: bool = False,
-                      places: tuple[str, ...] = ('labels', 'overlays'), inputs: Mapping[str, str] | None = None
-                      ) -> list[dict[str, Any]]:
+                      places: tuple[str, ...] = ('labels', 'overlays'), inputs: Mapping[str, str] | None = None,
+                      done: Collection[str] = ()) -> list[dict[str, Any]]:
     """Say in ``predictions.json`` what the predictions of a folder are made with, or compare with what it says.
 
     Args:
@@ -41,6 +42,7 @@ def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: b
         places: the folders below ``out`` that label PNGs go to.
         inputs: by label PNG below ``out``, the image that it will be of, as an absolute path. They are kept, so that a
             run that is killed has said of what its files are; None where images are known by their ids.
+        done: those of ``inputs`` that are there and will stay.
 
     Returns:
         The entries of the images that were predicted there before with the same card.
@@ -66,7 +68,7 @@ def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: b
         there, entries = {}, []
     # Records of before the digest was kept know the checkpoint's path alone.
     known = _SAME if 'weights' in there else ('checkpoint', 'multi_scale', 'crf', 'sam')
-    was = {'sam': False, **there}  # before there was such an option
+    was = {'sam': False, 'product': PREDICTION, **there}  # before there was such an option
     if there and (differ := [key for key in known if was.get(key) != card[key]]):
         said = '; '.join(f'{key} {was.get(key)} -> {card[key]}' for key in differ if key != 'weights')
         raise ValueError(f'{out}: holds predictions of another model or protocol, {there.get("checkpoint")}; now it '
@@ -82,7 +84,8 @@ def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: b
                          f'{len(taken)} such images in all. Nothing was changed: choose another --out, or add '
                          '--overwrite to remove what is there')
     card[NOTED] = bool(there.get(NOTED)) if there else True
-    if by_hand := _corrected(out, places, inputs, card[NOTED]):
+    written = None if inputs is None else {label: image for label, image in inputs.items() if label not in done}
+    if by_hand := _corrected(out, places, written, card[NOTED]):
         raise ValueError(f'{out}: {by_hand[0]} was changed since it was written, as by hand, and would be written over '
                          f'({len(by_hand)} such files in all). Nothing was changed: choose another --out, move '
                          'corrected files away, or add --overwrite to remove what is there')

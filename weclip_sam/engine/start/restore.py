@@ -24,7 +24,8 @@ from weclip_sam.io.plain import plain
 from weclip_sam.registry import MODELS, SCOPE, SEED_STEPS
 
 # What a trained model needs while it learns, and not to predict: SAM, and texts whose features the labels came from.
-_FOR_TRAINING = ('mask_generator', 'prompts', 'attributes')
+_FOR_SAM = ('mask_generator',)
+_FOR_TRAINING = (*_FOR_SAM, 'prompts', 'attributes')
 
 
 def checkpoint_config(path: str | os.PathLike, content: Mapping[str, Any]) -> Config:
@@ -93,7 +94,7 @@ def only_registered(node: Any, registries: Sequence[Registry], source: str, plac
 
 
 def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = None,
-                  options: Mapping[str, Any] | Sequence[str] | None = None
+                  options: Mapping[str, Any] | Sequence[str] | None = None, labels: bool = False
                   ) -> tuple[nn.Module, Config, dict[str, Any]]:
     """Build the model of a checkpoint with its weights, for prediction. No data set is opened.
 
@@ -102,6 +103,7 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
         config: a config file to use instead of the checkpoint's own; it is executed, as for training.
         options: dotted changes of the config, e.g. where the frozen CLIP's weights are on this machine:
             ``{'model.clip.checkpoint': 'ViT-B-16.pt'}``; or ``key=value`` strings.
+        labels: whether the model is to make labels, too, as in training: the texts that they come from are needed then.
 
     Returns:
         The model in evaluation mode on the CPU, its config, and the data set's ``metainfo`` (``classes``, ``palette``).
@@ -132,7 +134,7 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
                              'Use the config that it was trained with; without --config its own is used')
     if all(meta.get(key) for key in VOCABULARY_KEYS):
         fill_vocabulary(settings, meta)
-    for key in _FOR_TRAINING:
+    for key in _FOR_SAM if labels else _FOR_TRAINING:
         if settings.model.get(key) is not None:
             settings.model[key] = None
     if (settings.model.get('backbone') or {}).get('weights') is not None:
