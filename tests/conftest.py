@@ -87,6 +87,30 @@ def trained_run(tmp_path_factory):
     return Path(config.work_dir)
 
 
+@pytest.fixture(scope='session')
+def labelling_run(tmp_path_factory):
+    """A folder with ``iter_400.pth``: WeCLIP-SAM with the bundled networks and three training images, whose decoder is
+    heard, though it has learnt nothing. There is no bank of masks."""
+    from weclip_sam.datasets.shapes.reader import shapes_vocabulary
+    from weclip_sam.engine import load_config
+    from weclip_sam.engine.start.vocabulary import fill_vocabulary
+    from weclip_sam.io.plain import plain
+    from weclip_sam.registry import MODELS
+    folder = tmp_path_factory.mktemp('labelling')
+    config = load_config(ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py', {
+        'train_dataloader.dataset.reader.num_images': 3, 'val_dataloader.dataset.reader.num_images': 3,
+        'test_dataloader.dataset.reader.num_images': 3, 'seed_dataset.reader.num_images': 3,
+        'mask_bank': str(folder / 'bank')})
+    settings = plain(config.to_dict(), 'the config')
+    fill_vocabulary(config)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.set_progress(399)
+    torch.save(dict(meta=dict(settings=settings, dataset_meta=shapes_vocabulary().metainfo()),
+                    state_dict=model.state_dict()), folder / 'iter_400.pth')
+    return folder
+
+
 class MemoryReader(Reader):
     """Images made on the spot: image i has value i everywhere; labels and masks follow from i."""
 

@@ -157,3 +157,74 @@ def test_border_says_what_happens_to_the_last_patch():
     other = SegSample(metainfo=dict(ori_shape=(90, 120), content_box=(0, 0, 48, 64)))
     with pytest.raises(ValueError, match='batch_size=1'):
         predict_samples(forward, torch.cat([inputs, inputs]), [sample, other], dict(border='cut'), 16)
+
+
+def named_case(seed=0, named=(1, 4)):
+    """Logits of seven labels for an image of 23 x 31, whose sample names two classes."""
+    logits = 3 * torch.randn(1, 7, 5, 6, generator=torch.Generator().manual_seed(seed))
+    sample = SegSample(metainfo=dict(ori_shape=(23, 31), content_box=(0, 0, 20, 22)))
+    sample.image_labels = torch.zeros(6, dtype=torch.bool)
+    sample.image_labels[list(named)] = True
+    return logits, sample
+
+
+def whole_softmax(logits, sample):
+    return to_original(logits[0], (20, 24), sample).double().softmax(0)
+
+
+@pytest.mark.parametrize('classes_at_once', [1, 2, 99])
+def test_classes_that_are_not_named_are_impossible(classes_at_once, monkeypatch):
+    logits, sample = named_case()
+    expected = whole_softmax(logits, sample)
+    expected[[1, 3, 4, 6]] = 0
+    expected /= expected.sum(0)
+    monkeypatch.setattr(predict, '_LARGEST', classes_at_once * 23 * 31)
+    run = dict(forward=lambda images: logits, inputs=torch.zeros(1, 3, 20, 24), data_samples=[sample])
+    plain = predict_samples(test=dict(named=True, confidence=True), **run)[0]
+    assert torch.equal(plain.prediction, expected.argmax(0)) and set(plain.prediction.unique().tolist()) == {0, 2, 5}
+    assert torch.allclose(plain.confidence.double(), expected.amax(0), atol=1e-6)
+    kept = predict_samples(test=dict(named=True, confidence=True, probabilities=True), **run)[0]
+    assert kept.probabilities.shape == (7, 23, 31) and not kept.probabilities[[1, 3, 4, 6]].any()
+    assert torch.allclose(kept.probabilities.double(), expected, atol=1e-6)
+    assert torch.equal(kept.prediction, plain.prediction)
+    assert torch.allclose(kept.confidence, plain.confidence, atol=1e-6)
+
+
+def test_an_image_without_names_is_background_for_sure():
+    logits, sample = named_case(named=())
+    run = dict(forward=lambda images: logits, inputs=torch.zeros(1, 3, 20, 24), data_samples=[sample])
+    for test in ({}, dict(crf=dict(iterations=1, backend='lattice'))):
+        made = predict_samples(test=dict(named=True, confidence=True, **test), **run)[0]
+        assert not made.prediction.any() and torch.allclose(made.confidence, torch.ones(23, 31))
+
+
+@pytest.mark.parametrize('classes_at_once', [1, 3, 99])
+@pytest.mark.parametrize('border', ['pad', 'cut'])
+def test_confidence_is_the_probability_of_the_label(classes_at_once, border, monkeypatch):
+    logits, sample = named_case()
+    monkeypatch.setattr(predict, '_LARGEST', classes_at_once * 23 * 31 + 5)
+    run = dict(forward=lambda images: logits, inputs=torch.zeros(1, 3, 20, 24), data_samples=[sample])
+    made = predict_samples(test=dict(border=border, confidence=True), **run)[0]
+    assert made.confidence.shape == (23, 31) and 'probabilities' not in made  # C H W are not kept
+    whole = predict_samples(test=dict(border=border, probabilities=True), **run)[0]
+    assert torch.equal(made.prediction, whole.prediction)
+    assert torch.allclose(made.confidence, whole.probabilities.amax(0), atol=1e-6)
+
+
+def test_a_refinement_sees_the_named_classes_alone_and_labels_keep_their_numbers():
+    logits, sample = named_case()
+    rgb = torch.rand(1, 3, 20, 24) * 255
+    crf = dict(iterations=2, backend='lattice')
+    made = predict_samples(lambda images: logits, rgb, [sample], dict(named=True, confidence=True, crf=crf))[0]
+    possible = whole_softmax(logits, sample)[[0, 2, 5]]
+    marginals = dense_crf(to_original(rgb[0], (20, 24), sample).clamp(0, 255).permute(1, 2, 0),
+                          (possible / possible.sum(0)).float(), **crf)
+    labels = torch.tensor([0, 2, 5])[marginals.argmax(0)]
+    assert (labels == made.prediction).float().mean() > 0.999
+    assert torch.allclose(made.confidence, marginals.amax(0), atol=1e-4)
+
+
+def test_an_ignored_label_has_no_confidence():
+    labels, probabilities = torch.tensor([[0, 255, 1]]), torch.tensor([[[0.5, 0.4, 0.3]], [[0.5, 0.6, 0.7]]])
+    assert torch.allclose(predict.probability_of(labels, probabilities), torch.tensor([[0.5, 0, 0.7]]))
+    assert predict.as_labels(labels, torch.tensor([0, 9])).tolist() == [[0, 255, 9]]

@@ -2,16 +2,21 @@
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from weclip_sam.api import Segmenter
+from weclip_sam.datasets.shapes import scenes
 from weclip_sam.foundation import MaskGenerator
 from weclip_sam.structures import MaskSet
 
 ROOT = Path(__file__).parents[2]
+CLASSES = ('background', *scenes.CLASSES)
 
 
 @pytest.fixture(scope='module')
@@ -97,47 +102,6 @@ def test_it_does_not_start_on_nothing(tool, trained_run, tmp_path, capsys):
         assert stop.value.code == 2 and text in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('images, out, text', [
-    ('photos', 'photos', 'lies in the image folder'), ('photos', 'photos/sub/out', 'lies in the image folder'),
-    ('out/overlays', 'out', 'would be overwritten'), ('out/labels/a.png', 'out', 'would be overwritten')])
-def test_outputs_stay_apart_from_images(tool, tmp_path, monkeypatch, capsys, images, out, text):
-    for name in ('photos/a.png', 'out/overlays/a.png', 'out/labels/a.png'):
-        picture(tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.rglob('*'))
-    with pytest.raises(SystemExit) as stop:
-        tool.main(['none.pth', images, '--out', out])
-    assert stop.value.code == 2 and text in capsys.readouterr().err and sorted(tmp_path.rglob('*')) == before
-    found = tool.search(['photos'])
-    tool.check_apart(['photos', 'photos/a.png'], 'photos_out', found)
-    tool.check_apart(['photos/a.png'], 'photos', {})  # a file by name is found no second time
-
-
-def test_outputs_never_share_a_name(tool, tmp_path):
-    for name in ('f/a.jpg', 'f/a.png', 'f/b.png', 'g/b.png'):
-        picture(tmp_path / name)
-    arguments = [str(tmp_path / 'f'), str(tmp_path / 'g'), str(tmp_path / 'f' / 'b.png')]
-    named = tool.list_images(arguments, tool.search(arguments))
-    assert [name for _, name in named] == ['a.jpg', 'a.png', 'b.png', 'b.png_2']
-
-
-@pytest.mark.parametrize('files, names', [
-    (('a.jpg', 'A.png'), ['A.png', 'a.jpg']),  # sorted: capitals first
-    (('A.jpg', 'a.jpg'), ['A.jpg', 'a.jpg_2']),
-    (('cafe\u0301.jpg', 'caf\u00e9.png'), ['caf\u00e9.jpg', 'caf\u00e9.png']),
-    (('a.jpg', 'a.jpg.tif', 'a.png'), ['a.jpg', 'a.jpg_2', 'a.png']),
-    (('b.png', 'b.tif', 'b.png_2.jpg', 'b.png.png'), ['b.png', 'b.png_2', 'b.png_2_2', 'b.tif']),
-    (('a.jpg', 'a.png/b.jpg'), ['a_2', 'a.png/b']),
-    (('my photo.jpg', 'day 1/my photo.jpg'), ['day 1/my photo', 'my photo'])])
-def test_outputs_never_meet_on_any_file_system(tool, tmp_path, files, names):
-    for name in files:
-        (tmp_path / 'f' / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / 'f' / name).touch()
-    arguments = [str(tmp_path / 'f')]
-    found = tool.list_images(arguments, tool.search(arguments))
-    assert [name for _, name in found] == names and len(found) == len(files)
-
-
 def test_outputs_of_other_images_are_not_mixed_in(tool, trained_run, tmp_path, capsys):
     first, second, out = picture(tmp_path / 'f' / 'a.png'), picture(tmp_path / 'g' / 'a.png'), tmp_path / 'out'
 
@@ -200,7 +164,7 @@ def test_every_kind_of_folder_and_name(tool, trained_run, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         tool.main([str(trained_run / 'iter_2.pth'), str(photos), '--out', str(out), '--device', 'cpu'])
     said = capsys.readouterr().out
-    assert stop.value.code == 1 and '4 of 5 images segmented' in said
+    assert stop.value.code == 1 and '3 of 5 images segmented' in said and '1 found, 1 failed' in said
     assert 'passed over: other kinds of files 1 (1 .heic), hidden or of the system 3' in said
     assert f'files of 16 bits whose values seem to have fewer: 1 images, for example {photos / "deep.png"} (10)' in said
     record = json.loads((out / 'predictions.json').read_text())
@@ -209,16 +173,6 @@ def test_every_kind_of_folder_and_name(tool, trained_run, tmp_path, capsys):
         str(photos / 'same.jpg')]
     assert sorted(p.relative_to(out / 'labels').as_posix() for p in (out / 'labels').rglob('*.png') if p.is_file()) == [
         'a.png', 'day2/there.png', 'deep.png', f'{name}.png']
-
-
-def test_outputs_stay_out_of_linked_folders(tool, tmp_path, monkeypatch, capsys):
-    picture(tmp_path / 'disk' / 'a.png')
-    (tmp_path / 'photos').mkdir()
-    os.symlink('../disk', tmp_path / 'photos' / 'day2')
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
-        tool.main(['none.pth', 'photos', '--out', 'disk/out'])
-    assert 'lies in the image folder photos' in capsys.readouterr().err
 
 
 def test_where_nothing_can_be_written_it_ends_soon(tool, trained_run, tmp_path, capsys):
@@ -245,16 +199,84 @@ def test_what_was_corrected_by_hand_is_not_written_over(tool, trained_run, tmp_p
     made = label.read_bytes()
     Image.fromarray(np.full((24, 40), 1, np.uint8)).save(label)
     corrected = label.read_bytes()
+    run()  # nothing is left to do
+    assert label.read_bytes() == corrected
+    picture(image, (41, 24))  # it would be made anew
     error = run(code=2)
     assert 'labels/a.png was changed since it was written' in error and '--overwrite' in error
     run(images=[picture(tmp_path / 'f' / 'b.png')])  # other images are added
     assert f'{out}: labels/a.png was changed' in run(code=2) and label.read_bytes() == corrected
+    picture(image)
     run('--overwrite')
     assert label.read_bytes() == made
-    run()
     record = json.loads((out / 'predictions.json').read_text())
+    record['images'] = []
     del record['pixels_noted']  # a folder of before it was noted
     (out / 'predictions.json').write_text(json.dumps(record))
     Image.fromarray(np.full((24, 40), 1, np.uint8)).save(label)
     run()
     assert label.read_bytes() == made
+
+
+def test_confidence_is_written_and_scored(tool, trained_run, tmp_path):
+    file, out = picture(tmp_path / 'x.png'), tmp_path / 'out'
+    for options, there in (([], True), (['--overwrite', '--no-confidence'], False)):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(trained_run / 'iter_2.pth'), str(file), '--out', str(out), '--device', 'cpu', *options])
+        (entry,) = json.loads((out / 'predictions.json').read_text())['images']
+        assert stop.value.code == 0 and (out / 'confidence' / 'x.png').is_file() is there is ('scores' in entry)
+        assert entry['image'] == str(file) and 'names' not in entry
+        if there:
+            written = np.asarray(Image.open(out / entry['confidence']))
+            labels = np.asarray(Image.open(out / entry['labels']))
+            assert entry['scores'] == {name: pytest.approx(written[labels == label].mean() / 255, abs=1e-6)
+                                       for label, name in enumerate(CLASSES) if (labels == label).any()}
+    probabilities = Segmenter(trained_run / 'iter_2.pth', 'cpu')(file, probabilities=True).probabilities
+    assert np.abs(written.astype(int) - np.rint(255 * probabilities.max(0).astype(float)).astype(int)).max() <= 1
+
+
+def test_only_named_classes_are_possible(tool, trained_run, tmp_path, capsys):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    for name in ('a', 'b', 'c'):
+        picture(photos / f'{name}.png', (40 + ord(name), 24))
+    table = photos / 'labels.csv'
+    table.write_text('image,classes\na.png,cow;boat\nb.png,\n')
+
+    def run(*options):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(trained_run / 'iter_2.pth'), str(photos), '--out', str(out), '--device', 'cpu',
+                       '--labels', str(table), *options])
+        return stop.value.code, capsys.readouterr().err
+    code, error = run()
+    assert code == 2 and 'does not name 1 of the 3 photos' in error and 'c.png' in error and error.count('\n') == 1
+    assert not (out / 'labels').exists()
+    assert run('--unlisted', 'all')[0] == 0
+    a, b, c = json.loads((out / 'predictions.json').read_text())['images']
+    assert set(a['areas']) <= {'background', 'boat', 'cow'} and a['names'] == ['boat', 'cow']
+    assert set(a['named']) == {'boat', 'cow'} and all(0 <= score <= 1 for score in a['named'].values())
+    assert b['areas'] == {'background': 1} and b['names'] == [] and b['scores'] == {'background': 1}
+    assert 'names' not in c and 'named' not in c
+    table.write_text('image,classes\na.png,cow;boat\nb.png,cwo\nc.png,dog')
+    assert "image 'b.png': the model knows no class 'cwo'. Did you mean 'cow'" in run()[1]
+    table.write_text('image,classes\na.png,boat;cow\nb.png,dog\nc.png,dog')  # two have other names now
+    made = (out / 'labels' / 'a.png').stat().st_mtime_ns
+    assert run()[0] == 0 and (out / 'labels' / 'a.png').stat().st_mtime_ns == made
+    assert set(json.loads((out / 'predictions.json').read_text())['images'][1]['areas']) <= {'background', 'dog'}
+
+
+def test_exports_are_checked_before_the_work_and_written_after_it(tool, trained_run, tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def export_folder(folder, names, out=None, **options):
+        asked.append(([one.name for one in folder], list(names)))
+        return {name: folder.root / f'{name}.json' for name in names}
+    monkeypatch.setitem(sys.modules, 'weclip_sam.export', SimpleNamespace(EXPORTS=('coco', 'yolo'),
+                                                                          export_folder=export_folder))
+    file, out = picture(tmp_path / 'x.png'), tmp_path / 'out'
+    for options, code in ((['--export', 'coko'], 2), (['--export', 'coco', 'yolo'], 0)):
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(trained_run / 'iter_2.pth'), str(file), '--out', str(out), '--device', 'cpu', *options])
+        told = capsys.readouterr()
+        assert stop.value.code == code and out.exists() is (code == 0)
+        assert ("no export is called 'coko'. Did you mean 'coco'? There are: coco, yolo" in told.err) is (code == 2)
+    assert asked == [(['x'], ['coco', 'yolo'])] and f'coco: {out / "coco.json"}' in told.out

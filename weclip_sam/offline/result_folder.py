@@ -103,11 +103,8 @@ class ResultFolder:
         entry = self.entries.get(self._path(LABELS, one.name))
         if entry is None or (None if entry.get('names') is None else tuple(entry['names'])) != one.names:
             return False
-        if one.image is not None:
-            known = FileIdentity.parse(entry.get('photo'))
-            with suppress(OSError):
-                if known is None or recognise(one.image, [known]) is None:
-                    return False
+        if one.image is not None and not _is_still(one.image, FileIdentity.parse(entry.get('photo'))):
+            return False
         wanted = [LABELS, *self.kinds, *([PHOTOS] if one.image is None else [])]
         return all((self.out / self._path(kind, one.name)).is_file() for kind in wanted)
 
@@ -214,6 +211,13 @@ def doubt_bits(doubts: Mapping[str, np.ndarray]) -> np.ndarray:
     for name, other in doubts.items():
         bits[other] |= DOUBTS[name]
     return bits
+
+
+def _is_still(image: Path, known: FileIdentity | None) -> bool:
+    try:
+        return known is not None and recognise(image, [known]) is not None
+    except OSError:  # whoever opens it says what is wrong
+        return False
 
 
 def _about(one: Asked, result: SegmentationResult) -> dict[str, Any]:
