@@ -14,8 +14,10 @@ from weclip_sam.datasets.shapes.reader import ShapesReader, shapes_vocabulary
 from weclip_sam.engine.hooks.seed_eval import evaluate_seeds
 from weclip_sam.engine.start.restore import restore_model
 from weclip_sam.foundation.named_sam import named_generator
+from weclip_sam.models import labelling
 from weclip_sam.models.labelling import final_labels
-from weclip_sam.models.refine import SamAtTest
+from weclip_sam.models.refine import SamAtTest, refinement
+from weclip_sam.seeds.crf import dense_crf
 
 
 class Pictures(Reader):
@@ -161,3 +163,29 @@ def test_an_image_without_names_is_background(voting, refining, sam):
 def test_a_model_of_offline_labels_makes_none():
     with pytest.raises(ValueError, match="labels='offline'"):
         final_labels(SimpleNamespace(seeds=None), None, None)
+
+
+def test_a_refinement_starts_from_labels_and_decoder(voting, sam):
+    item = images((112, 112), True, sam)[0]
+    inputs, sample = item['inputs'], item['data_samples']
+    crf = dict(iterations=3, backend='lattice')
+    plain = final_labels(voting, inputs, sample)
+    made = final_labels(voting, inputs, sample, refine=refinement(dict(crf=crf)))
+    logits = voting.tensor(inputs[None].float()).detach()
+    possible = torch.tensor([0, *(c + 1 for c in sample.image_labels.nonzero()[:, 0].tolist())])
+    by_decoder = F.interpolate(logits, (112, 112), mode='bilinear')[0, possible].softmax(0)
+    hard = (plain.labels[None] == possible[:, None, None]).float()
+    marginals = dense_crf(inputs.permute(1, 2, 0), 0.7 * hard + 0.3 * by_decoder, **crf)
+    labels = possible[marginals.argmax(0)]
+    assert (labels == made.labels).float().mean() > 0.999 and (made.labels != plain.labels).any()
+    best, second = marginals.topk(2, 0).values
+    expected = (best / (best + second) + by_decoder.gather(0, marginals.argmax(0)[None])[0]) / 2
+    assert (expected - made.confidence).abs().median() < 1e-4
+
+
+def test_where_labels_are_ignored_the_decoder_decides():
+    rows, by_decoder = torch.tensor([[0, 1, 255]]), torch.tensor([[[0.5, 0.5, 0.2]], [[0.5, 0.5, 0.8]]])
+    start = labelling._leaning(by_decoder, rows)
+    assert torch.allclose(start, torch.tensor([[[0.85, 0.15, 0.2]], [[0.15, 0.85, 0.8]]]))
+    confidence = labelling._confidence(rows, start, by_decoder)
+    assert torch.allclose(confidence, torch.tensor([[(0.85 + 0.5) / 2, (0.85 + 0.5) / 2, 0]]))

@@ -26,6 +26,7 @@ from weclip_sam.structures import IGNORE_LABEL, ClassMaps, SeedState, SegSample
 
 # Who may say something else than the label, as bits of a map of doubts.
 DOUBTS = {'cam': 1, 'sam': 2, 'decoder': 4}
+OF_LABEL = 0.7  # of the probability that a refinement starts from
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def final_labels(model: WeClip, inputs: Tensor, sample: SegSample, sam: SamAtTes
 
     Confidence is the mean of two numbers in [0, 1], of the label at each pixel: its share in the sum of its own score
     and the strongest other one (votes of the mask on top of the pixel, else of the maps; after ``refine``, of the
-    refined probabilities), and its probability by the decoder among the named classes.
+    refined probabilities), and its probability by the decoder among the named classes. On 60 images of ``tune`` it
+    ranks right pixels above wrong ones in 90 % of the pairs (the first number alone in 77 %).
 
     Args:
         model: trained, with a pipeline; whether the decoder is heard is its own state.
@@ -67,8 +69,9 @@ def final_labels(model: WeClip, inputs: Tensor, sample: SegSample, sam: SamAtTes
         sample: as ``PackSample(original=True)`` leaves it: ``original`` (3 H W uint8) and ``image_labels``, perhaps
             ``mask_set`` (at H x W) and ``banked``.
         sam: makes the masks of a sample that brings none, and answers prompts.
-        refine: steps that refine a prediction (:func:`weclip_sam.models.refine.refinement`); they start from the mean
-            of the scores that the labels were chosen by, scaled to sum to one, and the decoder's probabilities.
+        refine: steps that refine a prediction (:func:`weclip_sam.models.refine.refinement`). They start from
+            probabilities of which the label has ``OF_LABEL``, and the decoder says where the rest goes. Chosen on 160
+            images of ``tune``: see docs/data_formats.md.
         watch: every step of the pipeline runs in the context ``watch(its name)``; encoders and decoder in ``encode``.
 
     Raises:
@@ -94,11 +97,11 @@ def final_labels(model: WeClip, inputs: Tensor, sample: SegSample, sam: SamAtTes
     state, alone = run(model.decoder_heard, True), run(False, False)
     possible = possible_labels(sample.image_labels, images.device)
     rows = _rows_of(_cut(state.pixel_labels, size), possible)
-    scores = _cut(_scores(state), size)
     by_decoder = to_original(decoded.seg_logits[0, possible], padded, sample).softmax(0)
-    if refine is not None:
-        scores = scores.div_(scores.sum(0).clamp(min=torch.finfo(scores.dtype).tiny))
-        rows, scores, refined = refine_prediction(refine, scores.add_(by_decoder).div_(2), sample.original, sample, sam,
+    if refine is None:
+        scores = _cut(_scores(state), size)
+    else:
+        rows, scores, refined = refine_prediction(refine, _leaning(by_decoder, rows), sample.original, sample, sam,
                                                   owned=True)
         use = refined if use is None or refined is None else SamUse(use.masks, use.live, use.seconds + refined.seconds)
     labels = as_labels(rows, possible)
@@ -147,6 +150,13 @@ def _scores(state: SeedState) -> Tensor:
     size = tuple(state.pixel_labels.shape[1:])
     maps = resize_maps(state.maps.scores.clamp(min=0), size)
     return torch.cat([resize_maps(background_of_maps(state, state.maps.scores), size), maps])
+
+
+def _leaning(by_decoder: Tensor, rows: Tensor) -> Tensor:
+    """1+K H W: the decoder's probabilities, leaning towards the labels (H W rows) where these are not ignored."""
+    ignored = rows == IGNORE_LABEL
+    start = torch.where(ignored, by_decoder, (1 - OF_LABEL) * by_decoder)
+    return start.scatter_add_(0, rows.masked_fill(ignored, 0)[None], OF_LABEL * (~ignored[None]).to(start.dtype))
 
 
 def _confidence(rows: Tensor, scores: Tensor, by_decoder: Tensor) -> Tensor:
