@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 
 # Windows takes these for devices, whatever suffix they have.
 _NUMBERS = (*range(1, 10), '\u00b9', '\u00b2', '\u00b3')
-_DEVICES = {'CON', 'PRN', 'AUX', 'NUL', 'CONIN$', 'CONOUT$', *(f'{port}{n}' for port in ('COM', 'LPT') for n in _NUMBERS)}
+_DEVICES = {'CON', 'PRN', 'AUX', 'NUL', 'CONIN$', 'CONOUT$',
+            *(f'{port}{n}' for port in ('COM', 'LPT') for n in _NUMBERS)}
 
 
 def normal(name: str) -> str:
