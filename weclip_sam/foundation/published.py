@@ -23,8 +23,11 @@ TABLE = Path(__file__).parent / 'weights' / 'published.json'
 HUB_FILE = 'model.safetensors'  # of timm's repositories
 SAM = 'sam_'  # begins the names of SAMs; the rest is their architecture
 _BESIDE_TENSORS = 1 << 20  # bytes that a safetensors file has at most beside its tensors
-_OF_THE_HUB = 'the hub tells it with every download'
-_NOT_PUBLISHED = 'none is published'
+# Who says what the SHA-256 is, in short and at length.
+WHO = {'publisher': ('published', 'published: it is a part of the URL'),
+       'others': ('by others', 'not published, but several others measured the same'),
+       'hub': ('by the hub', 'the hub tells it with every download'),
+       'nobody': ('none', 'none is published')}
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Published:
         bytes: size of the file; None where it is not known.
         tensor_bytes: of its tensors, where the size of the file is not known: it is a little larger.
         sha256: 64 hexadecimal digits, or None.
-        sha256_from: who says so, or who will.
+        sha256_by: who says so or, of the hub, will: a key of :data:`WHO`.
         hub: repository and file on the hub, if it is there.
+        setting: of a config, which names the file if it lies elsewhere; empty where that depends.
     """
 
     name: str
@@ -54,8 +58,9 @@ class Published:
     bytes: int | None = None
     tensor_bytes: int | None = None
     sha256: str | None = None
-    sha256_from: str = _NOT_PUBLISHED
+    sha256_by: str = 'nobody'
     hub: tuple[str, str] | None = None
+    setting: str = ''
 
     @property
     def place(self) -> Path:
@@ -126,7 +131,7 @@ def timm_checkpoint(name: str, facts: dict[str, Any] | None = None) -> Published
         facts = read_json(TABLE, 'table of published checkpoints').get(full, {})
     hub = known.hf_hub_id, known.hf_hub_filename or HUB_FILE
     settings = dict(what=f'timm {full}', file=f'{full}{Path(hub[1]).suffix}', url=_hub_url(*hub), licence=known.license,
-                    sha256_from=_OF_THE_HUB, hub=hub)
+                    sha256_by='hub', hub=hub)
     return Published(name=full, **{**settings, **facts})
 
 
@@ -151,14 +156,14 @@ def clip_checkpoint(arch: str, tag: str) -> Published | None:
         digest = url.split('/')[-2]
         told = len(digest) == 64 and set(digest) <= set('0123456789abcdef')
         return Published(name=name, what=f'CLIP {arch}, {tag}', file=url.rsplit('/', 1)[-1], url=url,
-                         sha256=digest if told else None,
-                         sha256_from='published: it is a part of the URL' if told else _NOT_PUBLISHED)
+                         sha256=digest if told else None, sha256_by='publisher' if told else 'nobody',
+                         setting='model.clip.checkpoint')
     if not config.get('hf_hub'):
         return None
     repository, _, file = config['hf_hub'].rpartition('/')
     hub = repository, file or HF_SAFE_WEIGHTS_NAME
     return Published(name=name, what=f'CLIP {arch}, {tag}', file=f'{name}{Path(hub[1]).suffix}', url=_hub_url(*hub),
-                     sha256_from=_OF_THE_HUB, hub=hub)
+                     sha256_by='hub', hub=hub, setting='model.clip.checkpoint')
 
 
 def _hub_url(repository: str, file: str) -> str:

@@ -41,13 +41,13 @@ class DownloadError(ValueError):
     """A file could not be fetched.
 
     Attributes:
-        reached: whether anybody answered; False without a network.
-        why: what kept it from being reached.
+        unreached: why nobody answered, as without a network; empty where somebody did.
+        code: with which a server refused it, or 0.
     """
 
-    def __init__(self, message: str, why: str = '') -> None:
+    def __init__(self, message: str, unreached: str = '', code: int = 0) -> None:
         super().__init__(message)
-        self.reached, self.why = not why, why
+        self.unreached, self.code = unreached, code
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,8 @@ class _Transfer:
     def _need_room(self, begin: int) -> None:
         free = shutil.disk_usage(self.path.parent).free
         if self.total is not None and self.total - begin > free:
+            if not begin:
+                self._forget()
             raise DownloadError(f'{self.path}: {(self.total - begin) / 1e6:,.0f} MB are to come, but only '
                                 f'{free / 1e6:,.0f} MB are free there: make room, or choose another folder.'
                                 f'{self._kept()}')
@@ -259,14 +261,14 @@ class _Transfer:
             str(getattr(reason, 'strerror', None) or reason) or type(reason).__name__
         if not self._answered:
             raise DownloadError(f'{self._host()} cannot be reached: {words}. Elsewhere fetch {self.url} and put it '
-                                f'here as {self.path}.{self._kept()}', why=words)
+                                f'here as {self.path}.{self._kept()}', unreached=words)
         return f'the connection broke off ({words})'
 
     def _refused(self, error: HTTPError) -> str:
         if error.code in _LATER:
             return f'the server answers {error.code} ({error.reason})'
         raise DownloadError(f'{self.url}: the server {_ANSWERS.get(error.code, "refuses")} ({error.code} '
-                            f'{error.reason}).{self._kept()}')
+                            f'{error.reason}).{self._kept()}', code=error.code)
 
     def _host(self) -> str:
         request = Request(self.url)
