@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from weclip_sam.io import files
-from weclip_sam.io.files import atomic_open, inside, is_of_one_file, remove_stale_temporaries, write_json
+from weclip_sam.io.files import atomic_open, inside, is_of_one_file, remove_stale_temporaries, size_text, write_json
 
 
 def test_content_appears_only_when_complete(tmp_path):
@@ -128,3 +128,9 @@ def test_on_windows_a_file_that_somebody_reads_is_replaced_a_moment_later(tmp_pa
     with pytest.raises(PermissionError), atomic_open(tmp_path / 'a.txt', 'w') as file:
         file.write('newer')
     assert [path.read_text() for path in tmp_path.iterdir()] == ['new']
+
+
+@pytest.mark.parametrize('count, words', [(0, '0 kB'), (100_000, '100 kB'), (11_520, '11.5 kB'), (999_999, '1 MB'),
+                                          (2_564_550_879, '2.56 GB'), (5e14, '500 TB')])
+def test_sizes_in_words(count, words):
+    assert size_text(count) == words

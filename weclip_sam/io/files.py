@@ -173,3 +173,12 @@ def inside(root: str | os.PathLike, name: str, source: str = 'the file list') ->
         raise ValueError(f'{source}: {name[:40]!r}... is too long for a file name; a name has at most {_LONGEST_NAME} '
                          f'bytes, a whole path {_LONGEST_PATH}')
     return path
+
+
+def size_text(count: float) -> str:
+    """So many bytes, to three digits: ``11.5 kB``."""
+    for unit in ('kB', 'MB', 'GB'):
+        count /= 1000
+        if count < 999.5:
+            return f'{count:.3g} {unit}'
+    return f'{count / 1000:.3g} TB'
