@@ -46,7 +46,7 @@ def test_missing_checkpoints_are_errors_with_a_remedy(check, tmp_path):
 
 @pytest.mark.parametrize('check', [quick_check, full_check])
 @pytest.mark.parametrize(('weights', 'remedy'), [
-    ('timm', 'hf download timm/resnet18'), ('gone.pth', 'gone.pth are not')])
+    ('timm', 'fetch resnet18.a1_in1k'), ('gone.pth', 'gone.pth are not')])
 def test_missing_backbone_weights_are_errors_with_a_remedy(check, weights, remedy, monkeypatch, tmp_path):
     monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
@@ -61,7 +61,7 @@ def test_missing_dino_weights_are_errors_with_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
     report = quick_check(dict(model=dict(type='WeClip', encoders=dict(dino=dict(type='FrozenDino')))))
     assert [(f.check, f.where) for f in report.errors] == [('checkpoint', 'model.encoders.dino')]
-    assert 'hf download timm/vit_small_patch14_dinov2.lvd142m' in report.errors[0].message
+    assert 'fetch vit_small_patch14_dinov2.lvd142m' in report.errors[0].message
     tiny = dict(type='FrozenDino', arch='tiny', checkpoint='tiny')
     assert quick_check(dict(model=dict(type='WeClip', encoders=dict(dino=tiny)))).ok
 

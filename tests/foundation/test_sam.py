@@ -136,7 +136,8 @@ def test_vit_b_at_full_and_reduced_size(vit_b_file):
 def test_wrong_architecture_is_named_within_a_second(vit_b_file):
     began = time.monotonic()
     with pytest.raises(ValueError, match=r'is vit_b \(width 768, 12 blocks\), but arch is vit_h .*sam_vit_h_4b8939\.'
-                                         r'pth \(2,565 MB\) with: curl -L --create-dirs -o \S+/sam_vit_h_4b8939\.pth https://dl\.'):
+                                         r'pth \(2,565 MB, licence Apache-2\.0\) with: \S+ fetch sam_vit_h --to \S+  '
+                                         r'or: curl -L --create-dirs -o \S+/sam_vit_h_4b8939\.pth https://dl\.'):
         FrozenSam('vit_h', str(vit_b_file))
     with pytest.raises(ValueError, match=r'but arch is the given card \(width 32, 2 blocks\)'):
         FrozenSam(CARD, str(vit_b_file))
@@ -152,8 +153,8 @@ def test_truncated_file(vit_b_file, tmp_path):
 
 
 def test_missing_file_says_where_to_get_it():
-    with pytest.raises(FileNotFoundError, match=r'/no/sam\.pth does not exist\. Get sam_vit_l_0b3195\.pth \(1,250 MB\) '
-                                                r'with: curl -L --create-dirs -o /no/sam\.pth https://\S+0b3195\.pth'):
+    with pytest.raises(FileNotFoundError, match=r'/no/sam\.pth does not exist\. Get sam_vit_l_0b3195\.pth \(1,250 MB, '
+                                                r'licence \S+\) with: curl -L --create-dirs -o /no/sam\.pth https://\S+0b3195\.pth'):
         FrozenSam('vit_l', '/no/sam.pth')
     with pytest.raises(FileNotFoundError, match=r"-o '/my files/sam_vit_b_01ec64\.pth' https://"):
         FrozenSam('vit_b', '/my files/sam.safetensors')

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from weclip_sam.io.files import atomic_open, inside, is_of_one_file, remove_stale_temporaries, write_json
+from weclip_sam.io import files
+from weclip_sam.io.files import atomic_open, inside, is_of_one_file, remove_stale_temporaries, size_text, write_json
 
 
 def test_content_appears_only_when_complete(tmp_path):
@@ -106,3 +107,30 @@ def test_whatever_can_be_named_can_be_written(tmp_path, name):
                                          (errno.ENOSPC, False), (errno.EIO, False), (None, False)])
 def test_faults_of_one_file_and_of_the_disk(number, one):
     assert is_of_one_file(OSError(number, 'x')) is one and not is_of_one_file(ValueError())
+
+
+def test_on_windows_a_file_that_somebody_reads_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, '_WINDOWS', True)
+    monkeypatch.setattr(files, '_PAUSES', (0, 0))
+    tries, replace = [], os.replace
+
+    def in_use(source, target):
+        tries.append(target)
+        if len(tries) < 3:
+            raise PermissionError(13, 'in use', str(source), None, str(target))
+        replace(source, target)
+    monkeypatch.setattr(os, 'replace', in_use)
+    with atomic_open(tmp_path / 'a.txt', 'w') as file:
+        file.write('new')
+    assert (tmp_path / 'a.txt').read_text() == 'new' and len(tries) == 3
+    tries[:] = []
+    monkeypatch.setattr(files, '_PAUSES', (0,))
+    with pytest.raises(PermissionError), atomic_open(tmp_path / 'a.txt', 'w') as file:
+        file.write('newer')
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['new']
+
+
+@pytest.mark.parametrize('count, words', [(0, '0 kB'), (100_000, '100 kB'), (11_520, '11.5 kB'), (999_999, '1 MB'),
+                                          (2_564_550_879, '2.56 GB'), (5e14, '500 TB')])
+def test_sizes_in_words(count, words):
+    assert size_text(count) == words

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import child_processes
 import pytest
+from other_systems import like_windows
 
 from weclip_sam.io import locks
 from weclip_sam.io.locks import LOCK, FolderLock, FolderTaken, launch_id, living_owner
@@ -182,3 +183,52 @@ def test_processes_of_one_launch_know_each_other(monkeypatch):
     first = launch_id()
     monkeypatch.setenv('MASTER_PORT', '2')
     assert first and launch_id() != first
+
+
+def test_locks_of_different_names_do_not_know_each_other(tmp_path):
+    with FolderLock(tmp_path, 'download', name='.a.lock'), FolderLock(tmp_path, 'training'):
+        with pytest.raises(FolderTaken, match='another download is writing there'):
+            FolderLock(tmp_path, 'download', name='.a.lock').acquire()
+        assert living_owner(tmp_path, '.a.lock')['what'] == 'download' and living_owner(tmp_path, '.b.lock') is None
+
+
+def test_on_a_system_without_fcntl_and_proc(tmp_path, monkeypatch, left):
+    """As on Windows; tried there by nobody."""
+    taken = like_windows(monkeypatch)
+    with FolderLock(tmp_path, 'training'):
+        assert taken == ['locked', 'given back'] and living_owner(tmp_path)['born'] == '1000.00'
+        with pytest.raises(FolderTaken, match='another training is writing there'):
+            FolderLock(tmp_path).acquire()
+    assert not list(tmp_path.iterdir())
+    left(pid=4242, born='7.00')  # a number that nobody has any more
+    with FolderLock(tmp_path):
+        assert living_owner(tmp_path)['pid'] == os.getpid()
+    left(born='7.00')  # and one that somebody else has
+    with FolderLock(tmp_path):
+        pass
+    left(born=None, pid=4243)  # nobody may look at that process: it is believed to live
+    with pytest.raises(FolderTaken):
+        FolderLock(tmp_path).acquire()
+
+
+def test_where_nothing_can_be_locked_the_file_alone_has_to_do(tmp_path, monkeypatch):
+    like_windows(monkeypatch)
+    monkeypatch.setitem(sys.modules, 'msvcrt', None)
+    with FolderLock(tmp_path), pytest.raises(FolderTaken):
+        FolderLock(tmp_path).acquire()
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_windows_a_file_that_somebody_has_open_is_tried_again(tmp_path, monkeypatch):
+    like_windows(monkeypatch)
+    refused = iter([PermissionError(13, 'in use'), PermissionError(13, 'in use'), None])
+    unlink = Path.unlink
+
+    def in_use(path, *args, **kwargs):
+        if path.name == LOCK and (error := next(refused)) is not None:
+            raise error
+        unlink(path, *args, **kwargs)
+    monkeypatch.setattr(Path, 'unlink', in_use)
+    with FolderLock(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())

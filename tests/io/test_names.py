@@ -1,5 +1,6 @@
 """One name in two forms, composed as keyboards type it and decomposed as a Mac writes it; names that meet are found."""
 import os
+import re
 import unicodedata
 
 import pytest
@@ -78,3 +79,19 @@ def test_files_of_images_that_would_meet_are_both_named(tmp_path, monkeypatch):
     monkeypatch.setattr(names, 'folds_names', lambda folder: True)
     with pytest.raises(ValueError, match="the images 'a' and 'A' would meet there"):
         check_apart(tmp_path, ['a', 'A'])
+
+
+@pytest.mark.parametrize('name, reason', [
+    ('a/b.png', ''), ('.hidden/my photo (1).png', ''), ('../a', ''), ('console.png', ''), ('COM10', ''), ('com', ''),
+    ('a:b', "':'"), ('who?', "'\\?'"), ('a/b*"', "'\"', '\\*'"), ('a\tb', "'.x09'|'.t'"), ('con', 'device'),
+    ('x/NUL.png', "'NUL.png' is the name of a device"), ('Com1.tar.gz', 'device'), ('lpt\u00b2', 'device'),
+    ('photo.', 'ends in a dot'), ('folder /a', 'ends in a dot or a blank')])
+def test_what_windows_cannot_have(name, reason):
+    found = names.unfit_for_windows(name)
+    assert re.search(reason, found) and bool(found) is bool(reason)
+
+
+def test_on_windows_unfit_names_are_found_before_the_first_file(tmp_path):
+    names._check_fit(tmp_path, ['a', 'b/c d'])
+    with pytest.raises(ValueError, match="for the image 'b:c', since on Windows .* holds ':'; rename the image"):
+        names._check_fit(tmp_path, ['a', 'b:c'])

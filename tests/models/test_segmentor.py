@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from weclip_sam.foundation.timm_weights import PUBLISHED, find_timm_weights
+from weclip_sam.foundation.published import published
+from weclip_sam.foundation.timm_weights import find_timm_weights
 from weclip_sam.models.losses import affinity_labels, affinity_loss, pixel_cross_entropy, segmentation_loss
 from weclip_sam.registry import MODELS
 from weclip_sam.structures import SegSample
@@ -149,9 +150,9 @@ def test_weights_come_from_files_of_the_same_network(tmp_path):
 def test_missing_pretrained_weights_say_how_to_get_them(monkeypatch, tmp_path):
     import huggingface_hub
     monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache', lambda *args: None)
-    with pytest.raises(FileNotFoundError, match=r'Fetch them .*with: hf download timm/resnet18.* model.safetensors'):
+    with pytest.raises(FileNotFoundError, match=r'Get resnet18\.a1_in1k\.safetensors .* fetch resnet18\.a1_in1k  or'):
         MODELS.build(dict(type='TimmBackbone', name='resnet18', weights='timm'))
-    with pytest.raises(FileNotFoundError, match=r'\(179 MB, .*\) with: hf download timm/resnet101\.tv_in1k model'):
+    with pytest.raises(FileNotFoundError, match=r'\(179 MB, .*\) with: tools/weights.py fetch resnet101\.tv_in1k  or'):
         find_timm_weights('resnet101.tv_in1k', 'timm')
     with pytest.raises(FileNotFoundError, match="names no source of pretrained weights of 'vit_tiny_patch16_384_x'"):
         find_timm_weights('vit_tiny_patch16_384_x', 'timm')
@@ -161,10 +162,10 @@ HUB = 'https://huggingface.co/timm'
 
 
 @pytest.mark.parametrize('name, given, saved, words', [
-    ('resnet101.tv_in1k', 'my nets/r.safetensors', "'my nets/r.safetensors'", r'resnet101\.tv_in1k \(179 MB, licence'),
-    ('resnet101.tv_in1k', 'r.pth', 'resnet101.tv_in1k.safetensors', r'are not there.* \(and give \S+ as weights\)'),
+    ('resnet101.tv_in1k', 'my nets/r.safetensors', "'my nets/r.safetensors'", r'Get resnet101\.tv_in1k\\S+ \(179 MB, '),
+    ('resnet101.tv_in1k', 'r.pth', 'resnet101.tv_in1k.safetensors', r'not there.* --to \.  .* \(and give \S+ as wei'),
     ('vit_base_patch16_224.augreg_in21k_ft_in1k', 'v.safetensors', 'v.safetensors', r'\(346 MB, licence apache-2.0\)'),
-    ('resnet18.a1_in1k', 'r.safetensors', 'r.safetensors', r'resnet18\.a1_in1k \(licence apache-2.0\) with'),
+    ('resnet18.a1_in1k', 'r.safetensors', 'r.safetensors', r'resnet18\.a1_in1k\.\S+ \(licence apache-2.0\) with'),
     ('resnet18.a1_in1k', '.', 'resnet18.a1_in1k.safetensors', 'are a folder, not a file'),
 ])
 def test_a_missing_file_of_weights_is_fetched_by_one_line(monkeypatch, tmp_path, name, given, saved, words):
@@ -179,10 +180,13 @@ def test_every_size_is_that_of_its_network():
     configs = (Config.fromfile(path) for path in sorted((ROOT / 'configs' / '_base_' / 'models').glob('*.py')))
     backbones = [config.get('model', {}).get('backbone', {}) for config in configs]
     named = [backbone['name'] for backbone in backbones if backbone.get('weights') == 'timm']
-    assert len(named) == 2 and PUBLISHED.keys() >= {f'timm/{name}' for name in named}
-    for repository, size in PUBLISHED.items():
+    assert len(named) == 2 and published().keys() >= set(named)
+    of_timm = {name: known.tensor_bytes for name, known in published().items() if known.tensor_bytes}
+    assert of_timm.keys() >= set(named) and all(published()[name].hub == (f'timm/{name}', 'model.safetensors')
+                                                for name in of_timm)
+    for name, size in of_timm.items():
         with torch.device('meta'):
-            network = timm.create_model(repository.removeprefix('timm/'))
+            network = timm.create_model(name)
         assert size == sum(value.numel() * value.element_size() for value in network.state_dict().values())
 
 

@@ -22,7 +22,7 @@ from weclip_sam.engine.start.sam_at_test import fill_sam_at_test
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.foundation.clip_weights import find_weights
-from weclip_sam.foundation.dino import DEFAULT_ARCH, find_dino_weights
+from weclip_sam.foundation.dino import find_dino_weights
 from weclip_sam.foundation.sam_weights import how_to_get
 from weclip_sam.foundation.timm_weights import find_timm_weights
 from weclip_sam.io.checkpoints import safe_load
@@ -46,7 +46,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
         The report; a run should not start unless it is ``ok``.
     """
     report = Report()
-    config = _as_run(config, report)
+    config = as_run(config, report)
     _check_names(config, report)
     _check_texts(config, report)
     _check_sam_at_test(config, report)
@@ -61,8 +61,8 @@ def quick_check(config: Mapping[str, Any]) -> Report:
     return report
 
 
-def _as_run(config: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
-    """A copy of a config as a run would have it: each part with what the config says once."""
+def as_run(config: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
+    """A copy of a config as a run would have it, each part with what the config says once; a fault is reported."""
     filled: Any = copy.deepcopy(config)
     try:
         fill_shared_settings(filled)
@@ -214,7 +214,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
         progress: called with (what is being done, steps behind, steps in all).
     """
     report = Report()
-    config = _as_run(config, report)
+    config = as_run(config, report)
     _check_names(config, report)
     _check_texts(config, report)
     _check_sam_at_test(config, report)
@@ -267,19 +267,27 @@ def _idle_generators(config: Mapping[str, Any]) -> Iterator[str]:
                     yield 'mask_generator.'  # where the hook took its own from
 
 
-def _find_checkpoint(node: Mapping[str, Any]) -> None:
+def foundation_checkpoint(node: Mapping[str, Any]) -> tuple[str, Any]:
+    """(architecture, checkpoint) of a part that comes with weights, as its class fills them in where they are not said;
+    the checkpoint of a backbone is its ``weights``.
+    """
+    arguments = inspect.signature(MODELS.get(node['type'])).parameters
+    given = {**{name: argument.default for name, argument in arguments.items()}, **node}
     if node['type'] == 'TimmBackbone':
-        if node.get('weights') is not None:
-            find_timm_weights(node['name'], node['weights'])
+        return given['name'], given['weights']
+    return given['arch'], given['checkpoint']
+
+
+def _find_checkpoint(node: Mapping[str, Any]) -> None:
+    arch, checkpoint = foundation_checkpoint(node)
+    if checkpoint is None or checkpoint in BUILT_IN:
         return
-    dino = node['type'] == 'FrozenDino'
-    checkpoint, arch = node.get('checkpoint', 'timm' if dino else 'random'), node.get('arch')
-    if checkpoint in BUILT_IN:
-        return
-    if dino:
-        find_dino_weights(arch or DEFAULT_ARCH, checkpoint)
+    if node['type'] == 'TimmBackbone':
+        find_timm_weights(arch, checkpoint)
+    elif node['type'] == 'FrozenDino':
+        find_dino_weights(arch, checkpoint)
     elif node['type'] == 'FrozenClip':
-        find_weights(arch or 'ViT-B-16-quickgelu', checkpoint)
+        find_weights(arch, checkpoint)
     elif not Path(checkpoint).expanduser().is_file():
         raise FileNotFoundError(f'SAM checkpoint {checkpoint} does not exist. '
                                 f'{how_to_get(arch, Path(checkpoint).expanduser())}')

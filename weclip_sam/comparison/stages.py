@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from weclip_sam.comparison.experiment import Experiment, Stage
+from weclip_sam.engine.memory import wait_and_measure
 from weclip_sam.engine.progress import format_seconds
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
@@ -215,9 +216,9 @@ def _seconds_before(stage: Stage, earlier: dict[str, Any]) -> float:
     return seconds
 
 
-def _run(command: list[str], log: Path) -> tuple[int, float, float]:
+def _run(command: list[str], log: Path) -> tuple[int, float | None, float | None]:
     """Run a command with its output in ``log``; returns exit code, peak memory (GB) of its largest process, and CPU
-    seconds of it and its workers.
+    seconds of it and its workers (None where the system does not count them).
 
     Linux counts the memory this process has when it starts the command as the command's, so nothing below it shows:
     the tools need more than this process does.
@@ -230,12 +231,10 @@ def _run(command: list[str], log: Path) -> tuple[int, float, float]:
         output.flush()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            return wait_and_measure(process)
         except BaseException:
             _end(process)
             raise
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * 1024 / 1e9, usage.ru_utime + usage.ru_stime
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -253,8 +252,8 @@ def _checkpoint(path: str) -> str:
     if not os.path.isdir(path):
         return path
     pointer = Path(path) / 'last_checkpoint'
-    if pointer.is_file() and (Path(path) / Path(pointer.read_text().strip()).name).is_file():
-        return str(Path(path) / Path(pointer.read_text().strip()).name)
+    if pointer.is_file() and (Path(path) / Path(pointer.read_text(encoding='utf-8').strip()).name).is_file():
+        return str(Path(path) / Path(pointer.read_text(encoding='utf-8').strip()).name)
     numbered = [(int(match.group(1)), p) for p in Path(path).glob('iter_*.pth')
                 if (match := re.fullmatch(r'iter_(\d+)\.pth', p.name))]
     if not numbered:

@@ -49,11 +49,12 @@ class ProgressReporter:
     Args:
         stream: where to; stderr, so that results on stdout stay clean.
         line_interval: seconds between plain lines.
+        unit: what a step is called.
     """
 
-    def __init__(self, stream: TextIO | None = None, line_interval: float = 15.0) -> None:
+    def __init__(self, stream: TextIO | None = None, line_interval: float = 15.0, unit: str = 'it') -> None:
         self.stream = stream or sys.stderr
-        self.line_interval = line_interval
+        self.line_interval, self.unit = line_interval, unit
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._start(name='', total=0, done=0)
@@ -92,11 +93,11 @@ class ProgressReporter:
         rate = (done - self._first) / max(now - self._began, 1e-9)
         text = note() if callable(note) else note
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, rate=_rate(rate), note=text)
+            self._bar.update(self._task, completed=done, rate=_rate(rate, self.unit), note=text)
             return
         left = format_seconds((self._total - done) / rate) if rate > 0 else '?'
-        print(f'{self._name} {done}/{self._total} ({done / max(self._total, 1):.0%})  {_rate(rate)}  left {left}  '
-              f'{text}'.rstrip(), file=self.stream, flush=True)
+        print(f'{self._name} {done}/{self._total} ({done / max(self._total, 1):.0%})  {_rate(rate, self.unit)}  '
+              f'left {left}  {text}'.rstrip(), file=self.stream, flush=True)
 
     def stop(self) -> None:
         """End the phase; the bar goes away."""
@@ -116,8 +117,8 @@ class ProgressReporter:
         self.stream.flush()
 
 
-def _rate(per_second: float) -> str:
-    return f'{per_second:.1f} it/s' if per_second >= 1 or per_second == 0 else f'{1 / per_second:.1f} s/it'
+def _rate(per_second: float, unit: str) -> str:
+    return f'{per_second:.1f} {unit}/s' if per_second >= 1 or per_second == 0 else f'{1 / per_second:.1f} s/{unit}'
 
 
 @HOOKS.register_module()
@@ -215,18 +216,23 @@ class ProgressHook(Hook):
 
 
 @contextmanager
-def phase_progress() -> Iterator[Callable[[str, int, int], None]]:
+def phase_progress(unit: str = 'it', size: float = 1) -> Iterator[Callable[[str, int, int], None]]:
     """Show phases one after another.
+
+    Args:
+        unit: what a step is called.
+        size: so many steps are one for those who watch: 1e6 makes megabytes of bytes.
 
     Yields:
         A function to call with (name of the phase, steps behind, steps in all); another name starts another phase.
     """
-    reporter, current = ProgressReporter(), ['']
+    reporter, current = ProgressReporter(unit=unit), ['']
 
     def progress(name: str, done: int, total: int) -> None:
+        done, total = round(done / size), round(total / size)
         if name != current[0]:
             current[0] = name
-            reporter.start(name, total)
+            reporter.start(name, total, done)
         reporter.update(done)
 
     try:

@@ -16,9 +16,9 @@ from weclip_sam.foundation.blocks import FrozenBlocks
 from weclip_sam.foundation.calibrated import calibrated_patches
 from weclip_sam.foundation.cast_once import CastOnce, precision
 from weclip_sam.foundation.clip_build import load_clip
-from weclip_sam.foundation.clip_weights import tag_config
 from weclip_sam.foundation.last_block import LastBlock, Products, at_once, run_block
 from weclip_sam.foundation.positions import PositionCache, stretched_positions
+from weclip_sam.foundation.published import tag_config
 from weclip_sam.registry import MODELS
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

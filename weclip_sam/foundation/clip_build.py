@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from weclip_sam.foundation.clip_card import build_clip, card_from_state_dict, find_card
-from weclip_sam.foundation.clip_weights import find_weights, read_state_dict, tag_config
+from weclip_sam.foundation.clip_weights import find_weights, read_state_dict
+from weclip_sam.foundation.published import tag_config
 
 
 def load_clip(arch: str, checkpoint: str, seed: int, quick_gelu: bool | None) -> open_clip.CLIP:

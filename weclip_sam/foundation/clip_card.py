@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
@@ -139,9 +138,3 @@ def card_from_state_dict(state: Mapping[str, Tensor], quick_gelu: bool = True) -
 
 def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({key[len(prefix):].split('.')[0] for key in state if key.startswith(prefix)})
-
-
-def count_parameters(card: Mapping[str, Any]) -> int:
-    """Number of parameters of a card's model, without allocating it."""
-    with torch.device('meta'):
-        return sum(parameter.numel() for parameter in build_clip(card).parameters())

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.foundation.published import sam_checkpoint
 from weclip_sam.foundation.sam_card import CARDS, WEIGHTS_DIR
-from weclip_sam.foundation.sam_weights import PUBLISHED
 from weclip_sam.io.text import read_json
 
-FOLDER = 'checkpoints'  # where the files of published SAMs are looked for
 NAMES = ('tiny', *CARDS)
 
 
@@ -27,7 +26,8 @@ def named_generator(name: str, like: Mapping[str, Any] | None = None) -> dict[st
         ValueError: nobody knows which SAM is meant.
     """
     arch = _architecture(name)
-    checkpoint = arch if name == 'tiny' else f'{FOLDER}/{PUBLISHED[arch][0]}' if name == arch else name
+    known = sam_checkpoint(name)
+    checkpoint = name if known is None else known.place.as_posix()
     if like is not None and (like.get('sam') or {}).get('arch') == arch:
         # The file that the config names is the one that is there.
         return {**like, 'sam': {**like['sam'], **({} if name == arch else {'checkpoint': checkpoint})}}

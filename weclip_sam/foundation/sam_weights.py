@@ -1,7 +1,6 @@
 """SAM checkpoints: which file, where it comes from, is it the right architecture; errors that say what to do."""
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,25 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weclip_sam.foundation.published import sam_checkpoint
 from weclip_sam.foundation.sam_card import CARDS, WEIGHTS_DIR, SamCard, build_sam
 from weclip_sam.io.tensors import read_tensors
-
-_SITE = 'https://dl.fbaipublicfiles.com/segment_anything'
-# File name and size in bytes of the published checkpoints.
-PUBLISHED = {
-    'vit_b': ('sam_vit_b_01ec64.pth', 375_042_383),
-    'vit_l': ('sam_vit_l_0b3195.pth', 1_249_524_607),
-    'vit_h': ('sam_vit_h_4b8939.pth', 2_564_550_879),
-}
 
 
 def how_to_get(arch: Any, path: Path) -> str:
     """One sentence that says where the weights of ``arch`` come from; the command saves them as ``path``."""
-    if isinstance(arch, str) and arch in PUBLISHED:
-        name, size = PUBLISHED[arch]
-        target = path if path.suffix in ('.pth', '.pt') else path.parent / name  # a name that says what is in it
-        return (f'Get {name} ({size / 1e6:,.0f} MB) with: curl -L --create-dirs -o {shlex.quote(str(target))} '
-                f'{_SITE}/{name}')
+    if (known := sam_checkpoint(arch)) is not None:
+        # A name that says what is in it.
+        return known.how_to_get(path if path.suffix in ('.pth', '.pt') else path.parent / known.file)
     if arch == 'tiny':
         return ('The tiny weights belong to the package: reinstall it, or make them with '
                 'tools/pretrain/train_tiny_sam.py')
@@ -53,8 +43,8 @@ def read_sam_weights(checkpoint: str | Path, arch: Any, card: SamCard) -> dict[s
     path = WEIGHTS_DIR / 'tiny_sam.safetensors' if checkpoint == 'tiny' else Path(checkpoint).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'SAM checkpoint {path} does not exist. {how_to_get(arch, path)}')
-    published = PUBLISHED[arch][1] if isinstance(arch, str) and arch in PUBLISHED else None
-    state, kind = read_tensors(path, 'SAM checkpoint', _beside(arch, path), published)
+    known = sam_checkpoint(arch)
+    state, kind = read_tensors(path, 'SAM checkpoint', _beside(arch, path), known.bytes if known else None)
     if all(key.startswith('sam.') for key in state):
         state = {key.removeprefix('sam.'): value for key, value in state.items()}
     _check_architecture(state, kind, path, arch, card)
@@ -78,7 +68,8 @@ def _describe(state: Mapping[str, Tensor]) -> str:
 
 def _beside(arch: Any, path: Path) -> str:
     """:func:`how_to_get` for a file that is there: it may be sound and of something else, so it is not written over."""
-    return how_to_get(arch, path.parent / PUBLISHED[arch][0] if isinstance(arch, str) and arch in PUBLISHED else path)
+    known = sam_checkpoint(arch)
+    return how_to_get(arch, path.parent / known.file if known else path)
 
 
 def _check_architecture(state: Mapping[str, Tensor], kind: str, path: Path, arch: Any, card: SamCard) -> None:

@@ -1,23 +1,14 @@
 """Weights of timm's networks: which file, where it comes from, does it fit; errors that say what to do."""
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import timm
 from torch import Tensor, nn
 
+from weclip_sam.foundation.published import Published, hub_copy, timm_checkpoint
 from weclip_sam.io.tensors import read_tensors
 
-# Bytes of the weights that configs and docstrings name, by hub repository.
-PUBLISHED = {
-    'timm/resnet101.tv_in1k': 178_618_848,
-    'timm/vit_base_patch16_224.augreg_in21k_ft_in1k': 346_270_624,
-    'timm/vit_small_patch14_dinov2.lvd142m': 88_224_768,
-    'timm/vit_small_patch14_reg4_dinov2.lvd142m': 88_229_376,
-    'timm/vit_small_patch16_224.dino': 86_662_656,
-}
 # What stands before the names in files of whole models: this package's Segmentor, others' wrappers.
 _PREFIXES = ('backbone.model.', 'model.', 'backbone.')
 
@@ -27,42 +18,43 @@ def find_timm_weights(name: str, weights: str, what: str = 'backbone weights', a
 
     Args:
         name: a timm model, perhaps with a tag.
-        weights: ``'timm'`` (timm's pretrained weights, looked up in the local cache) or a path.
+        weights: ``'timm'`` (timm's pretrained weights, looked up on this machine, see :func:`timm_places`)
+            or a path.
         what, argument: what to call the weights, and the argument that names them, in errors.
 
     Raises:
-        FileNotFoundError: no such file, or timm's own weights are not in the local cache; says how large they are and
+        FileNotFoundError: no such file, or timm's own weights are not on this machine; says how large they are and
             under which licence, as far as that is known, and which line fetches them.
     """
-    known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    repository = known.hf_hub_id if known is not None else None
-    facts = [f'{PUBLISHED[repository] / 1e6:.0f} MB'] if repository in PUBLISHED else []
-    if known is not None and known.license:
-        facts.append(f'licence {known.license}')
-    size = f' ({", ".join(facts)})' if facts else ''
+    known = timm_checkpoint(name)
     if weights != 'timm':
         path = Path(weights).expanduser()
         if path.is_file():
             return path
         fault = 'are a folder, not a file' if path.is_dir() else 'are not there'
         message = f'{what} {path} {fault}; expected a .safetensors file or a state dict (.pth) of {name!r}'
-        if repository:
+        if known is not None:
             folder = path if path.is_dir() else path.parent  # a name that says what is in it
-            target = path if path.suffix == '.safetensors' else folder / f'{name}.safetensors'
-            message += (f'. Fetch that of {repository}{size} with: curl -L --create-dirs -o {shlex.quote(str(target))} '
-                        f'https://huggingface.co/{repository}/resolve/main/model.safetensors')
+            target = path if path.suffix == '.safetensors' else folder / known.file
+            message += f'. {known.how_to_get(target)}'
             message += f'  (and give {target} as {argument})' if target != path else ''
         raise FileNotFoundError(message)
-    from huggingface_hub import try_to_load_from_cache
-    found = try_to_load_from_cache(repository, 'model.safetensors') if repository else None
-    if isinstance(found, str):
-        return Path(found)
-    if not repository:
+    if known is None:
         raise FileNotFoundError(f'timm names no source of pretrained weights of {name!r}: give a file of your own as '
                                 f'{argument}, or {"None" if argument == "weights" else "random"!r} for random ones')
-    raise FileNotFoundError(f'the pretrained weights of {name!r} are not on this machine. Fetch them{size} with: '
-                            f'hf download {repository} model.safetensors  '
+    for place in timm_places(known):
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f'the pretrained weights of {name!r} are not on this machine. {known.how_to_get()}  '
                             f'(or copy the file here and give its path as {argument})')
+
+
+def timm_places(known: Published) -> list[Path]:
+    """Where timm's own weights are looked for, first place first: the folder of checkpoints, and the hub's cache where
+    it has them.
+    """
+    cached = None if known.hub is None else hub_copy(known.hub)
+    return [known.place, *([cached] if cached else [])]
 
 
 def load_timm_weights(model: nn.Module, path: Path, what: str = 'backbone weights',

@@ -78,7 +78,7 @@ def find_resumable(work_dir: str | os.PathLike) -> Path | None:
     pointer = folder / 'last_checkpoint'
     if pointer.is_file():
         with suppress(OSError, UnicodeDecodeError):
-            if name := Path(pointer.read_text().strip()).name:
+            if name := Path(pointer.read_text(encoding='utf-8').strip()).name:
                 candidates.append(folder / name)
     numbered = [(int(match.group(1)), p) for p in folder.glob('iter_*.pth')
                 if (match := re.fullmatch(r'iter_(\d+)\.pth', p.name))]

@@ -6,12 +6,15 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, as nearly all file systems have it
+_WINDOWS = os.name == 'nt'
+_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between two tries to change a file that another program has open
 _ROOM = 40  # bytes that a temporary name may have, if the final one is shorter
 # What is wrong with one file's name or place: the next file may well be written.
 _ONE_FILE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP,
@@ -55,7 +58,7 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
             # A full disk may show only now; then the old file must survive.
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        move(temporary, path)
     except BaseException as error:
         with suppress(OSError):  # gone already, or the folder has become read-only: the first error counts
             os.unlink(temporary)
@@ -63,6 +66,30 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
             # A failing write does not say of which file, and a failing move names the temporary one.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Give a file another name in one step, in the place of whatever has it.
+
+    Raises:
+        OSError: naming both.
+    """
+    patiently(lambda: os.replace(source, target))
+
+
+def patiently(change: Callable[[], None]) -> None:
+    """Move or remove a file. Where it must not be open anywhere (Windows), try for two seconds: a virus scanner or a
+    reader may have it for a moment.
+
+    Raises:
+        OSError: of the last try.
+    """
+    for pause in _PAUSES if _WINDOWS else ():
+        try:
+            return change()
+        except PermissionError:
+            time.sleep(pause)
+    change()
 
 
 def _temporary_prefix(name: str) -> str:
@@ -146,3 +173,12 @@ def inside(root: str | os.PathLike, name: str, source: str = 'the file list') ->
         raise ValueError(f'{source}: {name[:40]!r}... is too long for a file name; a name has at most {_LONGEST_NAME} '
                          f'bytes, a whole path {_LONGEST_PATH}')
     return path
+
+
+def size_text(count: float) -> str:
+    """So many bytes, to three digits: ``11.5 kB``."""
+    for unit in ('kB', 'MB', 'GB'):
+        count /= 1000
+        if count < 999.5:
+            return f'{count:.3g} {unit}'
+    return f'{count / 1000:.3g} TB'

@@ -1,9 +1,9 @@
 """Who is writing in a folder: one run at a time, and none that was killed stands in the way of the next."""
 from __future__ import annotations
 
+import importlib
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -12,6 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from weclip_sam.io.files import patiently
+from weclip_sam.io.processes import UNKNOWN, birth, this_process
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = '.weclip_sam.lock'
 HEARTBEAT = 20.0  # seconds between two signs of life
@@ -37,6 +45,7 @@ class FolderLock:
         what: the work, for messages: ``'training'``.
         remedy: what to do if another run has the folder, for messages.
         launch: what all processes of one launch have in common, see :func:`launch_id`.
+        name: of the file; locks of different names do not know each other.
 
     Raises:
         FolderTaken: on entering, when another run is writing there; names its process, host and start.
@@ -44,9 +53,9 @@ class FolderLock:
     """
 
     def __init__(self, folder: str | os.PathLike, what: str = 'run', remedy: str = 'Wait for its end',
-                 launch: str | None = None) -> None:
+                 launch: str | None = None, name: str = LOCK) -> None:
         self.folder, self.what, self.remedy, self.launch = Path(folder), what, remedy, launch
-        self.path = self.folder / LOCK
+        self.path = self.folder / name
         self._token = ''
         self._pid = 0
         self._ended = threading.Event()
@@ -60,15 +69,15 @@ class FolderLock:
 
     def acquire(self) -> None:
         """Take the lock, if need be from a run that is gone."""
-        with _one_at_a_time(self.folder):
+        with _one_at_a_time(self.folder, self.path.name):
             while True:
                 try:
                     handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
                     break
                 except FileExistsError:
-                    if (owner := living_owner(self.folder)) is not None:
+                    if (owner := living_owner(self.folder, self.path.name)) is not None:
                         raise FolderTaken(self._refusal(owner)) from None
-                    self.path.unlink(missing_ok=True)
+                    patiently(lambda: self.path.unlink(missing_ok=True))
                 except OSError as error:
                     raise OSError(error.errno, error.strerror, str(self.folder)) from error
             self._write(handle)
@@ -78,7 +87,7 @@ class FolderLock:
 
     def _write(self, handle: int) -> None:
         self._token = uuid.uuid4().hex
-        text = json.dumps(dict(what=self.what, **_me(), started=time.strftime('%Y-%m-%d %H:%M:%S'),
+        text = json.dumps(dict(what=self.what, **this_process(), started=time.strftime('%Y-%m-%d %H:%M:%S'),
                                command=' '.join(sys.argv)[:500], launch=self.launch, token=self._token,
                                inode=os.fstat(handle).st_ino))  # a copy has another
         try:
@@ -113,15 +122,15 @@ class FolderLock:
         self._ended.set()
         with suppress(OSError):  # the folder may have become read-only: whoever comes next sees that nobody is there
             if self._is_mine():
-                self.path.unlink()
+                patiently(self.path.unlink)
 
 
-def living_owner(folder: str | os.PathLike) -> dict[str, Any] | None:
+def living_owner(folder: str | os.PathLike, name: str = LOCK) -> dict[str, Any] | None:
     """What the lock of a folder says of the run that is writing there, or None where none is.
 
     For a run of another machine this may take a minute, and says so on stderr.
     """
-    path = Path(folder) / LOCK
+    path = Path(folder) / name
     try:
         owner, status = json.loads(path.read_text(encoding='utf-8')), os.stat(path)
     except FileNotFoundError:
@@ -131,15 +140,17 @@ def living_owner(folder: str | os.PathLike) -> dict[str, Any] | None:
         with suppress(OSError):
             if time.time() - os.stat(path).st_mtime < 2:
                 time.sleep(0.5)
-                return living_owner(folder)
+                return living_owner(folder, name)
         return None
     if not isinstance(owner, dict) or owner.get('inode') != status.st_ino:
         return None
-    me = _me()
+    me = this_process()
     if owner.get('job') and owner['job'] == me['job'] and owner.get('restarts') != me['restarts']:
         return None  # the same job, started again by its scheduler
     if all(owner.get(key) == me[key] for key in ('host', 'boot', 'namespace')):
-        return owner if _born(owner.get('pid')) == owner.get('born') is not None else None
+        born = birth(owner.get('pid'))
+        alike = born == owner.get('born') or UNKNOWN in (born, owner.get('born'))
+        return owner if born is not None and alike else None
     return owner if _shows_life(path, status, str(owner.get('host'))) else None
 
 
@@ -161,49 +172,14 @@ def _shows_life(path: Path, status: os.stat_result, host: str) -> bool:
     return False
 
 
-def _me() -> dict[str, Any]:
-    """What tells this process from all others, on this machine and elsewhere."""
-    return dict(pid=os.getpid(), born=_born(os.getpid()), host=socket.gethostname(), boot=_boot(),
-                namespace=_namespace(), job=os.environ.get('SLURM_JOB_ID'),
-                restarts=os.environ.get('SLURM_RESTART_COUNT', '0'))
-
-
-def _boot() -> str:
-    with suppress(OSError):
-        return Path('/proc/sys/kernel/random/boot_id').read_text().strip()
-    return ''
-
-
-def _namespace() -> str:
-    with suppress(OSError):
-        return os.readlink('/proc/self/ns/pid')  # containers of one machine number their processes for themselves
-    return ''
-
-
-def _born(pid: Any) -> str | None:
-    """When a process of this machine began; None if it is gone (or dead, and only not yet taken note of)."""
-    if not isinstance(pid, int):
-        return None
-    try:
-        fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
-        return None if fields[0] in 'ZX' else fields[19]
-    except (OSError, IndexError, UnicodeDecodeError):
-        if Path('/proc/self/stat').exists():
-            return None
-    try:
-        os.kill(pid, 0)  # a system without /proc
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass
-    return 'unknown'
-
-
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Of several that find a stale lock together one takes it over; where folders cannot be locked, ``O_EXCL`` alone
-    has to do."""
-    import fcntl  # not on Windows, where nothing else of this works either
+def _one_at_a_time(folder: Path, name: str) -> Iterator[None]:
+    """Of several that find a stale lock together one takes it over; where nothing can be locked, ``O_EXCL`` alone has
+    to do."""
+    if fcntl is None:
+        with _one_at_a_time_on_windows(folder / f'{name}.guard'):
+            yield
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -211,6 +187,28 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _one_at_a_time_on_windows(guard: Path) -> Iterator[None]:
+    """Folders cannot be opened there, so a file beside the lock is locked; nobody can remove it while another has it
+    open."""
+    try:
+        windows: Any = importlib.import_module('msvcrt')
+        file = open(guard, 'ab')
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):  # after ten seconds
+            windows.locking(file.fileno(), windows.LK_LOCK, 1)
+        yield
+    finally:
+        with suppress(OSError):
+            windows.locking(file.fileno(), windows.LK_UNLCK, 1)
+        file.close()
+        with suppress(OSError):
+            guard.unlink()
 
 
 def launch_id() -> str | None:

@@ -13,6 +13,11 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+# Windows takes these for devices, whatever suffix they have.
+_NUMBERS = (*range(1, 10), '\u00b9', '\u00b2', '\u00b3')
+_DEVICES = {'CON', 'PRN', 'AUX', 'NUL', 'CONIN$', 'CONOUT$',
+            *(f'{port}{n}' for port in ('COM', 'LPT') for n in _NUMBERS)}
+
 
 def normal(name: str) -> str:
     """``name`` in the one form in which names are compared: composed (NFC)."""
@@ -138,13 +143,35 @@ def meeting(files: Iterable[str], fold: bool) -> tuple[str, str] | None:
     return None
 
 
+def unfit_for_windows(name: str) -> str:
+    """Why no file of Windows can have a relative name with ``/`` between its parts; empty where one can."""
+    for part in PurePosixPath(name).parts:
+        if found := sorted({c for c in part if c in '<>:"|?*\\' or c < ' '}):
+            return f'it holds {", ".join(map(repr, found))}'
+        if part.endswith((' ', '.')) and part.strip('.'):
+            return f'{part!r} ends in a dot or a blank'
+        if part.split('.')[0].rstrip(' ').upper() in _DEVICES:
+            return f'{part!r} is the name of a device'
+    return ''
+
+
 def check_apart(out: str | os.PathLike[str], image_ids: Iterable[str], suffix: str = '.png') -> None:
     """Call it before images' files ``out/<image id><suffix>`` are written.
 
     Raises:
-        ValueError: naming two images whose files would meet.
+        ValueError: naming two images whose files would meet, or one whose file this system (Windows) cannot have.
     """
+    image_ids = list(image_ids)
+    if os.name == 'nt':
+        _check_fit(out, image_ids)
     if pair := meeting((f'{image_id}{suffix}' for image_id in image_ids), folds_names(out)):
         first, second = (name.removesuffix(suffix) for name in pair)
         raise ValueError(f'{out}: the files of the images {first!r} and {second!r} would meet there ({pair[0]} and '
                          f'{pair[1]}); rename one of the images')
+
+
+def _check_fit(out: str | os.PathLike[str], image_ids: Iterable[str]) -> None:
+    for image_id in image_ids:
+        if reason := unfit_for_windows(image_id):
+            raise ValueError(f'{out}: no file can be written for the image {image_id!r}, since on Windows no file has '
+                             f'such a name: {reason}; rename the image, in the list or JSON that names it, too')

@@ -96,6 +96,11 @@ class MaskBank:
         """Image ids in the bank, sorted."""
         return sorted(self._places)
 
+    def bytes_of(self, image_id: str) -> int:
+        """What the masks of an image take on the disk; 0 where the bank has none."""
+        places = self._places.get(normal(image_id))
+        return places[0][2] if places else 0
+
     def refresh(self) -> None:
         """Take in what other processes have added since."""
         for path in sorted(self.root.glob('shard-*.masks')):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weclip_sam.io.files import move
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json
 
@@ -149,7 +150,7 @@ def _create_header(path: Path, entries: Mapping[str, Any], kind: Kind) -> None:
         except FileExistsError:
             pass
         except OSError:  # a file system without links
-            os.replace(temporary, path)
+            move(temporary, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error  # a failing write names no file
     finally:

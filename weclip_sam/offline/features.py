@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,13 +13,12 @@ from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.engine.progress import announce
 from weclip_sam.foundation.sam import FrozenSam
 from weclip_sam.foundation.sam_eye import feature_block, feature_bytes, feature_fingerprint, feature_map
+from weclip_sam.io.files import size_text
 from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.mask_bank import FeatureBank, FeatureMap, feature_folder
 from weclip_sam.offline.photos import gather_ids, look_at_bank, note_photos, require_own_photos, share_of, some
+from weclip_sam.offline.room import SAMPLED, SPARE, free_bytes
 from weclip_sam.offline.work import StageClock, WorkReport, work_through
-
-SAMPLED = 200  # images whose size tells how much room all need
-SPARE = 1.02  # of a disk's room: what files take beside their content
 
 
 class FeatureKeeper:
@@ -67,14 +65,14 @@ class FeatureKeeper:
             return
         looked = lacking[::max(1, len(lacking) // SAMPLED)]
         each = sum(feature_bytes(self.sam, self.dataset.image_size(index), self.pool) for index in looked) / len(looked)
-        needed, free = each * len(lacking), shutil.disk_usage(self.bank.root).free
-        said = (f"SAM's features of {len(lacking)} images take about {_size(needed)} ({_size(each)} an image in "
-                f'float16) in {self.bank.root}')
+        needed, free = each * len(lacking), free_bytes(self.bank.root)
+        said = (f"SAM's features of {len(lacking)} images take about {size_text(needed)} ({size_text(each)} an image "
+                f'in float16) in {self.bank.root}')
         if needed * SPARE > free:
-            raise ValueError(f'{said}, but only {_size(free)} are free there. Average tokens before they are kept '
+            raise ValueError(f'{said}, but only {size_text(free)} are free there. Average tokens before they are kept '
                              '(feature_bank.pool=2 takes a quarter, in a new bank), put mask_bank on a larger disk, or '
                              'leave feature_bank out: the encoder then looks at every crop')
-        announce(f'{said}; {_size(free)} are free')
+        announce(f'{said}; {size_text(free)} are free')
 
     def of(self, tokens: Tensor, size: Sequence[int]) -> FeatureMap:
         """What is kept of the encoder's tokens h w D of an image of (H, W)."""
@@ -186,11 +184,3 @@ def require_own_encoder(dataset: Any, encoders: Any) -> None:
     if changed:
         raise ValueError(f'feature bank {bank.root}: the photos of {some(changed, len(dataset))} are others than when '
                          'their features were made; run tools/make_masks.py with this config')
-
-
-def _size(count: float) -> str:
-    for unit in ('kB', 'MB', 'GB'):
-        count /= 1000
-        if count < 1000:
-            return f'{count:.3g} {unit}'
-    return f'{count / 1000:.3g} TB'

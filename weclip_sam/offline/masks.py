@@ -25,6 +25,7 @@ from weclip_sam.offline.photos import (
     some,
 )
 from weclip_sam.offline.precision import take_precision
+from weclip_sam.offline.room import MaskRoom
 from weclip_sam.offline.work import IMAGE_ERRORS, StageClock, WorkReport, work_through
 from weclip_sam.registry import HOOKS, MODELS
 
@@ -53,6 +54,8 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
               changed: Collection[str] = (), features: FeatureKeeper | None = None) -> WorkReport:
     """Make the masks that ``bank`` lacks for the images of ``dataset``; reads no label and no ground truth.
 
+    How much room they take is told before, and again after the first ones (:mod:`weclip_sam.offline.room`).
+
     Args:
         bank: opened with mode ``'a'``.
         generator: a :class:`MaskGenerator`, or whatever has its ``generate_batch``.
@@ -77,6 +80,7 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
     def write(name: str, result: tuple[Any, FeatureMap | None]) -> None:
         (found, seen), photo = result, photos.pop(name, None)
         bank.put(name, found.to('cpu'), photo=photo, max_side=max_side, replace=name in anew)
+        room.note(name)
         if features is not None and seen is not None:
             features.put(name, seen, photo)
 
@@ -111,6 +115,8 @@ def fill_bank(bank: MaskBank, generator: Any, dataset: Any, batch_size: int | No
     side_by_side = batch_size == 1 and torch.device(device).type == 'cpu' and torch.get_num_threads() > 1 and \
         getattr(getattr(generator, 'sam', None), 'image_size', SMALL_SAM + 1) <= SMALL_SAM
     bank.refresh()
+    room = MaskRoom(bank, generator, dataset, anew)
+    room.tell()
     return work_through(
         'SAM masks', dataset.image_ids, load=load, make=segment, write=write, aside=True,
         finish=lambda result: (finish(result[0]), result[1]),

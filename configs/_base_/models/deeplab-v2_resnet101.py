@@ -1,4 +1,4 @@
-"""DeepLabV2 on ResNet-101 at output stride 8, from ImageNet weights (hf download timm/resnet101.tv_in1k)."""
+"""DeepLabV2 on ResNet-101 at output stride 8, from ImageNet weights (tools/weights.py fetch resnet101.tv_in1k)."""
 model = dict(
     type='Segmentor',
     backbone=dict(type='TimmBackbone', name='resnet101.tv_in1k', weights='timm', output_stride=8),

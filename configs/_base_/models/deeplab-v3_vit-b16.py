@@ -1,4 +1,4 @@
-"""DeepLabV3's head on a ViT-B/16 with ImageNet weights (hf download timm/vit_base_patch16_224.augreg_in21k_ft_in1k)."""
+"""DeepLabV3's head on a ViT-B/16 with ImageNet weights (tools/weights.py fetches them by the network's name)."""
 model = dict(
     type='Segmentor',
     backbone=dict(type='TimmBackbone', name='vit_base_patch16_224.augreg_in21k_ft_in1k', weights='timm'),

@@ -147,8 +147,8 @@ class SummaryHook(Hook):
         name = 'summary_test.json' if tested and not trained else 'summary.json'
         summary['written']['summary'] = str(Path(runner.work_dir) / name)
         lines.append(f'wall time: {format_seconds(summary["wall_seconds"])} on {summary["device"]}')
-        lines.append('peak memory: ' + ', '.join(f'{k.replace("_", " ")} {v:.2f} GB'
-                                                 for k, v in summary['peak_memory_gb'].items()))
+        peaks = (f'{k.replace("_", " ")} {v:.2f} GB' for k, v in summary['peak_memory_gb'].items())
+        lines.append('peak memory: ' + (', '.join(peaks) or 'not told by this system'))
         lines += ['written:'] + [f'  {what + ":":<14} {where}' for what, where in summary['written'].items()]
         write_json(Path(runner.work_dir) / name, summary)
         runner.logger.info('Summary\n' + '\n'.join(lines))

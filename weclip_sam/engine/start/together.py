@@ -1,6 +1,7 @@
 """The processes of a run end together: what ends one ends all, and one of them says why."""
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -92,6 +93,13 @@ def _store() -> distributed.Store | None:
     return distributed.distributed_c10d._get_default_store()
 
 
+def _interrupt() -> None:
+    if os.name == 'nt':
+        _thread.interrupt_main(signal.SIGTERM)  # os.kill would end the process there, without a word
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _watch(store: distributed.Store) -> None:
     told = False
     while not told and not _done.wait(_POLL):
@@ -104,6 +112,6 @@ def _watch(store: distributed.Store) -> None:
     _told.set()
     if not _leaving.is_set():
         # An interruption wherever the main thread is; in a collective it waits in C and hears nothing.
-        os.kill(os.getpid(), signal.SIGTERM)
+        _interrupt()
     if not _done.wait(_GRACE):
         os._exit(2)
