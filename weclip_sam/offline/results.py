@@ -7,7 +7,8 @@ Three kinds are read alike: what ``predict.py`` and ``make_labels.py`` wrote (``
 label), and ``images``, a list with, for each image: ``image`` (the photo's path), ``labels``, perhaps ``confidence``
 and ``overlay`` (paths below the folder), ``height``, ``width``, ``areas`` (share of the pixels in [0, 1] by class),
 perhaps ``scores`` (mean confidence in [0, 1] by class that occurs), ``names`` (classes that were given for the photo)
-and ``doubts`` (by what disagrees, the share of the pixels in [0, 1]).
+``doubts`` (by what disagrees, the share of the pixels in [0, 1]), ``doubt_map`` (path of a PNG that says where) and
+``named`` (by class, CLIP's score of the whole photo in [0, 1]).
 """
 from __future__ import annotations
 
@@ -47,6 +48,9 @@ class LabelledImage:
         names: the classes that were given for the photo; None if nobody named any.
         doubts: by what disagrees with the label (``'cam'``, ``'sam'``, ``'decoder'``), the share of the pixels in
             [0, 1].
+        doubt_map: grey PNG of 8 bits, the size of the labels: bit 1 where the CAM disagrees with the label, 2 SAM,
+            4 the decoder; None if there is none.
+        named: CLIP's score in [0, 1] of classes for the whole photo; empty if unknown.
     """
 
     name: str
@@ -56,6 +60,8 @@ class LabelledImage:
     scores: Mapping[str, float] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
     doubts: Mapping[str, float] = field(default_factory=dict)
+    doubt_map: Path | None = None
+    named: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,9 @@ def _predicted(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
             None if not confidence else inside(root, str(confidence), str(root / HEADER)),
             {str(key): float(value) for key, value in (entry.get('scores') or {}).items()},
             None if names is None else tuple(map(str, names)),
-            {str(key): float(value) for key, value in (entry.get('doubts') or {}).items()}))
+            {str(key): float(value) for key, value in (entry.get('doubts') or {}).items()},
+            None if not (doubts := entry.get('doubt_map')) else inside(root, str(doubts), str(root / HEADER)),
+            {str(key): float(value) for key, value in (entry.get('named') or {}).items()}))
     return found
 
 
