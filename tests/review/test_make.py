@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from blocks import CLASSES, blocks
+from PIL import Image
 
 from weclip_sam.offline.results import open_labels
 from weclip_sam.review import make
@@ -28,7 +29,7 @@ def three(label_folder):
     sure = dict(a=230, b=51, c=102)
     doubts = blocks(0, 2)
     return label_folder(
-        a=dict(labels=blocks(0, 1), names=['cup'], confidence=blocks(sure['a']), doubts={'cam': 0.2}),
+        a=dict(labels=blocks(0, 1), names=['cup'], confidence=blocks(sure['a']), doubts={'sam': 0.05}),
         b=dict(labels=blocks(0, 1, 3, 255), names=['table'], confidence=blocks(sure['b']), doubt_map=doubts),
         c=dict(labels=blocks(2), names=['table'], confidence=blocks(sure['c']), scores={'table': 0.4},
                named={'table': 0.25, 'cup': 0.9}))
@@ -146,7 +147,6 @@ def test_labels_of_a_photo_that_was_shrunk_fit_it(label_folder, write_image, sha
 def test_a_map_of_another_size_is_told(three):
     folder = open_labels(three)
     wrong = replace(folder.images[0], doubt_map=folder.images[1].image.with_name('small.png'))
-    from PIL import Image
     Image.fromarray(np.zeros((2, 3), np.uint8)).save(wrong.doubt_map)
     assert 'small.png: 3 x 2 pixels, but its labels have 32 x 24' in look_at(folder, wrong).facts.fault
 

@@ -37,7 +37,7 @@ def five(label_folder):
         c=dict(labels=blocks(1), names=['cup', 'table'], scores={'cup': 0.7}),
         b=dict(labels=blocks(0, 3), names=['cup'], scores={CLASSES[3]: 0.6}, doubt_map=blocks(0, 5),
                confidence=blocks(60, 250), named={'cup': 0.1}),
-        a=dict(labels=blocks(0), names=['cup'], doubts={'cam': 0.95})))
+        a=dict(labels=blocks(0), names=['cup'], doubts={'decoder': 0.95})))
 
 
 def rows(browser):

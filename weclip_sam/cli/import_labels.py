@@ -69,9 +69,9 @@ def renamed(options: list[str]) -> dict[str, str]:
 
 def hints(done: Imported) -> str:
     """How to go on."""
-    return (f'as validation: put them in masks/ of the data folder (or give --out there), and val_split={CORRECTED} '
-            f'train_split={OTHERS}, both in {done.out}; as labels of a second stage: --cfg-options '
-            f'train_dataloader.dataset.pixel_labels={done.out}')
+    return (f'as validation, where {done.out} is DATA/masks: val_split={done.out / CORRECTED} '
+            f'train_split={done.out / OTHERS}; as labels of a second stage: '
+            f'train_dataloader.dataset.pixel_labels={done.out} (docs/review.md)')
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -32,6 +32,7 @@ from weclip_sam.io.text import read_json
 # Below a folder of results.
 LABELS, CONFIDENCE, OVERLAYS = 'labels', 'confidence', 'overlays'
 BACKGROUND = 'background'
+DOUBTS = {'cam': 1, 'sam': 2, 'decoder': 4}  # bits of a map of doubts
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,26 @@ class LabelFolder:
         """
         if image.confidence is None:
             return None
-        sure = decode_labels(image.confidence).astype(np.float32) / 255
-        if sure.shape != (size := decode_labels(image.labels).shape):
-            raise ValueError(f'{image.confidence}: {sure.shape[1]} x {sure.shape[0]} pixels, but its labels have '
-                             f'{size[1]} x {size[0]}')
-        return sure
+        return _beside_labels(image, image.confidence).astype(np.float32) / 255
+
+    def read_doubts(self, image: LabelledImage) -> dict[str, np.ndarray] | None:
+        """By who says something else than the label, H W bool, or None. Of those who were not asked all is False.
+
+        Raises:
+            ValueError: unreadable, or of another size than the labels.
+        """
+        if image.doubt_map is None:
+            return None
+        bits = _beside_labels(image, image.doubt_map)
+        return {name: bits & bit > 0 for name, bit in DOUBTS.items()}
+
+
+def _beside_labels(image: LabelledImage, path: Path) -> np.ndarray:
+    values = decode_labels(path)
+    if values.shape != (size := decode_labels(image.labels).shape):
+        raise ValueError(f'{path}: {values.shape[1]} x {values.shape[0]} pixels, but its labels have {size[1]} x '
+                         f'{size[0]}')
+    return values
 
 
 def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = None,

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from weclip_sam.io.files import atomic_open
-from weclip_sam.io.images import decode_labels, fit_within, image_size, pixels_digest
+from weclip_sam.io.images import fit_within, image_size, pixels_digest
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.offline.results import LabelFolder, LabelledImage
-from weclip_sam.review.layers import SIDE, confidence_layer, doubt_layers, doubt_shares, label_layer, photo_layer
+from weclip_sam.review.layers import SIDE, confidence_layer, doubt_layers, label_layer, photo_layer
 from weclip_sam.review.problems import Facts, badness, find_problems
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 
@@ -76,7 +76,7 @@ def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, 
         size, digest = (labels.shape[0], labels.shape[1]), pixels_digest(labels)
         layers['labels'] = label_layer(labels, folder.palette, side)
         sure = _try(faults, lambda: folder.read_confidence(image))
-        doubts = _try(faults, lambda: _read_doubts(image, size))
+        doubts = _try(faults, lambda: folder.read_doubts(image))
         facts = _facts(folder, image, labels, sure, doubts)
         if sure is not None:
             layers['confidence'] = confidence_layer(sure, side)
@@ -112,26 +112,16 @@ def _photo(path: Path, size: tuple[int, int], side: int) -> bytes:
 
 
 def _facts(folder: LabelFolder, image: LabelledImage, labels: np.ndarray, sure: np.ndarray | None,
-           doubts: np.ndarray | None) -> Facts:
+           doubts: Mapping[str, np.ndarray] | None) -> Facts:
     counts = np.bincount(labels.reshape(-1), minlength=256)
     held = [int(label) for label in np.flatnonzero(counts) if label not in (BACKGROUND_LABEL, IGNORE_LABEL)]
     held.sort(key=lambda label: -counts[label])
     scores = dict(image.scores)
     if sure is not None and not scores:
         scores = {folder.classes[label]: float(sure[labels == label].mean()) for label in held}
-    shares = dict(image.doubts) or ({} if doubts is None else dict(doubt_shares(doubts)))
+    shares = dict(image.doubts) or {who: float(where.mean()) for who, where in (doubts or {}).items()}
     return Facts({folder.classes[label]: float(counts[label] / labels.size) for label in held},
                  float(counts[IGNORE_LABEL] / labels.size), scores, image.names, dict(image.named), shares)
-
-
-def _read_doubts(image: LabelledImage, size: tuple[int, int]) -> np.ndarray | None:
-    if image.doubt_map is None:
-        return None
-    doubts = decode_labels(image.doubt_map).astype(np.uint8)
-    if doubts.shape != size:
-        raise ValueError(f'{image.doubt_map}: {doubts.shape[1]} x {doubts.shape[0]} pixels, but its labels have '
-                         f'{size[1]} x {size[0]}')
-    return doubts
 
 
 def _write(out: Path, name: str, what: str, content: bytes) -> str:

@@ -13,8 +13,7 @@ from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 from weclip_sam.visualization.overlays import boundaries, enlarge, stripes
 
 SIDE = 512  # pixels of the long side
-# Bits of a map of doubts, and how each is hatched: by its direction alone they can be told apart.
-DOUBT_BITS = {'cam': 1, 'sam': 2, 'decoder': 4}
+# How the doubts of each are hatched; by their directions alone they can be told apart.
 HATCHES = {'cam': (255, 176, 0), 'sam': (0, 212, 255), 'decoder': (255, 92, 220)}
 _PERIOD, _LINE, _EDGE = 14, 3, 1  # pixels from line to line, of a line and of its dark edge
 _UNSURE = (38, 0, 66)
@@ -77,29 +76,23 @@ def confidence_layer(sure: np.ndarray, side: int = SIDE) -> bytes:
     return _webp(picture)
 
 
-def doubt_layers(doubts: np.ndarray, side: int = SIDE) -> dict[str, bytes]:
-    """By what disagrees with the label, the pixels concerned, hatched; those that agree everywhere are left out.
+def doubt_layers(doubts: Mapping[str, np.ndarray], side: int = SIDE) -> dict[str, bytes]:
+    """By who says something else than the label, the pixels concerned, hatched; who agrees everywhere is left out.
 
     Args:
-        doubts: H W uint8 of ``DOUBT_BITS``.
+        doubts: H W bool each.
         side: of the pictures.
     """
-    doubts = enlarge(doubts, shown_size(doubts.shape, side), smooth=False)
     layers = {}
-    for who, bit in DOUBT_BITS.items():
-        where = (doubts & bit) > 0
-        if where.any():
-            line, edge = _hatch(who, where.shape[0], where.shape[1])
-            picture = np.zeros((*where.shape, 4), np.uint8)
-            picture[where & edge] = (0, 0, 0, 200)
-            picture[where & line] = (*HATCHES[who], 255)
+    for who, where in doubts.items():
+        if who in HATCHES and where.any():
+            shown = enlarge(where.astype(np.uint8), shown_size(where.shape, side), smooth=False) > 0
+            line, edge = _hatch(who, shown.shape[0], shown.shape[1])
+            picture = np.zeros((*shown.shape, 4), np.uint8)
+            picture[shown & edge] = (0, 0, 0, 200)
+            picture[shown & line] = (*HATCHES[who], 255)
             layers[who] = _webp(picture)
     return layers
-
-
-def doubt_shares(doubts: np.ndarray) -> Mapping[str, float]:
-    """By what disagrees, the share of the pixels of a map of ``DOUBT_BITS``."""
-    return {who: float(((doubts & bit) > 0).mean()) for who, bit in DOUBT_BITS.items()}
 
 
 def _hatch(who: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """What may be wrong with an image's label, and how wrong: the words of the review page and its order.
 
 Worst first means: by the sum of three parts, each in [0, 1], of which those that a folder does not know are left out:
-how far the label contradicts the photo's given names, how unsure its least sure class is, and how much of it CAM, SAM
-or decoder would label otherwise.
+how far the label contradicts the photo's given names, how unsure its least sure class is, and how much of it SAM or the
+decoder would label otherwise.
 """
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from weclip_sam.evaluation.truth import MUCH_IGNORED
 
 SPECK = 0.0005  # of the image: a class on less than that counts as not there
 UNSURE = 0.5  # a class is unsure whose mean confidence is below
-DOUBTED = 0.3  # of the pixels, from which a disagreement of CAM, SAM or decoder is told
-UNSEEN = 0.5  # CLIP disagrees with a given name that it scores below
-SEES = {'cam': 'the CAM', 'sam': 'SAM', 'decoder': 'the decoder'}
+DOUBTED = 0.1  # of the pixels, from which a disagreement of SAM or the decoder is told
+UNSEEN = 0.8  # CLIP disagrees with a given name that it scores below; one that fits no better than others has 0.5
+# The CAM draws no outlines and disputes all of them, a fifth of the pixels as a rule: it is shown, but judges nothing.
+JUDGES = {'sam': 'SAM', 'decoder': 'the decoder'}
 
 KINDS = {
     'unreadable': 'cannot be read',
@@ -97,10 +98,10 @@ def find_problems(facts: Facts) -> dict[str, str]:
     if least is not None and least[1] < UNSURE:
         unsure = [name for name in facts.found if facts.scores.get(name, 1.0) < UNSURE]
         told['unsure'] = 'unsure of ' + _listed(f'{name} ({facts.scores[name]:.2f})' for name in unsure)
-    doubted = {who: share for who, share in facts.doubts.items() if share >= DOUBTED}
+    doubted = [f'{words} disagrees on {_percent(facts.doubts[who])}' for who, words in JUDGES.items()
+               if facts.doubts.get(who, 0.0) >= DOUBTED]
     if doubted:
-        told['doubted'] = _listed(f'{SEES.get(who, who)} disagrees on {_percent(share)}'
-                                  for who, share in doubted.items())
+        told['doubted'] = _listed(doubted)
     if not facts.found and facts.names != () and facts.ignored < 1 - SPECK:
         told['empty'] = 'all background'
     if facts.ignored > MUCH_IGNORED:
@@ -112,15 +113,16 @@ def badness(facts: Facts) -> dict[str, float]:
     """By order (a key of ``ORDERS``) how far in front an image stands; what cannot be read stands before all others.
 
     ``names`` is the share of those classes, given or found, that are not both, or that CLIP does not see;
-    ``confidence`` is 1 minus the lowest score of a class; ``doubts`` is the largest share of the pixels that one of
-    CAM, SAM and decoder disputes; each is 0 where nothing is known. ``worst`` is their sum.
+    ``confidence`` is 1 minus the lowest score of a class; ``doubts`` is the larger share of the pixels that SAM or the
+    decoder disputes; each is 0 where nothing is known. ``worst`` is their sum.
     """
     if facts.fault:
         return dict.fromkeys(ORDERS, 4.0)
     given, found = set(facts.names or ()), set(facts.found)
     wrong = given ^ found | set(facts.unseen) if facts.names is not None else set()
     least = facts.least_sure
-    parts = dict(confidence=0.0 if least is None else 1 - least[1], doubts=max(facts.doubts.values(), default=0.0),
+    parts = dict(confidence=0.0 if least is None else 1 - least[1],
+                 doubts=max(facts.doubts.get(who, 0.0) for who in JUDGES),
                  names=len(wrong) / max(1, len(given | found)))
     return dict(worst=sum(parts.values()), **parts)
 

@@ -61,8 +61,8 @@ const KEYS = {
 function flip(layer) { visible[layer] = !visible[layer]; showLayers(); }
 
 document.addEventListener('keydown', event => {
-  const typing = event.target.matches('input[type=search], select') || byId('help').open;
-  if (event.key === 'Escape' && event.target.matches('input, select')) { event.target.blur(); return; }
+  const typing = document.activeElement?.matches('input[type=search], select') || byId('help').open;
+  if (event.key === 'Escape' && document.activeElement?.matches('input, select')) { document.activeElement.blur(); return; }
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !own(KEYS, event.key)) return;
   event.preventDefault();
   KEYS[event.key]();
@@ -99,7 +99,8 @@ function begin() {
   }
   byId('list').addEventListener('scroll', drawRows, { passive: true });
   addEventListener('resize', drawRows);
-  addEventListener('hashchange', follow);
+  addEventListener('hashchange', () => { if (follow()) byId('viewer').scrollIntoView(); });
+  byId('legend').addEventListener('toggle', () => bringToSight(Math.max(0, shown.at)));
   byId('previous').addEventListener('click', () => select(shown.at - 1));
   byId('next').addEventListener('click', () => select(shown.at + 1));
   byId('help-button').addEventListener('click', () => byId('help').showModal());

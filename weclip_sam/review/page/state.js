@@ -5,7 +5,7 @@ const shown = { list: [], at: -1, kinds: new Set() };
 
 const byId = id => document.getElementById(id);
 const own = (object, key) => Object.hasOwn(object, key) ? object[key] : undefined;
-const percent = share => share === undefined ? '' : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+const percent = share => share === undefined ? '' : share === 0 ? '0 %' : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
