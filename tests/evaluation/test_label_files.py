@@ -12,6 +12,7 @@ from PIL import Image
 
 from weclip_sam.evaluation import label_files
 from weclip_sam.evaluation.label_files import LabelStore, score_label_files
+from weclip_sam.io import archives
 from weclip_sam.io.images import write_labels
 from weclip_sam.io.parallel import WorkerError
 
@@ -60,7 +61,7 @@ def test_a_member_that_cannot_be_unpacked_is_named(tmp_path, harm):
 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(label_files, '_LARGEST_MEMBER', 10)
+    monkeypatch.setattr(archives, 'LARGEST_MEMBER', 10)
     with pytest.raises(ValueError, match=r'a\.zip/a\.png: refused, it unpacks to'):
         LabelStore(archive(tmp_path / 'a.zip', {'a.png': png([[1]])})).read('a')
 

@@ -5,7 +5,6 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,16 +16,12 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.evaluation.iou import confusion_matrix
 from weclip_sam.evaluation.palettes import Colours, colours_of
 from weclip_sam.evaluation.truth import TruthCheck, TruthRecord, compare_truth
+from weclip_sam.io.archives import check_packing, open_archive, unpack
 from weclip_sam.io.folders import find_files, in_clutter
 from weclip_sam.io.images import decode_labels, label_palette
 from weclip_sam.io.names import normal
 from weclip_sam.io.parallel import parallel_map
 from weclip_sam.structures import IGNORE_LABEL
-
-_LARGEST_MEMBER = 1 << 28  # bytes of one PNG when unpacked; a label map of 10,000 x 10,000 stays below
-_READ_HERE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
-_PACKERS = {9: 'Deflate64', 93: 'Zstandard', 95: 'XZ', 96: 'JPEG', 97: 'WavPack', 98: 'PPMd', 99: 'AES encryption'}
-_ENCRYPTED = 0x1 | 0x40  # flags of a member
 
 
 class LabelStore:
@@ -53,7 +48,7 @@ class LabelStore:
             neighbours = [p.name for p in self.path.parent.iterdir()] if self.path.parent.is_dir() else []
             raise FileNotFoundError(f'{path}: no such folder or zip archive.{suggest_name(self.path.name, neighbours)}')
         else:
-            self._archive = _open_archive(self.path)
+            self._archive = open_archive(self.path)
             names = [name for name in self._archive.namelist() if name.lower().endswith('.png')]
         self._members: dict[str, str] = {}
         for name in sorted(names):
@@ -68,7 +63,7 @@ class LabelStore:
         if not self._members:
             raise ValueError(f'{path}: holds no .png; expected one label PNG per image')
         if self._archive is not None:
-            _check_packing(self._archive, list(self._members.values()), str(path))
+            check_packing(self._archive, list(self._members.values()), str(path))
 
     def __contains__(self, image_id: str) -> bool:
         return normal(image_id) in self._members
@@ -94,13 +89,13 @@ class LabelStore:
             raise ValueError(f'{self.where(image_id)}: missing; every image needs its label PNG.'
                              f'{suggest_name(image_id, self._members)}')
         name = self.where(image_id)
-        packed = None if self._archive is None else _unpack(self._archive, self._members[normal(image_id)], name)
+        packed = None if self._archive is None else unpack(self._archive, self._members[normal(image_id)], name)
         return decode_labels(name, packed, deep=True)
 
     def colours(self, image_id: str, labels: np.ndarray) -> dict[int, tuple[int, int, int]]:
         """The colours of an image's ``labels``, as :meth:`read` gave them, by number; none of a grey one."""
         name = self.where(image_id)
-        packed = None if self._archive is None else _unpack(self._archive, self._members[normal(image_id)], name)
+        packed = None if self._archive is None else unpack(self._archive, self._members[normal(image_id)], name)
         return colours_of(labels, label_palette(name, packed))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -115,43 +110,6 @@ def _search(folder: Path) -> list[str]:
         raise ValueError(f'{place}: cannot be opened ({reason}), so nobody knows which label maps are in it; make it '
                          f'readable, or move it out of {folder}')
     return [path.relative_to(folder).as_posix() for path in found.files]
-
-
-def _open_archive(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise ValueError(f'{path}: neither a folder nor a readable zip archive ({error})') from None
-    except zipfile.BadZipFile:
-        raise ValueError(f'{path}: neither a folder nor a readable zip archive') from None
-    except Exception as error:  # zipfile raises nearly any type on a broken table of members
-        raise ValueError(f'{path}: neither a folder nor a readable zip archive ({error})') from None
-
-
-def _check_packing(archive: zipfile.ZipFile, members: Sequence[str], name: str) -> None:
-    """Find members that cannot be unpacked here before any work is done on the others."""
-    for member in members:
-        info = archive.getinfo(member)
-        if info.compress_type not in _READ_HERE:
-            how = f'packed with {_PACKERS.get(info.compress_type, f"method {info.compress_type}")}'
-        elif info.flag_bits & _ENCRYPTED:
-            how = 'encrypted'
-        else:
-            continue
-        raise ValueError(f'{name}/{member}: cannot be unpacked ({how}); make the archive anew with the ordinary '
-                         'method, Deflate, and without a password, or unpack it and give the folder')
-
-
-def _unpack(archive: zipfile.ZipFile, member: str, name: str) -> BytesIO:
-    info = archive.getinfo(member)
-    if info.file_size > _LARGEST_MEMBER:
-        raise ValueError(f'{name}: refused, it unpacks to {info.file_size / 1e6:.0f} MB')
-    try:
-        return BytesIO(archive.read(info))
-    except Exception as error:  # damaged: zipfile, zlib, bz2 and lzma raise nearly any type
-        raise ValueError(f'{name}: cannot be unpacked ({error}); make the archive anew') from None
 
 
 @lru_cache(maxsize=4)

@@ -27,7 +27,7 @@ def is_of_one_file(error: BaseException) -> bool:
 
 
 @contextmanager
-def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
+def atomic_open(path: str | os.PathLike, mode: str = 'wb', sync: bool = True) -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` for writing; on success it becomes ``path`` in one step.
 
     Readers see the old content or the new, never a part of it. If the block raises, the temporary file is removed and
@@ -38,6 +38,8 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
     Args:
         path: where the file shall be.
         mode: ``'wb'`` or ``'w'`` (UTF-8; what cannot be written so is escaped, as names on disk that are no UTF-8).
+        sync: wait until the disk has it, so that it is whole after a power cut, too. False is for thousands of small
+            files that are soon made again.
 
     Raises:
         OSError: naming ``path`` (or the folder that cannot be made), never the temporary file.
@@ -56,7 +58,8 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb') -> Iterator[IO[Any]]:
             yield file
             file.flush()
             # A full disk may show only now; then the old file must survive.
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         move(temporary, path)
     except BaseException as error:

@@ -296,6 +296,18 @@ def decode_labels(path: str | os.PathLike[str], content: IO[bytes] | None = None
     return _with_image(path, max_pixels, values, ('PNG',), content)
 
 
+def decode_colours(path: str | os.PathLike[str], content: IO[bytes] | None = None, max_pixels: int = MAX_PIXELS
+                   ) -> np.ndarray:
+    """The colours of a PNG whose colours, not its numbers, name classes, H W 3 uint8. Arguments and errors as above.
+    """
+    return _with_image(path, max_pixels, lambda image: np.array(image.convert('RGB')), ('PNG',), content)
+
+
+def is_grey(path: str | os.PathLike[str], content: IO[bytes] | None = None) -> bool:
+    """Whether a PNG has numbers alone, and no colours; its pixels are not read. Arguments and errors as above."""
+    return _with_image(path, MAX_PIXELS, lambda image: image.mode in ('1', 'L', 'I', 'I;16'), ('PNG',), content)
+
+
 def label_palette(path: str | os.PathLike[str], content: IO[bytes] | None = None) -> dict[int, tuple[int, int, int]]:
     """The colours of a palette PNG by number, without decoding it; none of a grey one. Arguments and errors as above.
     """

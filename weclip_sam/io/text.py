@@ -81,9 +81,14 @@ def read_json(path: str | os.PathLike[str], what: str = '', fix: str = '',
         ValueError: naming the file and, where there is one, the line.
         OSError: it cannot be read.
     """
-    source = f'{what} {path}'.strip()
+    return parse_json(Path(path).read_bytes(), f'{what} {path}'.strip(), fix, pairs)
+
+
+def parse_json(content: bytes, source: str, fix: str = '',
+               pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The value in the bytes of a JSON file; see :func:`read_json`. ``source`` names it in errors."""
     end = f'; {fix}' if fix else ''
-    text = decode_text(Path(path).read_bytes(), source)
+    text = decode_text(content, source)
     try:
         return json.loads(text, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:

@@ -32,8 +32,11 @@ def load_instances(path: str | os.PathLike[str]) -> COCO:
         ValueError: naming the file, when it is not JSON of that form: ids all whole numbers or all texts, names of
             files and categories texts, heights and widths whole numbers.
     """
-    path = Path(path)
-    data = read_json(path)
+    return as_instances(read_json(path), Path(path))
+
+
+def as_instances(data: Any, path: Path) -> COCO:
+    """What was read of an instances JSON; see :func:`load_instances`. ``path`` is for errors."""
     needed = dict(images={'id', 'file_name', 'height', 'width'}, categories={'id', 'name'},
                   annotations={'image_id', 'category_id'})  # 'segmentation' is wanted by masks alone
     for part, keys in needed.items():
@@ -178,7 +181,7 @@ def rasterise(annotations: Sequence[Mapping[str, Any]], classes: Mapping[Any, in
     wanted = [annotation for annotation in annotations if annotation['category_id'] in classes]
     for annotation in wanted:
         try:
-            mask = _instance(annotation.get('segmentation'), height, width)
+            mask = instance_mask(annotation.get('segmentation'), height, width)
         except ValueError as error:
             faults.append(f'annotation {annotation.get("id")!r:.40}: {error}')
             continue
@@ -226,7 +229,12 @@ def _areas(polygons: Sequence[Sequence[float]]) -> list[Sequence[float]]:
     return [polygon for polygon in polygons if len(polygon) >= 6]
 
 
-def _instance(segmentation: Any, height: int, width: int) -> np.ndarray:
+def instance_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """H W bool: what run lengths, or polygons (x and y in turn, in pixels), cover.
+
+    Raises:
+        ValueError: saying why it cannot be painted.
+    """
     fault = outline_fault(segmentation, height, width)
     if fault:
         raise ValueError(fault)

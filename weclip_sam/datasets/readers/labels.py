@@ -72,7 +72,12 @@ def write_label_table(path: str | os.PathLike[str], table: Mapping[str, Iterable
             for name in (image, *names):
                 if not name or name != name.strip() or any(sign in name for sign in '\n\r\0'):
                     raise ValueError(f'{path}: {name!r} cannot be written to CSV; use .json')
-            writer.writerow([image, SEPARATOR.join(map(_quoted, names))])
+            writer.writerow([image, join_names(names)])
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Class names as one field of a table."""
+    return SEPARATOR.join(map(_quoted, names))
 
 
 def _quoted(name: str) -> str:

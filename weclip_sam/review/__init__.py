@@ -1,0 +1,1 @@
+"""The review page of a folder of labels, and corrections that come back."""

@@ -1,0 +1,199 @@
+"""Masks as PNGs: CVAT's "Segmentation mask 1.1", and folders of label PNGs.
+
+What a colour means is said by ``labelmap.txt``, or by the palette in ``predictions.json``; what a number means, by the
+header of a folder that was made here, by ``classes.txt`` in it, or by whoever imports it.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from weclip_sam.datasets.packing import SEEDS_HEADER
+from weclip_sam.datasets.readers.names import CLASS_FILE
+from weclip_sam.datasets.vocabulary import VOC_CLASSES, foreground_names
+from weclip_sam.engine.start.predictions import HEADER
+from weclip_sam.io.archives import Files
+from weclip_sam.io.images import decode_colours, decode_labels, is_grey, voc_palette
+from weclip_sam.io.names import normal
+from weclip_sam.io.text import decode_text, parse_json
+from weclip_sam.review.corrections.found import ClassLabels, Correction, Corrections
+from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
+
+LABEL_MAP, CLASS_FOLDER = 'labelmap.txt', 'SegmentationClass'
+_OURS = ('labels', 'confidence', 'overlays', 'doubts', 'review')  # folders below a folder of labels; the first has them
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the pixels of masks stand for.
+
+    Attributes:
+        colours: names by RGB as one number; empty where colours mean nothing.
+        numbers: names by number; empty where numbers mean nothing.
+        source: what says so.
+    """
+
+    colours: Mapping[int, str] = field(default_factory=dict)
+    numbers: Mapping[int, str] = field(default_factory=dict)
+    source: str = ''
+
+
+def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = None) -> Corrections:
+    """The masks of a folder or a zip; each is looked at, once more than it is painted, so that names are known before
+    anything is written.
+
+    Args:
+        files: all its ``.png``, ``.txt`` and ``.json``.
+        labels: of the classes.
+        names: of numbers, background first, if the files do not say.
+
+    Raises:
+        ValueError: no PNG in it, a ``labelmap.txt`` or header that is none, or nothing that says what masks mean.
+    """
+    masks = _masks(files)
+    meaning = _meaning(files, names)
+    found = Corrections()
+    for name, file in masks.items():
+        where = files.where(file)
+        try:
+            held = _held(files, file, meaning)
+        except ValueError as error:
+            found.failed[name] = str(error)
+            continue
+        for each in held:
+            labels.get(each, where)
+        found.images.append(Correction(name, where, partial(_paint, files, file, meaning, labels)))
+    return found
+
+
+def _masks(files: Files) -> dict[str, str]:
+    """By name of the image, its mask."""
+    pngs = [name for name in files.names if name.lower().endswith('.png')]
+    inner = [name for name in pngs if f'{CLASS_FOLDER}/' in name]
+    masks: dict[str, str] = {}
+    header = any(name in files.names for name in (HEADER, SEEDS_HEADER))
+    for file in inner or pngs:
+        name = file.split(f'{CLASS_FOLDER}/', 1)[1] if inner else file
+        first, _, rest = name.partition('/')
+        if header and first in _OURS and rest:
+            if first != _OURS[0]:
+                continue
+            name = rest
+        masks[name[:-4]] = file
+    if not masks:
+        raise ValueError(f'{files.path}: holds no .png of a mask')
+    return masks
+
+
+def _meaning(files: Files, names: Sequence[str] | None) -> Meaning:
+    beside = {name.rsplit('/', 1)[-1]: name for name in reversed(files.names)}
+    if LABEL_MAP in beside:
+        return _label_map(decode_text(files.read(beside[LABEL_MAP]).getvalue(), files.where(beside[LABEL_MAP])),
+                          files.where(beside[LABEL_MAP]))
+    if names is not None:
+        return Meaning(numbers=dict(enumerate(names)), source='the given names of numbers')
+    for header in (HEADER, SEEDS_HEADER):
+        if header in files.names:
+            return _header(parse_json(files.read(header).getvalue(), files.where(header)), files.where(header))
+    if CLASS_FILE in files.names:
+        where = files.where(CLASS_FILE)
+        lines = decode_text(files.read(CLASS_FILE).getvalue(), where).splitlines()
+        listed = foreground_names([normal(line.strip()) for line in lines if line.strip()], where)
+        return Meaning(numbers=dict(enumerate(('background', *listed))), source=where)
+    if any(f'{CLASS_FOLDER}/' in name for name in files.names):
+        names = ('background', *VOC_CLASSES)
+        colours = {_packed(colour): name for colour, name in zip(voc_palette(), names, strict=False)}
+        return Meaning({**colours, _packed(voc_palette()[IGNORE_LABEL]): 'void'}, dict(enumerate(names)),
+                       "VOC's classes and colours")
+    raise ValueError(f'{files.path}: nothing says which class the numbers of these masks are: give --numbers FILE, a '
+                     f'list of the names by number, one a line, or put {LABEL_MAP} or {CLASS_FILE} in it')
+
+
+def _label_map(text: str, where: str) -> Meaning:
+    """``name:r,g,b:parts:actions`` a line."""
+    colours: dict[int, str] = {}
+    order = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith('#'):
+            continue
+        fields = line.rsplit(':', 3)
+        try:
+            red, green, blue = map(int, fields[1].split(','))
+            colour = _packed((red, green, blue))
+            if len(fields) != 4 or not all(0 <= value <= 255 for value in (red, green, blue)):
+                raise ValueError
+        except (ValueError, IndexError):
+            raise ValueError(f'{where}, line {number}: expected name:red,green,blue:parts:actions, got {line!r:.80}'
+                             ) from None
+        name = normal(fields[0].strip())
+        if colours.setdefault(colour, name) != name:
+            raise ValueError(f'{where}, line {number}: {name!r} has the colour of {colours[colour]!r}')
+        order.append(name)
+    if not order:
+        raise ValueError(f'{where}: names no class')
+    return Meaning({**{0: 'background'}, **colours}, dict(enumerate(order)), where)
+
+
+def _header(data: object, where: str) -> Meaning:
+    """Of a folder that was made here."""
+    classes = data.get('classes') if isinstance(data, dict) else None
+    palette = data.get('palette') if isinstance(data, dict) else None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or not classes:
+        raise ValueError(f'{where}: names no classes')
+    names = classes if classes[0] == 'background' else ['background', *classes]
+    try:
+        colours = {_packed(colour): name for colour, name in zip(palette or (), names, strict=False)}
+    except (TypeError, ValueError):
+        raise ValueError(f'{where}: its palette is none') from None
+    if len(colours) < len(names):
+        colours = {}  # two classes of one colour
+    else:
+        colours[_packed(voc_palette()[IGNORE_LABEL])] = 'void'  # as write_labels draws it
+    return Meaning(colours, dict(enumerate(names)), where)
+
+
+def _packed(colour: Sequence[int]) -> int:
+    red, green, blue = colour
+    return int(red) << 16 | int(green) << 8 | int(blue)
+
+
+def _read(files: Files, file: str, meaning: Meaning) -> tuple[np.ndarray, list[str]]:
+    """What each pixel stands for: H W places in a list of names.
+
+    A palette that an image program has renumbered keeps its colours, so they count where they mean something.
+
+    Raises:
+        ValueError: unreadable, or pixels that mean nothing.
+    """
+    where = files.where(file)
+    if meaning.colours and not is_grey(where, files.read(file)):
+        names = meaning.colours
+        colours = decode_colours(where, files.read(file)).astype(np.int32)
+        pixels = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
+    else:
+        names = {**meaning.numbers, IGNORE_LABEL: 'void'}
+        pixels = decode_labels(where, files.read(file)).astype(np.uint8)
+    place = np.full(1 << 24 if names is meaning.colours else 256, -1, np.int16)
+    place[list(names)] = np.arange(len(names))
+    places = place[pixels]
+    strange = pixels[places < 0]
+    if strange.size:
+        what = f'the colour #{strange[0]:06x}' if names is meaning.colours else f'the number {strange[0]}'
+        raise ValueError(f'{where}: {what} means nothing in {meaning.source} ({strange.size} pixels have such); masks '
+                         'must not be smoothed, or compressed with loss')
+    return places, list(names.values())
+
+
+def _held(files: Files, file: str, meaning: Meaning) -> set[str]:
+    """The names that a mask holds."""
+    places, names = _read(files, file, meaning)
+    return {names[place] for place in np.flatnonzero(np.bincount(places.reshape(-1), minlength=len(names)))}
+
+
+def _paint(files: Files, file: str, meaning: Meaning, labels: ClassLabels) -> np.ndarray:
+    places, names = _read(files, file, meaning)
+    found = [labels.get(name, files.where(file)) for name in names]
+    return np.array([BACKGROUND_LABEL if label is None else label for label in found], np.uint8)[places]
