@@ -3,7 +3,9 @@ from weclip_sam.engine.hooks.checkpoint import AtomicCheckpointHook
 from weclip_sam.engine.hooks.losses import LazyRuntimeInfoHook
 from weclip_sam.engine.hooks.predictions import SavePredictionsHook
 from weclip_sam.engine.hooks.prompts import SavePromptsHook
+from weclip_sam.engine.hooks.protocol import ProtocolValHook
 from weclip_sam.engine.hooks.resume import ResumeDataHook
+from weclip_sam.engine.hooks.seed_eval import SeedEvalHook
 from weclip_sam.engine.hooks.sheet import SheetHook
 from weclip_sam.engine.hooks.state import (
     CheckpointGuardHook,
@@ -13,7 +15,7 @@ from weclip_sam.engine.hooks.state import (
     set_rng_state,
     unwrapped,
 )
-from weclip_sam.engine.hooks.summary import ProtocolValHook, SeedEvalHook, SummaryHook
+from weclip_sam.engine.hooks.summary import SummaryHook
 from weclip_sam.engine.optim import Bf16OptimWrapper
 from weclip_sam.engine.progress import ProgressHook, ProgressReporter
 from weclip_sam.engine.schedulers import PolyWarmupLR
