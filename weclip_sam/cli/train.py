@@ -26,6 +26,7 @@ from weclip_sam.engine import (
 from weclip_sam.engine.start.config import use_amp, use_randomness
 from weclip_sam.engine.start.launch import LAUNCHERS, asked_to_resume
 from weclip_sam.engine.start.restore import changed_settings
+from weclip_sam.engine.start.tracker import TRACKERS
 from weclip_sam.engine.start.work_dir import check_outside_images, own_work_dir
 from weclip_sam.offline.shards import stop_sharing
 
@@ -43,6 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='bfloat16 mixed precision (CPU and GPU)')
     parser.add_argument('--seed', type=int, help="of every random generator (default: the config's, else 0)")
     parser.add_argument('--deterministic', action='store_true', help='slower GPU kernels that repeat bit for bit')
+    parser.add_argument('--track', choices=tuple(TRACKERS),
+                        help='have it watched elsewhere, too: losses, scores, sheets and the config go there '
+                             "(default: the config's tracker; TensorBoard's files are always written)")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help='change the config, e.g. train_cfg.max_iters=100 mask_bank=DIR')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
@@ -73,6 +77,8 @@ def main(argv: list[str] | None = None) -> None:
         if args.amp:
             use_amp(config)
         use_randomness(config, args.seed, args.deterministic)
+        if args.track:
+            config.tracker = args.track
         start_distributed(args.launcher, config)
         checked = require_sound(config)
         resume = args.resume or asked_to_resume(config)

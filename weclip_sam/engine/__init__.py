@@ -22,14 +22,16 @@ from weclip_sam.engine.schedulers import PolyWarmupLR
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.errors import explain, friendly_errors
 from weclip_sam.engine.start.launch import build_runner, prepare_work_dir, start_distributed, use_resume
+from weclip_sam.engine.tracking import MlflowTracker, WandbTracker
 from weclip_sam.io.checkpoints import check_covers, find_resumable, install_safe_loading, safe_load
 
 install_safe_loading()
 
 __all__ = [
     'AtomicCheckpointHook', 'Bf16OptimWrapper', 'CheckpointGuardHook', 'CurriculumHook', 'LazyRuntimeInfoHook',
-    'PolyWarmupLR', 'ProgressHook', 'ProgressReporter', 'ProtocolValHook', 'ResumeDataHook', 'RngStateHook',
-    'SavePredictionsHook', 'SavePromptsHook', 'SeedEvalHook', 'SheetHook', 'SummaryHook', 'build_runner',
-    'check_covers', 'explain', 'find_resumable', 'friendly_errors', 'install_safe_loading', 'load_config',
-    'prepare_work_dir', 'rng_state', 'safe_load', 'set_rng_state', 'start_distributed', 'unwrapped', 'use_resume',
+    'MlflowTracker', 'PolyWarmupLR', 'ProgressHook', 'ProgressReporter', 'ProtocolValHook', 'ResumeDataHook',
+    'RngStateHook', 'SavePredictionsHook', 'SavePromptsHook', 'SeedEvalHook', 'SheetHook', 'SummaryHook',
+    'WandbTracker', 'build_runner', 'check_covers', 'explain', 'find_resumable', 'friendly_errors',
+    'install_safe_loading', 'load_config', 'prepare_work_dir', 'rng_state', 'safe_load', 'set_rng_state',
+    'start_distributed', 'unwrapped', 'use_resume',
 ]

@@ -116,6 +116,8 @@ class _ProtocolScore:
         """Restore the model, score, and leave score and cost for the summary."""
         self.restore()
         tell = self.runner.message_hub.update_info
-        tell(f'val_protocol/{name}', self.evaluator.evaluate(len(self.dataset))['mIoU'])
+        score = self.evaluator.evaluate(len(self.dataset))['mIoU']
+        tell(f'val_protocol/{name}', score)
+        self.runner.visualizer.add_scalars({f'mIoU_with_{name.replace(" ", "_")}': score}, step=self.runner.iter)
         tell('val_protocol/seconds', time.monotonic() - self.began)
         tell('val_protocol/cpu_seconds', time.process_time() - self.cpu)

@@ -131,3 +131,6 @@ class SeedEvalHook(Hook):
                                 str(Path(runner.work_dir) / 'iou_train_seeds.json'))
         for key, value in scores.items():
             runner.message_hub.update_info(f'train_seeds/{key}', value)
+        runner.visualizer.add_scalars(
+            {'labels/mIoU': scores['pseudo labels'], 'labels/mIoU_prediction': scores['prediction'],
+             **{f'labels/mIoU_after_{step}': score for step, score in scores['stages'].items()}}, step=runner.iter)

@@ -15,7 +15,9 @@ from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.engine.hooks.losses import SKIPPED
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
+from weclip_sam.engine.start.environment import ENVIRONMENT
 from weclip_sam.engine.start.sam_at_test import WITHOUT
+from weclip_sam.engine.tracking import trackers_of
 from weclip_sam.evaluation import IoUMetric, SamCost
 from weclip_sam.evaluation.palettes import look_at_palettes
 from weclip_sam.io.checkpoints import NotFiniteError, find_resumable
@@ -151,9 +153,11 @@ class SummaryHook(Hook):
         info = runner.message_hub.runtime_info
         candidates = dict(work_dir=work_dir, log=log_dir, tensorboard=log_dir / 'vis_data',
                           checkpoint=info.get('last_ckpt'), best=info.get('best_ckpt'), sheets=work_dir / 'sheets',
+                          environment=work_dir / ENVIRONMENT,
                           iou_val=work_dir / 'iou_val.json',
                           iou_val_protocol=work_dir / 'iou_val_protocol.json', iou_test=work_dir / 'iou_test.json')
-        return {what: str(where) for what, where in candidates.items() if where and Path(where).exists()}
+        there = {what: str(where) for what, where in candidates.items() if where and Path(where).exists()}
+        return there | {tracker.name: tracker.where for tracker in trackers_of(runner.visualizer)}
 
 
 def _said_in_training(runner: Any, summary: dict[str, Any], trained: bool) -> Iterator[str]:

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from weclip_sam.engine.start.identity import differences, flat_settings, run_identity
 from weclip_sam.engine.start.kinds import walk_dicts
 from weclip_sam.engine.start.restore import checkpoint_config
+from weclip_sam.engine.tracking.base import RECORD as TRACKED
 from weclip_sam.io.checkpoints import find_resumable, safe_load
 from weclip_sam.io.files import atomic_open, remove_stale_temporaries
 from weclip_sam.io.locks import FolderLock, launch_id, living_owner
@@ -24,7 +25,8 @@ RECORD = 'run.json'
 FORMAT = 'weclip_sam run 1'
 # What a training leaves in its work dir, and --overwrite removes. The first are worth refusing another training for.
 _WORTH = ('iter_*.pth', 'best_*.pth', 'last_checkpoint', 'summary.json', 'prompts.safetensors')
-_RESULTS = (*_WORTH, 'iou_val*.json', 'iou_train_seeds.json', 'sheets/iter_*.png', 'error.txt', RECORD)
+_RESULTS = (*_WORTH, 'iou_val*.json', 'iou_train_seeds.json', 'sheets/iter_*.png', 'error.txt', TRACKED,
+            RECORD)
 _SHOWN = 3  # differences
 
 
