@@ -22,6 +22,7 @@ from typing import Any
 
 from weclip_sam.api import SegmentationResult, Segmenter
 from weclip_sam.engine import ProgressReporter, friendly_errors, prepare_work_dir
+from weclip_sam.engine.start.environment import write_environment
 from weclip_sam.engine.start.errors import explain
 from weclip_sam.engine.start.predictions import claim_predictions, prediction_card
 from weclip_sam.engine.start.sam_at_test import add_sam_option
@@ -187,6 +188,7 @@ def main(argv: list[str] | None = None) -> None:
         entries = [entry for _, entry in sorted(done, key=lambda item: item[0])]
         new = {entry['labels'] for entry in entries}
         entries = [entry for entry in earlier if entry['labels'] not in new] + entries
+        write_environment(out, goes_on=bool(earlier))
         write_json(out / 'predictions.json', dict(
             card, classes=segmenter.classes, seconds=round(seconds, 3), images=entries, failed=failed,
             suspected_bits=shallow))

@@ -1,4 +1,4 @@
-"""Where and with what something was made: ``environment.json`` beside every result."""
+"""Where and with what something was made: ``environment.json`` and ``config.py`` beside results."""
 from __future__ import annotations
 
 import os
@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 import weclip_sam
-from weclip_sam.io.files import write_json
+from weclip_sam.engine.start.config_text import config_text
+from weclip_sam.io.files import atomic_open, write_json
 from weclip_sam.io.text import read_json
 
-ENVIRONMENT = 'environment.json'
+ENVIRONMENT, SETTINGS = 'environment.json', 'config.py'
 _PACKAGES = ('torch', 'torchvision', 'timm', 'open_clip_torch', 'segment-anything', 'mmengine-lite', 'mmengine',
              'numpy', 'pillow', 'opencv-python-headless', 'opencv-python', 'safetensors')
 # Variables that change numbers, or which devices are seen.
@@ -47,13 +49,26 @@ def write_environment(folder: str | os.PathLike, goes_on: bool = False) -> None:
 
     Args:
         folder: must exist.
-        goes_on: with results that are there: those environments of before that were others are kept, as ``earlier``.
+        goes_on: with results that are there: environments of before that were others are kept, as ``earlier``.
     """
     path, found = Path(folder) / ENVIRONMENT, describe_environment()
     if goes_on and (before := _read(path)):
         earlier = before.pop('earlier', [])
-        found['earlier'] = [*(earlier if isinstance(earlier, list) else []), before]
+        earlier = earlier if isinstance(earlier, list) else []
+        kept = [each for each in (*earlier, before) if _without_moment(each) != _without_moment(found)]
+        found.update({'earlier': kept} if kept else {})
     write_json(path, found)
+
+
+def write_settings(folder: str | os.PathLike, config: Config) -> None:
+    """Write ``config.py``, a config with everything filled in, into a folder of results; the main process calls it."""
+    with atomic_open(Path(folder) / SETTINGS, 'w') as file:
+        file.write(config_text(config.to_dict()))
+
+
+def _without_moment(environment: Any) -> Any:
+    return {key: value for key, value in environment.items() if key not in ('command', 'time')} \
+        if isinstance(environment, dict) else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,11 +21,9 @@ from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.start.class_names import require_same_classes
 from weclip_sam.engine.start.config_text import ReadableConfig
 from weclip_sam.engine.start.environment import write_environment
-from weclip_sam.engine.start.sam_at_test import fill_sam_at_test
-from weclip_sam.engine.start.shared_settings import fill_shared_settings
+from weclip_sam.engine.start.fill import fill_config
 from weclip_sam.engine.start.together import watch_others
 from weclip_sam.engine.start.tracker import fill_tracker
-from weclip_sam.engine.start.vocabulary import fill_vocabulary
 from weclip_sam.engine.tracking import end_trackers, trackers_of
 from weclip_sam.io.checkpoints import NotFiniteError, find_resumable, require_finite, safe_load
 from weclip_sam.models.fixed_shapes import chosen
@@ -225,19 +223,6 @@ def _compile_step(runner: Runner) -> None:
         runner.logger.info('Encoder and decoder are compiled in the first iteration (compile=False leaves it)')
 
 
-def fill_config(config: Config, known: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Give every part of a config what it takes from elsewhere: the config's own variables, and the names of the data.
-
-    Args:
-        config: with ``work_dir``; changed in place. Filling it again changes nothing.
-        known: see :func:`build_runner`.
-    """
-    fill_shared_settings(config)
-    fill_sam_at_test(config)
-    fill_vocabulary(config, known)
-    fill_tracker(config)
-
-
 def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = None) -> Runner:
     """A Runner for ``config``: types are registered, checkpoints read safely, hooks that the model brings added.
 
@@ -246,6 +231,7 @@ def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = Non
         known: names that a checkpoint brings, see :func:`known_names`: testing it then needs no training data.
     """
     fill_config(config, known)
+    fill_tracker(config)
     _check_optimizer(config)
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None and name not in _MMENGINES_HOOKS]:

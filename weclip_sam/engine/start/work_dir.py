@@ -141,12 +141,13 @@ def keep_seed(config: Config, resume: str, seed: int | None = None) -> None:
     config.randomness = {**(config.get('randomness') or {}), 'seed': began}
 
 
-def check_outside_images(config: Config, folder: str | os.PathLike) -> None:
+def check_outside_images(config: Config, folder: str | os.PathLike, option: str = '--work-dir') -> None:
     """Make sure that a training writes no pictures among those that it reads.
 
     Args:
         config: a whole config; readers without ``data_root`` are passed over.
         folder: the work dir; need not exist.
+        option: what the user chose it with.
 
     Raises:
         ValueError: it is a data folder, or lies in its folder of images.
@@ -161,7 +162,7 @@ def check_outside_images(config: Config, folder: str | os.PathLike) -> None:
         images = next((root / name for name in names if isinstance(name, str) and (root / name).is_dir()), root)
         if target == root.resolve() or target.is_relative_to(images.resolve()):
             place = root if target == root.resolve() else images
-            raise ValueError(f'--work-dir {folder}: lies in the image folder {place}, where its pictures would be '
+            raise ValueError(f'{option} {folder}: lies in the image folder {place}, where its pictures would be '
                              'taken for images of the data; give a folder outside of it')
 
 
