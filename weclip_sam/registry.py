@@ -26,7 +26,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child('optimizer wrapper constructor', root.OPTIM_
 PARAM_SCHEDULERS = _child('parameter scheduler', root.PARAM_SCHEDULERS, 'engine')
 LOG_PROCESSORS = _child('log processor', root.LOG_PROCESSORS, 'engine')
 VISUALIZERS = _child('visualizer', root.VISUALIZERS, 'visualization')
-VISBACKENDS = _child('visualizer backend', root.VISBACKENDS, 'visualization')
+VISBACKENDS = _child('visualizer backend', root.VISBACKENDS, 'visualization', 'engine')
 # Filled by mmengine alone; without a child here every look-up would warn that the scope is unknown.
 MODEL_WRAPPERS = _child('model wrapper', root.MODEL_WRAPPERS)
 WEIGHT_INITIALIZERS = _child('weight initializer', root.WEIGHT_INITIALIZERS)

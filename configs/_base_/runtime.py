@@ -19,6 +19,7 @@ log_processor = dict(by_epoch=False, window_size=50)
 log_level = 'INFO'
 # Without a name: a second run in the same process would otherwise write into the first one's folder.
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+tracker = None  # 'wandb' or 'mlflow': train.py --track (docs/watching.md)
 randomness = dict(seed=0)
 load_from = None
 resume = False

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from weclip_sam.engine import build_runner, load_config
-from weclip_sam.engine.hooks.summary import ProtocolValHook
+from weclip_sam.engine.hooks.protocol import ProtocolValHook
 from weclip_sam.models import WeClip
 from weclip_sam.seeds.crf import dense_crf
 

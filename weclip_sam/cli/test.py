@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             hook = dict(type='SavePredictionsHook', out_dir=out)
             config.custom_hooks = [*(config.get('custom_hooks') or []), hook]
         start_distributed(args.launcher, config)
-        config.load_from, config.resume = args.checkpoint, False
+        config.load_from, config.resume, config.tracker = args.checkpoint, False, None  # a test is no run to watch
         apart = args.out and Path(out).resolve() != Path(config.work_dir).resolve()
         with own_folder(config.work_dir, 'test', args.launcher), \
                 own_folder(out, 'test', args.launcher, '--out') if apart else nullcontext():

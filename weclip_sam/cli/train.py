@@ -20,12 +20,16 @@ from weclip_sam.engine import (
     friendly_errors,
     load_config,
     prepare_work_dir,
+    safe_load,
     start_distributed,
+    unwrapped,
     use_resume,
 )
 from weclip_sam.engine.start.config import use_amp, use_randomness
 from weclip_sam.engine.start.launch import LAUNCHERS, asked_to_resume
 from weclip_sam.engine.start.restore import changed_settings
+from weclip_sam.engine.start.tracker import TRACKERS
+from weclip_sam.engine.start.warm_start import match_classes, use_start
 from weclip_sam.engine.start.work_dir import check_outside_images, own_work_dir
 from weclip_sam.offline.shards import stop_sharing
 
@@ -40,9 +44,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                             'where there is none yet, "auto" starts from the beginning')
     again.add_argument('--overwrite', action='store_true',
                        help='begin anew in a work dir that holds a run: removes its checkpoints, scores and sheets')
+    parser.add_argument('--from', dest='start', metavar='CHECKPOINT',
+                        help='start from what another training learnt, perhaps of other classes: they are matched by '
+                             'name; iterations, optimizer and curriculum begin anew')
     parser.add_argument('--amp', action='store_true', help='bfloat16 mixed precision (CPU and GPU)')
     parser.add_argument('--seed', type=int, help="of every random generator (default: the config's, else 0)")
     parser.add_argument('--deterministic', action='store_true', help='slower GPU kernels that repeat bit for bit')
+    parser.add_argument('--track', choices=tuple(TRACKERS),
+                        help='have it watched elsewhere, too: losses, scores, sheets and the config go there '
+                             "(default: the config's tracker; TensorBoard's files are always written)")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help='change the config, e.g. train_cfg.max_iters=100 mask_bank=DIR')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
@@ -73,6 +83,10 @@ def main(argv: list[str] | None = None) -> None:
         if args.amp:
             use_amp(config)
         use_randomness(config, args.seed, args.deterministic)
+        if args.track:
+            config.tracker = args.track
+        if args.start:
+            use_start(config, args.start, bool(args.resume))
         start_distributed(args.launcher, config)
         checked = require_sound(config)
         resume = args.resume or asked_to_resume(config)
@@ -86,6 +100,9 @@ def main(argv: list[str] | None = None) -> None:
                 state['work_dir'] = config.work_dir  # from here on it is ours: errors may be written there
                 resumed = use_resume(config, resume, work_dir.classes)
                 runner = build_runner(config)
+                if args.start and not resumed and work_dir.classes:  # tells what does not fit before it is too late
+                    match_classes(unwrapped(runner.model), safe_load(args.start, kind='weights'), work_dir.classes,
+                                  args.start, config.model)
                 work_dir.begin()
                 state['begun'] = config.work_dir
                 train(runner, resume, resumed, checked)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from weclip_sam.checks import select_layers
 from weclip_sam.features import ClipFeatures, Named, Wanted
+from weclip_sam.models.by_class import by_class
 from weclip_sam.registry import MODELS
 
 
@@ -176,7 +177,7 @@ class DecoderHead(nn.Module):
         if num_classes < 1:
             raise ValueError(f'decoder: expected at least 1 foreground class, got {num_classes}')
         self.layers = nn.ModuleList(DecoderLayer(dim, heads, mlp_ratio) for _ in range(depth))
-        self.classify = nn.Conv2d(dim, num_classes + 1, 1)
+        self.classify = by_class(nn.Conv2d(dim, num_classes + 1, 1))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Features B dim h w -> logits B C+1 h w."""

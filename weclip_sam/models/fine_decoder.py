@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from weclip_sam.features import Named, Wanted
+from weclip_sam.models.by_class import by_class
 from weclip_sam.models.decoder import DecoderOutput, TokenAdapter, WeClipDecoder, mix_patches, on_grid
 from weclip_sam.registry import MODELS
 
@@ -91,7 +92,7 @@ class FineDecoder(WeClipDecoder):
         self.narrow = nn.Conv2d(dim, fine_width, 1)
         self.join = nn.Sequential(*(normed(image_width + fine_width if place == 0 else fine_width, fine_width)
                                     for place in range(fine_depth)))
-        self.correct = nn.Conv2d(fine_width, num_classes + 1, 1)
+        self.correct = by_class(nn.Conv2d(fine_width, num_classes + 1, 1))
         # In the beginning the answer is the coarse one.
         for parameter in self.correct.parameters():
             nn.init.zeros_(parameter)

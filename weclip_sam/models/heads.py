@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from weclip_sam.models.by_class import by_class
 from weclip_sam.registry import MODELS
 
 
@@ -29,7 +30,7 @@ class DeepLabV2Head(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, rates: Sequence[int] = (6, 12, 18, 24)) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Conv2d(in_channels, num_classes + 1, 3, padding=rate, dilation=rate)
+        self.branches = nn.ModuleList(by_class(nn.Conv2d(in_channels, num_classes + 1, 3, padding=rate, dilation=rate))
                                       for rate in _check_rates(rates, 'DeepLabV2Head'))
         for branch in self.branches:
             weight, bias = branch.parameters()
@@ -64,7 +65,7 @@ class DeepLabV3Head(nn.Module):
         self.project = Conv2dNormActivation(channels * (len(self.branches) + 1), channels, 1)
         self.mix = Conv2dNormActivation(channels, channels, 3)
         self.dropout = nn.Dropout(dropout)
-        self.classify = nn.Conv2d(channels, num_classes + 1, 1)
+        self.classify = by_class(nn.Conv2d(channels, num_classes + 1, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         """B in_channels h w -> B C+1 h w."""

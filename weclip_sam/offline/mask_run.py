@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from weclip_sam.engine.progress import announce
+from weclip_sam.engine.start.environment import write_settings
 from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.mask_bank import HEADER, MaskBank, feature_folder
@@ -97,6 +98,7 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
         # What kills left. Only now: at the start another launcher may be just about to name its header.
         for name in (HEADER, SUMMARY, SECONDS):
             remove_stale_temporaries(out, name)
+        write_settings(out, config)
         about.update(images=len(dataset), in_bank=masks)
         origin: dict[str, Any] = {} if source is None else dict(imported_from=str(Path(source).resolve()))
         if keeper is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 
+from weclip_sam.engine.start.environment import write_environment
 from weclip_sam.engine.start.errors import explain
 from weclip_sam.io.identity import FileIdentity
 from weclip_sam.io.names import printable
@@ -78,6 +79,7 @@ def run_results(title: str, folder: ResultFolder, load: Callable[[int], Any], ma
     seconds = time.monotonic() - began
     used = folder.finish(report, seconds, palette)
     if is_main_process():
+        write_environment(folder.out, goes_on=bool(report.found))
         _print(folder, report, done, seconds)
         if used is not None:
             print(used.text())

@@ -17,6 +17,7 @@ from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.progress import announce
+from weclip_sam.engine.start.environment import write_settings
 from weclip_sam.engine.start.shared_settings import fill_shared_settings, mask_settings
 from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.io.identity import FileIdentity
@@ -80,6 +81,7 @@ def run_seeds(config: Config, name: str, split: str, out: str, device: torch.dev
             print(f'{out}: the {what} of {len(changed)} images, for example {changed[0]}, are others than when their '
                   'labels were made; these are made anew')
         _remove_what_kills_left(out, dataset.image_ids)
+        write_settings(out, config)
     barrier()
     with WorkTime(out, card['fingerprint'], dict(fingerprint=card['fingerprint']), began) as clock:
         report = make_seeds(model, dataset, out, scores=scores, workers=workers, device=device, tick=clock.tick)

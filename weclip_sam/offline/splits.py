@@ -18,6 +18,16 @@ _DEFAULT_PIPELINE: list[dict[str, Any]] = [dict(type='ResizeToMultiple', divisor
 def split_images(config: Config, split: str) -> dict[str, Any]:
     """Config of the images of a split: an ``ImageLabelDataset`` without masks, labels or transforms.
 
+    Raises:
+        ValueError: as :func:`split_dataset`.
+    """
+    node = split_dataset(config, split)
+    return dict(type='ImageLabelDataset', **{key: node[key] for key in _KEPT if key in node})
+
+
+def split_dataset(config: Config, split: str) -> dict[str, Any]:
+    """Config of the data set of a split, as it stands.
+
     ``train`` and ``val`` are those of the data loaders; ``tune``, the top-level ``tune_dataset``, is for choosing
     settings by ground truth: neither trained on nor reported on.
 
@@ -32,7 +42,7 @@ def split_images(config: Config, split: str) -> dict[str, Any]:
     if not node:
         has = [name for name, place in SPLITS.items() if (config.get(place.split('.')[0]) or {})]
         raise ValueError(f"--split {split}: the config has no {SPLITS[split]} (its splits: {', '.join(has) or 'none'})")
-    return dict(type='ImageLabelDataset', **{key: node[key] for key in _KEPT if key in node})
+    return dict(node)
 
 
 def seed_images(config: Config, split: str, labels: str | None = None, masks: bool = False,

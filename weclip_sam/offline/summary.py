@@ -13,6 +13,7 @@ from mmengine.dist import get_world_size, is_main_process
 
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
+from weclip_sam.engine.start.environment import write_environment
 from weclip_sam.io.files import write_json
 from weclip_sam.io.text import read_json
 from weclip_sam.offline.work import WorkReport
@@ -83,7 +84,8 @@ def _seconds_of(path: Path, about: Mapping[str, Any]) -> float:
 
 def write_summary(report: WorkReport, clock: WorkTime, device: torch.device, about: Mapping[str, Any],
                   all_timed: bool = True, **results: Any) -> dict[str, Any]:
-    """Put ``summary.json`` into the clock's folder (the main process does); ``seconds.json`` is no longer needed.
+    """Put ``summary.json`` and ``environment.json`` into the clock's folder (the main process does); ``seconds.json``
+    is no longer needed.
 
     Args:
         report: of all processes together.
@@ -104,6 +106,7 @@ def write_summary(report: WorkReport, clock: WorkTime, device: torch.device, abo
         del summary['wall_seconds_of_all_runs']
     if is_main_process():
         write_json(clock.folder / SUMMARY, summary)
+        write_environment(clock.folder, goes_on=bool(report.found))
         (clock.folder / SECONDS).unlink(missing_ok=True)
     return summary
 

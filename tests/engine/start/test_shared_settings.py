@@ -5,7 +5,7 @@ import pytest
 
 from weclip_sam.checking.configs import quick_check
 from weclip_sam.datasets.image_label import ImageLabelDataset
-from weclip_sam.engine.hooks.summary import SeedEvalHook
+from weclip_sam.engine.hooks.seed_eval import SeedEvalHook
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.foundation.sam_eye import SamEye

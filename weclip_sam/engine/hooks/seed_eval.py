@@ -4,16 +4,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.hooks import Hook
 
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.progress import ProgressReporter
 from weclip_sam.evaluation import IoUMetric
-from weclip_sam.registry import DATASETS
+from weclip_sam.registry import DATASETS, HOOKS
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 
 TOGETHER = 8  # images of one size that the model looks at at a time
@@ -96,3 +98,39 @@ def evaluate_seeds(runner: Any, dataset: dict | Any, max_images: int | None, jso
     return {'pseudo labels': scores['seed'], 'prediction': scores['prediction'], 'images': len(chosen),
             'seconds': time.monotonic() - began, 'cpu_seconds': time.process_time() - cpu,
             'stages': by_stage}
+
+
+@HOOKS.register_module()
+class SeedEvalHook(Hook):
+    """After training: mIoU on training images of the finished model's pseudo labels and of its prediction.
+
+    This opens the ground truth of training images, so it runs when training is over and nothing can learn from it.
+    Each image goes through ``model.explain(batch)``, where ``batch`` is a collated batch of one image; of its result
+    ``seed`` and ``prediction`` (H W int64; 255 in a seed counts as background) are scored.
+
+    Args:
+        dataset: an evaluation data set over training images (``with_masks=True``); the config's ``seed_dataset`` unless
+            given.
+        max_images: score at most so many images, spread evenly over the set; None for all.
+
+    The seeds' per-class table becomes ``iou_train_seeds.json`` in the work dir.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, dataset: dict | None = None, max_images: int | None = None) -> None:
+        if dataset is None:
+            raise ValueError('SeedEvalHook: there are no images to score; give the config a seed_dataset')
+        if max_images is not None and max_images < 1:
+            raise ValueError(f'SeedEvalHook: max_images must be positive or None, got {max_images}')
+        self.dataset, self.max_images = dataset, max_images
+
+    def after_train(self, runner: Any) -> None:
+        """Score; every process takes its share of the images."""
+        scores = evaluate_seeds(runner, self.dataset, self.max_images,
+                                str(Path(runner.work_dir) / 'iou_train_seeds.json'))
+        for key, value in scores.items():
+            runner.message_hub.update_info(f'train_seeds/{key}', value)
+        runner.visualizer.add_scalars(
+            {'labels/mIoU': scores['pseudo labels'], 'labels/mIoU_prediction': scores['prediction'],
+             **{f'labels/mIoU_after_{step}': score for step, score in scores['stages'].items()}}, step=runner.iter)

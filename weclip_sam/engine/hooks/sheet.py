@@ -1,4 +1,4 @@
-"""After every validation (or after a training without one): a sheet of a few images, in work dir and TensorBoard."""
+"""After every validation, or a training without one: a sheet of a few images; for TensorBoard and trackers, too."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.visualization import LocalVisBackend
 from PIL import Image
 from torch import Tensor
 
@@ -95,10 +96,10 @@ class SheetHook(Hook):
         sheet = draw_sheet(rows, colors, names, f'iteration {runner.iter}{score}')
         with atomic_open(Path(runner.work_dir) / 'sheets' / f'iter_{runner.iter:06}.png') as file:
             Image.fromarray(sheet).save(file, format='PNG')
-        # Only TensorBoard: the local backend would write the same picture a second time.
-        board = runner.visualizer._vis_backends.get('TensorboardVisBackend')
-        if board is not None:
-            board.add_image('sheet', sheet, step=runner.iter)
+        # The local backend would write the same picture a second time.
+        for backend in runner.visualizer._vis_backends.values():
+            if not isinstance(backend, LocalVisBackend):
+                backend.add_image('sheet', sheet, step=runner.iter)
 
     def _segment(self, model: Any, dataset: Any, chosen: list[int]) -> None:
         if self.mask_generator is None or self._masks:

@@ -14,6 +14,7 @@ from mmengine.runner import BaseLoop
 from torch import nn
 
 from weclip_sam.engine.start.class_names import require_same_classes
+from weclip_sam.engine.start.warm_start import MATCH, match_classes
 from weclip_sam.io.checkpoints import check_covers, require_finite
 from weclip_sam.registry import HOOKS
 
@@ -160,10 +161,15 @@ class CheckpointGuardHook(Hook):
     ``load_from`` at the start of a training may be partial on purpose.
 
     Args:
-        other_classes: let ``load_from`` bring weights that were trained on other classes.
+        other_classes: what ``load_from`` may do at the start of a training with weights that were trained on other
+            classes: nothing; ``True``: load what has the right shape; ``'match'`` (``train.py --from``): give what was
+            learnt of each class to the class of the same name, see :func:`match_classes`.
     """
 
-    def __init__(self, other_classes: bool = False) -> None:
+    def __init__(self, other_classes: bool | str = False) -> None:
+        if other_classes not in (False, True, MATCH):
+            raise ValueError(f"CheckpointGuardHook other_classes: expected True, False or '{MATCH}', got "
+                             f'{other_classes!r}')
         self.other_classes = other_classes
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
@@ -172,8 +178,15 @@ class CheckpointGuardHook(Hook):
         starts = not (runner._resume or runner._train_loop is None or isinstance(runner._train_loop, dict))
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get('state_dict'), dict):
             require_finite(checkpoint['state_dict'], path)
+        if starts and self.other_classes == MATCH:
+            matched = match_classes(unwrapped(runner.model), checkpoint, _classes_in_use(runner), path,
+                                    runner.cfg.get('model'))
+            checkpoint['state_dict'] = matched.state
+            runner.logger.info(f'Starting from {path}: {matched.text()}; iterations, optimizer and curriculum begin '
+                               'anew')
+            return
         if not (starts and self.other_classes):
-            remedy = 'Order or name them as they were, or set default_hooks.guard.other_classes=True' if starts else ''
+            remedy = 'Start with train.py --from, which matches them by name' if starts else ''
             require_same_classes(path, checkpoint, _classes_in_use(runner), remedy)
         if not starts:
             if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:

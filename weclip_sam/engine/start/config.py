@@ -18,7 +18,8 @@ from weclip_sam.engine.start.shared_settings import fill_scenes_seed
 
 # Variables that programs read themselves; any other is there for the settings that are copied from it.
 READ = {'mask_bank', 'mask_generator', 'mask_dataset', 'seed_dataset', 'tune_dataset', 'input_labels', 'tta', 'crf',
-        'sam'}
+        'sam', 'tracker'}
+_FILLED = {'scenes_seed', 'tracker'}  # parts take them when a run starts; nothing is a copy, whatever is alike
 _SHOWN = 4  # settings that an error names
 
 
@@ -44,7 +45,7 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
     _check_top_level(config, path)
     if options:
         parsed = parse_options(options, config) if not isinstance(options, dict) else options
-        variables = {key.split('.')[0] for key in parsed} - RUNNER_KEYS - {'scenes_seed'}
+        variables = {key.split('.')[0] for key in parsed} - RUNNER_KEYS - _FILLED
         before = {name: copy.deepcopy(config[name]) for name in variables if name in config}
         apply_options(config, parsed)
         # Containers first: once a string inside a copy has changed, the copy is no longer told by its old value.

@@ -22,7 +22,7 @@ from weclip_sam.registry import READERS
 # What changes neither what is learnt nor its scores.
 _OF_NO_MATTER = {'work_dir', 'resume', 'launcher', 'env_cfg', 'log_level', 'log_processor', 'visualizer',
                  'experiment_name', 'default_hooks', 'default_scope', 'model_wrapper_cfg', 'test_dataloader',
-                 'test_evaluator', 'test_cfg'}
+                 'test_evaluator', 'test_cfg', 'tracker'}
 _OF_NO_MATTER_IN_LOADERS = {'num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'timeout',
                             'multiprocessing_context'}
 _PLACES = {'data_root', 'mask_bank', 'bank', 'pixel_labels', 'labels', 'input_labels', 'folder', 'checkpoint',

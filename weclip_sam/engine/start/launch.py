@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch import distributed, nn
@@ -19,10 +20,11 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.start.class_names import require_same_classes
 from weclip_sam.engine.start.config_text import ReadableConfig
-from weclip_sam.engine.start.sam_at_test import fill_sam_at_test
-from weclip_sam.engine.start.shared_settings import fill_shared_settings
+from weclip_sam.engine.start.environment import write_environment
+from weclip_sam.engine.start.fill import fill_config
 from weclip_sam.engine.start.together import watch_others
-from weclip_sam.engine.start.vocabulary import fill_vocabulary
+from weclip_sam.engine.start.tracker import fill_tracker
+from weclip_sam.engine.tracking import end_trackers, trackers_of
 from weclip_sam.io.checkpoints import NotFiniteError, find_resumable, require_finite, safe_load
 from weclip_sam.models.fixed_shapes import chosen
 from weclip_sam.registry import OPTIMIZERS
@@ -162,12 +164,19 @@ class QuietRunner(Runner):
             handler.setLevel(level)
 
     def train(self) -> nn.Module:
-        """Train; hooks with ``after_failure(runner, error)`` hear of losses or weights that are no numbers."""
+        """Train; hooks with ``after_failure(runner, error)`` hear of losses or weights that are no numbers.
+
+        Trackers hear how it ended.
+        """
         try:
-            return super().train()
-        except NotFiniteError as error:
-            self.call_hook('after_failure', error=error)
+            trained = super().train()
+        except BaseException as error:
+            if isinstance(error, NotFiniteError):
+                self.call_hook('after_failure', error=error)
+            end_trackers(self.visualizer, failed=True)
             raise
+        end_trackers(self.visualizer)
+        return trained
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger, its terminal handler silenced but for warnings."""
@@ -221,9 +230,8 @@ def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = Non
         config: changed in place.
         known: names that a checkpoint brings, see :func:`known_names`: testing it then needs no training data.
     """
-    fill_shared_settings(config)
-    fill_sam_at_test(config)
-    fill_vocabulary(config, known)
+    fill_config(config, known)
+    fill_tracker(config)
     _check_optimizer(config)
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None and name not in _MMENGINES_HOOKS]:
@@ -232,6 +240,10 @@ def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = Non
     watch_others()  # mmengine has made the group where there are GPUs
     runner.logger.info(f'{runner.experiment_name}: seed {runner.seed}, {runner.world_size} process(es), everything is '
                        f'written to {runner.work_dir}')
+    if is_main_process():
+        write_environment(runner.work_dir, goes_on=bool(config.get('resume')))
+    for tracker in trackers_of(runner.visualizer):
+        runner.logger.info(f'Watched by {tracker.name}: {tracker.where}')
     model = unwrapped(runner.model)
     _compile_step(runner)
     listed = {type(hook).__name__ for hook in runner.hooks}

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from weclip_sam.engine.start.identity import differences, flat_settings, run_identity
 from weclip_sam.engine.start.kinds import walk_dicts
 from weclip_sam.engine.start.restore import checkpoint_config
+from weclip_sam.engine.tracking.base import RECORD as TRACKED
 from weclip_sam.io.checkpoints import find_resumable, safe_load
 from weclip_sam.io.files import atomic_open, remove_stale_temporaries
 from weclip_sam.io.locks import FolderLock, launch_id, living_owner
@@ -24,7 +25,8 @@ RECORD = 'run.json'
 FORMAT = 'weclip_sam run 1'
 # What a training leaves in its work dir, and --overwrite removes. The first are worth refusing another training for.
 _WORTH = ('iter_*.pth', 'best_*.pth', 'last_checkpoint', 'summary.json', 'prompts.safetensors')
-_RESULTS = (*_WORTH, 'iou_val*.json', 'iou_train_seeds.json', 'sheets/iter_*.png', 'error.txt', RECORD)
+_RESULTS = (*_WORTH, 'iou_val*.json', 'iou_train_seeds.json', 'sheets/iter_*.png', 'error.txt', TRACKED,
+            RECORD)
 _SHOWN = 3  # differences
 
 
@@ -139,12 +141,13 @@ def keep_seed(config: Config, resume: str, seed: int | None = None) -> None:
     config.randomness = {**(config.get('randomness') or {}), 'seed': began}
 
 
-def check_outside_images(config: Config, folder: str | os.PathLike) -> None:
+def check_outside_images(config: Config, folder: str | os.PathLike, option: str = '--work-dir') -> None:
     """Make sure that a training writes no pictures among those that it reads.
 
     Args:
         config: a whole config; readers without ``data_root`` are passed over.
         folder: the work dir; need not exist.
+        option: what the user chose it with.
 
     Raises:
         ValueError: it is a data folder, or lies in its folder of images.
@@ -159,7 +162,7 @@ def check_outside_images(config: Config, folder: str | os.PathLike) -> None:
         images = next((root / name for name in names if isinstance(name, str) and (root / name).is_dir()), root)
         if target == root.resolve() or target.is_relative_to(images.resolve()):
             place = root if target == root.resolve() else images
-            raise ValueError(f'--work-dir {folder}: lies in the image folder {place}, where its pictures would be '
+            raise ValueError(f'{option} {folder}: lies in the image folder {place}, where its pictures would be '
                              'taken for images of the data; give a folder outside of it')
 
 
