@@ -15,8 +15,8 @@ Palette = Sequence[Sequence[int]]
 
 # Chosen by a search for the largest smallest CIEDE2000 distance between any two, in each of four eyes (see
 # class_colors), as they are and as an overlay mixes them with grey: first the best eight among vivid colours, then the
-# best 26 that begin with these, then 80 that begin with those (less and less vivid: chroma 55, 36, 28 at least); each in
-# the order that keeps every beginning of the list apart.
+# best 26 that begin with these, then 80 that begin with those (chroma at least 55, 36, 28); each in the order that
+# keeps every beginning of the list apart.
 _CHOSEN = (
     'd20096', '1ef0c3', 'b49600', 'c396ff', 'b4f000', '0f5aff', 'ff7887', '4b7800', 'ffc3ff', 'c3004b',
     '1e8769', 'ffc378', 'c36987', '2db4a5', '8769b4', '87873c', 'a5f0a5', 'ff87c3', '8778ff', '5aa569',
@@ -45,8 +45,8 @@ def class_colors(count: int) -> np.ndarray:
 
     So 26 classes can be named by colour; of 80 the nearest can be told where they touch, but hardly be found in a
     legend, and with colour blindness they cannot: names on the regions are for that. Mixed into a photograph (overlays)
-    colours come nearer: 8.5 and, for the colour-blind, 4.5 of 26; 3.8 and 2.2 of 80. From the 81st class on nothing is promised but that no
-    two are equal.
+    colours come nearer: 8.5 and, for the colour-blind, 4.5 of 26; 3.8 and 2.2 of 80. From the 81st class on nothing is
+    promised but that no two are equal.
 
     Returns:
         count 3 uint8.
