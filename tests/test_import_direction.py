@@ -9,7 +9,7 @@ import weclip_sam
 ROOT = Path(weclip_sam.__file__).parent
 # From the ground up. A room may use every floor below its own; what everybody speaks may use itself.
 FLOORS = (
-    {'bits', 'checks', 'features', 'registry', 'structures'},
+    {'bits', 'checks', 'colors', 'features', 'registry', 'structures'},
     {'io'},
     {'mask_bank'},
     {'datasets', 'foundation', 'seeds', 'evaluation', 'visualization'},

@@ -18,7 +18,12 @@ def test_the_result_counts_saves_and_names(tmp_path):
     with Image.open(tmp_path / 'a' / 'x.png') as image:
         assert image.mode == 'P' and np.array_equal(np.asarray(image), labels)
         assert image.getpalette()[6:9] == [0, 9, 1]
-    assert read_image(tmp_path / 'a' / 'x.jpg').size == (2, 2)
+    # The overlay has the label file's colours, and says what they are.
+    assert read_image(tmp_path / 'a' / 'x.jpg').size == np.asarray(result.overlay()).shape[1::-1]
+    plain = np.asarray(result.overlay(alpha=1, legend=False, names=False))
+    assert plain.shape == (2, 2, 3) and plain[0, 0].tolist() == [0, 0, 0]
+    legend = np.asarray(result.overlay(names=False))[320:]
+    assert (legend == (0, 9, 1)).all(-1).sum() == 11 ** 2 and not (legend == (9, 0, 0)).all(-1).any()
     with pytest.raises(ValueError, match='keeps every value'):
         result.save(tmp_path / 'x.jpg')
     with pytest.raises(ValueError, match='.png, .jpg or .webp'):

@@ -14,7 +14,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import write_labels
 from weclip_sam.models.refine import SamUse
-from weclip_sam.visualization import class_colors, overlay_labels
+from weclip_sam.visualization import explained_overlay, label_colors
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,20 @@ class SegmentationResult:
             raise ValueError(f"no class is called '{name}'.{suggest_name(name, self.classes)}")
         return self.labels == self.classes.index(name)
 
-    def overlay(self, alpha: float = 0.55) -> Image.Image:
-        """The labels as colours over the image, outlined, at the image's size."""
-        return Image.fromarray(overlay_labels(self.image, self.labels, class_colors(len(self.classes)), alpha))
+    def overlay(self, alpha: float = 0.55, *, legend: bool = True, names: bool = True) -> Image.Image:
+        """The labels as outlined colours over the image, in the colours of the label file.
+
+        Args:
+            alpha: strength of the colours in [0, 1].
+            legend: what colour is what, in a strip below the picture.
+            names: each class's name on its largest region, if it has room there.
+
+        Returns:
+            RGB. Without legend and names it has the image's size; else small images are enlarged, so that words can be
+            read, and the legend adds its height (:func:`weclip_sam.visualization.explained_overlay`).
+        """
+        return Image.fromarray(explained_overlay(
+            self.image, self.labels, label_colors(self.palette, len(self.classes)), self.classes, alpha, legend, names))
 
     def save(self, path: str | os.PathLike, overlay: str | os.PathLike | None = None) -> None:
         """Write the labels as a palette PNG and, if a second path is given, the overlay as a picture, atomically.

@@ -1,10 +1,10 @@
 """Names as METHODS of CLIP-ES has them, and what may go wrong with one's own."""
 import pytest
 
+from weclip_sam.colors import voc_palette
 from weclip_sam.datasets import COCO_VOCABULARY, VOC_VOCABULARY, Vocabulary
 from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES
 from weclip_sam.foundation.text import DEFAULT_TEMPLATES
-from weclip_sam.io.images import voc_palette
 
 
 def test_counts():

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from weclip_sam.colors import voc_palette
 from weclip_sam.datasets.readers.base import Record
 from weclip_sam.evaluation.label_files import LabelStore, score_label_files
 from weclip_sam.evaluation.palettes import PaletteCheck, colours_of, look_at_palettes
-from weclip_sam.io.images import label_palette, voc_palette, write_labels
+from weclip_sam.io.images import label_palette, write_labels
 
 CLASSES = tuple('abcdef')
 

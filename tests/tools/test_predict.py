@@ -50,7 +50,8 @@ def test_a_folder_is_segmented_and_failures_are_recorded(tool, trained_run, tmp_
     for entry, size in zip(record['images'], [(40, 24), (17, 31)], strict=True):
         labels = Image.open(out / entry['labels'])
         assert labels.mode == 'P' and labels.size == size == (entry['width'], entry['height'])
-        assert Image.open(out / entry['overlay']).size == size
+        drawn, times = Image.open(out / entry['overlay']), -(-320 // max(size))  # enlarged, so that words can be read
+        assert drawn.width == max(times * size[0], 156) and drawn.height > times * size[1]  # the legend is below
         values = np.asarray(labels)
         assert entry['areas'] == {record['classes'][v]: pytest.approx((values == v).mean(), abs=1e-6)
                                   for v in np.unique(values)}

@@ -10,20 +10,12 @@ from weclip_sam.visualization import (
     draw_sheet,
     enlarge,
     explained_row,
+    meanings,
     overlay_class_maps,
     overlay_labels,
 )
 
 GREY = np.full((6, 8, 3), 100, dtype=np.uint8)
-
-
-def test_class_colors_are_all_different_and_background_is_black():
-    colors = class_colors(81)
-    assert colors.shape == (81, 3) and colors[0].tolist() == [0, 0, 0]
-    assert len({tuple(c) for c in colors.tolist()}) == 81
-    assert np.array_equal(class_colors(5), colors[:5])
-    near = min(np.abs(colors[i].astype(int) - colors[j]).sum() for i in range(1, 21) for j in range(1, i))
-    assert near > 80  # the first twenty, a whole VOC, can be told apart
 
 
 def test_overlay_labels_mixes_darkens_and_stripes():
@@ -88,6 +80,33 @@ def test_row_scores_each_label_map_on_its_image():
     assert [p.title for p in without.panels] == ['image', 'CAM', 'seed', 'prediction'] and without.panels[2].note == ''
 
 
+def test_panels_without_any_class_say_so():
+    labels = np.zeros((6, 8), int)
+    labels[:, 4:] = 1
+    row = explained_row(GREY, np.zeros_like(labels), np.zeros((0, 2, 2)), [], np.full_like(labels, 255), labels,
+                        class_colors(3), height=180)
+    panels = {panel.title: panel.image for panel in row.panels}
+    written = [((picture < 30).all(-1)).sum() > 100 for picture in panels.values()]  # the rim of letters
+    assert dict(zip(panels, written, strict=True)) == {
+        'image': False, 'ground truth': True, 'CAM': True, 'seed': True, 'prediction': False}
+
+
+def test_what_is_there_is_explained_and_nothing_else():
+    labels = np.zeros((6, 8), int)
+    rows = [explained_row(GREY, labels, np.ones((1, 2, 2)), [0], labels, labels.copy(), class_colors(3))]
+    assert [note.split(':')[0] for note in meanings(rows)] == [
+        'ground truth', 'CAM', 'seed', 'prediction', 'number beside a title']
+    assert 'mIoU in percent' in meanings(rows)[-1]
+    rows = [explained_row(GREY, None, None, [], None, labels, class_colors(3))]
+    assert [note.split(':')[0] for note in meanings(rows)] == ['prediction']
+    # Captions and notes have all the lines they need.
+    short = draw_sheet(rows, class_colors(3), ('background', 'a', 'b'))
+    rows = [Row(rows[0].panels, 'name, ' * 100)]
+    long = draw_sheet(rows, class_colors(3), ('background', 'a', 'b'), notes=meanings(rows))
+    assert long.shape[1] == short.shape[1] and long.shape[0] > short.shape[0] + 200
+    assert (long[:, -14:] == 250).all()  # nothing in the margin
+
+
 def block(width, value):
     return np.broadcast_to(np.array([0, value, 99], np.uint8), (20, width, 3))
 
@@ -105,6 +124,6 @@ def test_sheet_holds_every_panel_and_the_legend():
     # A narrow sheet breaks its legend into lines instead of cutting it off.
     many = draw_sheet([Row((Panel('p', np.zeros((20, 120, 3), np.uint8)),), '', tuple(range(1, 10)))],
                       class_colors(10), ['background'] + [f'class {i}' for i in range(9)])
-    assert all((many == c).all(-1).sum() >= 200 for c in class_colors(10)[1:])
+    assert all((many == c).all(-1).sum() >= 144 for c in class_colors(10)[1:])
     with pytest.raises(ValueError, match='at least one row'):
         draw_sheet([], colors, ())

@@ -1,9 +1,9 @@
 """Compare methods on one data set: ``python tools/compare.py configs/compare/shapes.py --run``.
 
-The experiment file lists the methods and their stages (see ``weclip_sam/comparison/experiment.py``). ``--run``
-runs what is missing, seed by seed, and goes on after a kill; ``--collect`` only reads what is finished. Both write
-``report.html`` (one page that needs nothing else), ``report.md`` and ``report.json`` into the experiment's root, or
-into ``--out``.
+The experiment file lists the methods and their stages (see ``weclip_sam/comparison/experiment.py``). ``--list`` prints
+them with what they took or will take (``weclip_sam/comparison/listing.py``). ``--run`` runs what is missing, seed by
+seed, and goes on after a kill; ``--collect`` only reads what is finished. Both write ``report.html`` (one page that
+needs nothing else), ``report.md`` and ``report.json`` into the experiment's root, or into ``--out``.
 
 Exit code: 0, or 1 if a stage failed (the report says which).
 """
@@ -14,11 +14,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from weclip_sam.comparison.experiment import load_experiment
+from weclip_sam.comparison.experiment import Stage, load_experiment
 from weclip_sam.comparison.html import to_html
+from weclip_sam.comparison.listing import listing
 from weclip_sam.comparison.report import to_json, to_markdown
 from weclip_sam.comparison.results import collect
-from weclip_sam.comparison.stages import is_finished, run_experiment, why_stale
+from weclip_sam.comparison.stages import run_experiment
 from weclip_sam.comparison.tables import incomplete
 from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.engine.start.work_dir import own_folder
@@ -31,13 +32,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--run', action='store_true', help='run the missing stages, then report')
     what.add_argument('--collect', action='store_true', help='report what is finished; run nothing')
-    what.add_argument('--list', action='store_true', help='print every stage, its command and whether it is finished')
+    what.add_argument('--list', action='store_true',
+                      help='print the stages of every method, what is finished, and how long the rest takes')
     parser.add_argument('--root', help="where the runs are (default: the experiment's root)")
     parser.add_argument('--seeds', type=int, help="how many seeds (default: the experiment's)")
-    parser.add_argument('--methods', nargs='+', metavar='NAME', help='only these methods')
+    parser.add_argument('--methods', nargs='+', metavar='NAME',
+                        help='only these methods, as --list prints them in brackets: weclip-sam')
+    parser.add_argument('--commands', action='store_true', help='with --list: the command of every stage, too')
     parser.add_argument('--out', help='where the report goes (default: the root)')
     parser.add_argument('--no-pictures', action='store_true', help='tables only')
     return parser.parse_args(argv)
+
+
+def command(stage: Stage) -> str:
+    """What one would type to run a stage."""
+    return f'python tools/{stage.tool}.py {shlex.join(stage.arguments)}'
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,9 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.methods:
             experiment = experiment.only(args.methods)
         if args.list:
-            for stage in dict.fromkeys(stage for run in experiment.runs for stage in run.stages):
-                state = 'stale' if why_stale(stage) else 'finished' if is_finished(stage) else 'to do'
-                print(f'{state:<9} python tools/{stage.tool}.py {shlex.join(stage.arguments)}')
+            print('\n'.join(listing(experiment, command if args.commands else None)))
             return
         out = Path(prepare_work_dir(args.out or experiment.root, '--out' if args.out else '--root'))
         if args.run:

@@ -53,10 +53,11 @@ def write_split(reader: ShapesReader, out: Path, split: str) -> None:
     """Images and masks of one split."""
     progress = ProgressReporter()
     progress.start(split, len(reader.records))
+    palette = reader.vocabulary.metainfo()['palette']
     for index, record in enumerate(reader.records):
         with atomic_open(out / 'JPEGImages' / f'{record.image_id}.jpg', 'wb') as file:
             reader.load_image(index).save(file, format='JPEG', quality=95)
-        write_labels(out / 'SegmentationClass' / f'{record.image_id}.png', reader.load_ground_truth(index))
+        write_labels(out / 'SegmentationClass' / f'{record.image_id}.png', reader.load_ground_truth(index), palette)
         progress.update(index + 1)
     progress.stop()
 

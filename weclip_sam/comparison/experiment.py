@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.comparison.names import folder_name, method_named
 from weclip_sam.comparison.values import WITH_SAM
 from weclip_sam.engine.start.config import read_config
 
@@ -37,7 +38,7 @@ _STAGE_KEYS = {'name', 'tool', 'config', 'options', 'arguments', 'once', 'folder
 _METHOD_KEYS = {'name', 'stages', 'uses', 'tests', 'note', 'tuning', 'reference'}
 _NAME = r'[A-Za-z][\w.-]*'
 _EXPERIMENT_KEYS = {'title', 'root', 'seeds', 'shared', 'methods', 'tests', 'sam', 'pictures', 'terms', 'tuning',
-                    'notes'}
+                    'notes', 'estimates'}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Experiment:
         terms: sentences on what is equal for all.
         tuning: rows ``dict(what=, where=, how=)``: which settings were chosen by looking at which ground truth.
         notes: sentences for the end of the report.
+        estimates: ``seconds_per_iteration`` by pattern of config, ``where`` they were measured: see ``listing.py``.
     """
 
     title: str
@@ -108,18 +110,15 @@ class Experiment:
     terms: tuple[str, ...] = ()
     tuning: tuple[dict[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    estimates: dict[str, Any] = field(default_factory=dict)
 
     def only(self, names: Iterable[str]) -> Experiment:
-        """The same experiment with some methods.
+        """The same experiment with some methods, by name or in the form of their folders (``weclip-sam``).
 
         Raises:
             ValueError: a method that is not in it.
         """
-        names = list(names)
-        for name in names:
-            if name not in self.methods:
-                raise ValueError(f"no method is called '{name}'.{suggest_name(name, self.methods)} "
-                                 f'There are: {", ".join(self.methods)}')
+        names = [method_named(name, self.methods) for name in names]
         pictures = {k: v for k, v in self.pictures.items() if k != 'focus' or v in names}
         return replace(self, methods={k: v for k, v in self.methods.items() if k in names}, pictures=pictures,
                        runs=tuple(run for run in self.runs if run.method in names))
@@ -171,10 +170,12 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
     focus = (given.get('pictures') or {}).get('focus')
     if focus is not None and focus not in methods:  # said now, not after the hours of --run
         raise ValueError(f"{path}: pictures: focus: no method is called '{focus}'.{suggest_name(focus, methods)}")
+    estimates = dict(given.get('estimates') or {})
+    check_keys(estimates, {'seconds_per_iteration', 'where'}, f'{path}: estimates')
     tuning = [dict(row) for row in given.get('tuning', ())]
     tuning += [dict(row, method=name) for name, method in methods.items() for row in method.get('tuning', ())]
     return Experiment(given.get('title', path.stem), folder, count, methods, runs, dict(given.get('pictures') or {}),
-                      tuple(given.get('terms', ())), tuple(tuning), tuple(given.get('notes', ())))
+                      tuple(given.get('terms', ())), tuple(tuning), tuple(given.get('notes', ())), estimates)
 
 
 def check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -182,12 +183,6 @@ def check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
     for key in given:
         if key not in known and not key.startswith('_'):
             raise ValueError(f"{where}: unknown key '{key}'.{suggest_name(key, known)}")
-
-
-def folder_name(name: str) -> str:
-    """A name as part of a path: lower case, ``plus`` for +, and a dash for everything but letters, digits, dot and
-    underscore."""
-    return re.sub(r'[^a-z0-9._]+', '-', name.lower().replace('+', '-plus ')).strip('-.') or 'method'
 
 
 class _Planner:

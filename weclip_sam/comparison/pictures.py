@@ -20,7 +20,7 @@ from weclip_sam.engine.start.config import load_config
 from weclip_sam.evaluation import IoUReport, confusion_matrix
 from weclip_sam.io.images import read_labels
 from weclip_sam.registry import DATASETS
-from weclip_sam.visualization import class_colors, enlarge, overlay_labels
+from weclip_sam.visualization import enlarge, hex_colors, label_colors, overlay_labels
 
 _KEYS = {'config', 'count', 'focus', 'ids', 'extremes', 'scan', 'height', 'options'}
 _SCANNED = 2000  # best and worst are looked for among so many images at most
@@ -36,6 +36,10 @@ class _Source:
     @property
     def names(self) -> tuple[str, ...]:
         return ('background', *self.dataset.metainfo['classes'])
+
+    @property
+    def colors(self) -> np.ndarray:
+        return label_colors(self.dataset.metainfo.get('palette'), len(self.names))
 
     def prediction(self, method: str, index: int) -> np.ndarray | None:
         path = label_path(self.folders[method], self.dataset.image_ids[index])
@@ -78,8 +82,7 @@ def draw_pictures(experiment: Experiment) -> tuple[dict[str, list[PictureRow]], 
         ValueError: an unknown key or image in the experiment's ``pictures``, or no config in it.
     """
     source = _source(experiment)
-    legend = [(name, f'#{bytes(color).hex()}')
-              for name, color in zip(source.names, class_colors(len(source.names)), strict=True)][1:]
+    legend = list(zip(source.names, hex_colors(source.colors), strict=True))[1:]
     if not source.folders:
         return {}, legend
     settings = experiment.pictures
@@ -125,7 +128,7 @@ def _row(source: _Source, index: int, height: int) -> PictureRow:
     truth = source.dataset.load_ground_truth(index)
     # Drawn at twice the height they are shown at, for sharp outlines on dense screens.
     size = (2 * height, max(round(2 * rgb.shape[1] * height / rgb.shape[0]), 1))
-    photo, colors = enlarge(rgb, size), class_colors(len(source.names))
+    photo, colors = enlarge(rgb, size), source.colors
     panels = [('image', _png(photo), ''), ('ground truth', _png(_labelled(photo, truth, size, colors)), '')]
     for method in source.folders:
         labels = source.prediction(method, index)

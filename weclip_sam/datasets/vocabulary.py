@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.io.images import voc_palette
+from weclip_sam.colors import class_colors, voc_palette
 from weclip_sam.io.names import normal
 
 MAX_CLASSES = 254  # labels are uint8: 0 is background and 255 means ignore
@@ -138,12 +138,14 @@ class Vocabulary:
         prompt_names: C texts that stand for the classes in a prompt; synonyms are written one after another.
         background_nouns: G things that are in pictures but are no class.
         left_out: nouns that were given, but name a class.
+        voc_colors: whether its label files have VOC's colours, not those of :func:`weclip_sam.colors.class_colors`.
     """
 
     classes: tuple[str, ...]
     prompt_names: tuple[str, ...]
     background_nouns: tuple[str, ...]
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    voc_colors: bool = field(default=False, compare=False)
 
     @classmethod
     def build(cls, classes: Iterable[str], prompt_names: Mapping[str, str | Sequence[str]] | None = None,
@@ -200,8 +202,10 @@ class Vocabulary:
 
     def metainfo(self) -> dict[str, Any]:
         """What mmengine calls the meta information of a data set; plain types, so that checkpoints can hold it."""
+        count = len(self.classes) + 1
+        palette = voc_palette(count) if self.voc_colors else [tuple(color) for color in class_colors(count).tolist()]
         return dict(classes=self.classes, prompt_names=self.prompt_names, background_nouns=self.background_nouns,
-                    palette=voc_palette(len(self.classes) + 1))
+                    palette=palette)
 
 
 def _prompt_text(name: str, text: str | Sequence[str]) -> str:
@@ -211,5 +215,6 @@ def _prompt_text(name: str, text: str | Sequence[str]) -> str:
     return ','.join(word.strip() for word in words)
 
 
-VOC_VOCABULARY = Vocabulary.build(VOC_CLASSES, VOC_PROMPT_NAMES, VOC_BACKGROUND_NOUNS)
-COCO_VOCABULARY = Vocabulary.build(COCO_CLASSES, COCO_PROMPT_NAMES, COCO_BACKGROUND_NOUNS)
+# Label files of these data sets have these colours everywhere, and pictures of labels have the colours of the files.
+VOC_VOCABULARY = replace(Vocabulary.build(VOC_CLASSES, VOC_PROMPT_NAMES, VOC_BACKGROUND_NOUNS), voc_colors=True)
+COCO_VOCABULARY = replace(Vocabulary.build(COCO_CLASSES, COCO_PROMPT_NAMES, COCO_BACKGROUND_NOUNS), voc_colors=True)

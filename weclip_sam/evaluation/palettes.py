@@ -2,13 +2,14 @@
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from weclip_sam.io.images import ImageReadError, decode_labels, label_palette, voc_palette
+from weclip_sam.colors import hex_colors, voc_palette
+from weclip_sam.io.images import ImageReadError, decode_labels, label_palette
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 
 Colours = Mapping[int, tuple[int, int, int]]
@@ -85,5 +86,5 @@ def look_at(check: PaletteCheck, path: Path) -> None:
         pass
 
 
-def _hex(colour: Iterable[int]) -> str:
-    return '#' + ''.join(f'{value:02x}' for value in colour)
+def _hex(colour: tuple[int, int, int]) -> str:
+    return hex_colors([colour])[0]

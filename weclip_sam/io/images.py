@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, TypeVar
 
 import numpy as np
@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
+from weclip_sam.colors import Palette, label_colors
+from weclip_sam.colors import voc_palette as voc_palette  # part of what label PNGs are
 from weclip_sam.io.depth import DEEP, Depth, deep_to_colour, deep_to_grey, look_at
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.metadata import orientation, pixels_only
@@ -33,22 +35,6 @@ _MADE_OF, _PIXELS = 'made_of', 'pixels'  # keys of a label PNG's text
 
 class ImageReadError(ValueError):
     """An image file that cannot be used; the message names the file and the reason."""
-
-
-def voc_palette(size: int = 256) -> list[tuple[int, int, int]]:
-    """The VOC colours: the bits of a label, three at a time, become the high bits of red, green and blue.
-
-    Returns:
-        ``size`` RGB triples in 0..255; label 0 is black and 255 a light cream.
-    """
-    colours = []
-    for label in range(size):
-        rgb = [0, 0, 0]
-        for step in range(8):
-            for channel in range(3):
-                rgb[channel] |= (label >> (3 * step + channel) & 1) << (7 - step)
-        colours.append((rgb[0], rgb[1], rgb[2]))
-    return colours
 
 
 def is_image_name(name: str | os.PathLike[str]) -> bool:
@@ -342,7 +328,7 @@ def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, si
 
 
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
-                 palette: Iterable[Sequence[int]] | None = None, made_of: str | None = None) -> None:
+                 palette: Palette | None = None, made_of: str | None = None) -> None:
     """Write labels as a palette PNG, atomically. It says what its pixels are: see :func:`labels_changed`.
 
     Args:
@@ -360,11 +346,8 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
                          f'{labels.shape}')
     if labels.min() < 0 or labels.max() > 255:
         raise ValueError(f'labels for {path}: values must be within 0..255, got {labels.min()}..{labels.max()}')
-    colours = voc_palette()
-    for label, colour in enumerate(palette or ()):
-        colours[label] = (int(colour[0]), int(colour[1]), int(colour[2]))
     image = Image.fromarray(labels.astype(np.uint8))
-    image.putpalette([value for colour in colours for value in colour])
+    image.putpalette(label_colors(palette, 256).reshape(-1).tolist())
     text = PngInfo()
     text.add_text(_PIXELS, pixels_digest(labels))
     if made_of is not None:

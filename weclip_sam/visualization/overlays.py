@@ -1,12 +1,16 @@
 """Pictures of label maps and heat maps over photographs: arrays in, arrays out."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from weclip_sam.structures import IGNORE_LABEL
+
+_ROWS = 256
 
 
 def enlarge(image: np.ndarray, size: Sequence[int], smooth: bool = True) -> np.ndarray:
@@ -23,25 +27,27 @@ def enlarge(image: np.ndarray, size: Sequence[int], smooth: bool = True) -> np.n
     return np.asarray(resized)
 
 
+def outline_width(height: int, width: int) -> int:
+    """How wide outlines are in pixels, so that they look alike on small and large pictures: 1 for 500 x 375, 8 for
+    4000 x 3000."""
+    return max(1, round(math.sqrt(height * width) / 450))
+
+
 def boundaries(labels: np.ndarray, width: int = 1) -> np.ndarray:
-    """H W bool: pixels within ``width`` of another label."""
-    edge = np.zeros(labels.shape, dtype=bool)
-    for step in range(1, width + 1):
-        across, down = labels[:, step:] != labels[:, :-step], labels[step:] != labels[:-step]
-        edge[:, step:] |= across
-        edge[:, :-step] |= across
-        edge[step:] |= down
-        edge[:-step] |= down
-    return edge
+    """H W bool: pixels with another label within ``width`` pixels of their row or column."""
+    small = labels.size == 0 or (labels.min() >= 0 and labels.max() <= 255)
+    values = np.ascontiguousarray(labels, np.uint8 if small else np.float32)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (2 * width + 1, 2 * width + 1))
+    return cv2.dilate(values, cross) != cv2.erode(values, cross)
 
 
-def stripes(height: int, width: int, period: int = 8) -> np.ndarray:
-    """H W bool: diagonal stripes, the sign for pixels that do not count."""
-    return (np.arange(height)[:, None] + np.arange(width)) % period < period // 2
+def stripes(height: int, width: int, period: int = 8, top: int = 0) -> np.ndarray:
+    """H W bool: diagonal stripes, the sign for pixels that do not count; ``top`` rows of them are above these."""
+    return (np.arange(top, top + height)[:, None] + np.arange(width)) % period < period // 2
 
 
 def overlay_labels(rgb: np.ndarray, labels: np.ndarray, colors: np.ndarray, alpha: float = 0.55,
-                   contour: int = 1) -> np.ndarray:
+                   contour: int | None = 1) -> np.ndarray:
     """Labels as colour over a photograph, each region with a light outline; 255 is striped.
 
     Args:
@@ -49,7 +55,7 @@ def overlay_labels(rgb: np.ndarray, labels: np.ndarray, colors: np.ndarray, alph
         labels: H W integers in [0, len(colors)) or 255.
         colors: N 3 uint8; label 0 (background) is left as it is, a little darker.
         alpha: strength of the colour in [0, 1].
-        contour: width of the outlines in pixels; 0 for none.
+        contour: width of the outlines in pixels; 0 for none, None for :func:`outline_width` of the picture.
 
     Returns:
         H W 3 uint8.
@@ -59,21 +65,30 @@ def overlay_labels(rgb: np.ndarray, labels: np.ndarray, colors: np.ndarray, alph
     """
     if rgb.shape[:2] != labels.shape:
         raise ValueError(f'overlay_labels: image {rgb.shape[:2]} and labels {labels.shape} must have one size')
-    ignored = labels == IGNORE_LABEL
-    known = np.where(ignored, 0, labels)
+    known = np.where(labels == IGNORE_LABEL, 0, labels)
     if known.min() < 0 or known.max() >= len(colors):
         raise ValueError(f'overlay_labels: labels {known.min()}..{known.max()} but only {len(colors)} colours')
+    if contour is None:
+        contour = outline_width(*labels.shape)
+    edge = boundaries(labels, contour) & (known > 0) if contour else np.zeros(labels.shape, bool)
+    period = 8 * outline_width(*labels.shape)
+    picture = np.empty((*labels.shape, 3), np.uint8)
+    for top in range(0, len(labels), _ROWS):  # floats of a few rows at a time, not of a large photo
+        rows = slice(top, top + _ROWS)
+        picture[rows] = _mixed(rgb[rows], known[rows], labels[rows] == IGNORE_LABEL, edge[rows], colors, alpha,
+                               stripes(len(labels[rows]), labels.shape[1], period, top))
+    return picture
+
+
+def _mixed(rgb: np.ndarray, known: np.ndarray, ignored: np.ndarray, edge: np.ndarray, colors: np.ndarray, alpha: float,
+           striped: np.ndarray) -> np.ndarray:
+    tint = colors.astype(np.float32)[known]
     # Mostly grey beneath, or a blue label on a blue sea could not be seen.
-    picture = 0.3 * rgb + 0.7 * _grey(rgb)
-    foreground = (known > 0)[..., None]
-    picture = np.where(foreground, (1 - alpha) * picture + alpha * colors[known], 0.72 * picture)
-    striped = ignored & stripes(*labels.shape)
+    picture = 0.3 * rgb.astype(np.float32) + 0.7 * _grey(rgb)
+    picture = np.where((known > 0)[..., None], (1 - alpha) * picture + alpha * tint, 0.72 * picture)
     picture[ignored] = 0.5 * rgb[ignored] + 60.0
-    picture[striped] = 0.35 * rgb[striped] + 160.0
-    if contour:
-        edge = boundaries(labels, contour) & ~ignored
-        bright = 0.35 * colors[known].astype(np.float32) + 0.65 * 255
-        picture = np.where((edge & (known > 0))[..., None], bright, picture)
+    picture[ignored & striped] = 0.35 * rgb[ignored & striped] + 160.0
+    picture[edge] = 0.35 * tint[edge] + 0.65 * 255
     return picture.clip(0, 255).round().astype(np.uint8)
 
 

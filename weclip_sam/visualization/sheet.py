@@ -1,18 +1,28 @@
-"""Sheets: rows of pictures with titles and a legend, as one image."""
+"""Sheets: rows of pictures with titles, a legend and what is to be known about them, as one image."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from weclip_sam.structures import IGNORE_LABEL
-from weclip_sam.visualization.overlays import enlarge, overlay_class_maps, overlay_labels, stripes
+from weclip_sam.visualization.explained import in_words
+from weclip_sam.visualization.legend import FAINT, INK, PAPER, draw_legend
+from weclip_sam.visualization.overlays import enlarge, overlay_class_maps, overlay_labels
+from weclip_sam.visualization.text import shortened, wrapped, write_across, written
 
-_PAPER, _INK, _FAINT = (250, 250, 250), (25, 25, 25), (120, 120, 120)
-_GAP, _MARGIN, _TEXT = 8, 14, 15
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_GAP, _MARGIN, _TEXT, _LINE = 8, 14, 14, 23
+# What the panels of explained_row are, by title.
+_MEANS = {
+    'ground truth': 'ground truth: what the numbers compare with; striped pixels do not count',
+    'CAM': 'CAM: where the network looks for the given names, each pixel in the colour of its strongest one, as bright '
+           'as its score',
+    'seed': 'seed: the labels that are taught at this point, made from the given names; striped pixels are left out',
+    'prediction': 'prediction: what the network says without being told any name, at a single scale'}
+_NUMBER = ('number beside a title: mIoU in percent with the ground truth of this one image, over background and the '
+           'classes that are in it; what a seed leaves out counts as background')
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels of one height, a ``caption`` above them (an image id, say) and the labels that occur in them."""
+    """Panels of one height, a ``caption`` above them (an image id and its names, say), the labels that occur."""
 
     panels: tuple[Panel, ...]
     caption: str = ''
@@ -37,6 +47,8 @@ def explained_row(rgb: np.ndarray, ground_truth: np.ndarray | None, cam: np.ndar
                   cam_classes: Sequence[int], seed: np.ndarray | None, prediction: np.ndarray, colors: np.ndarray,
                   caption: str = '', height: int = 224) -> Row:
     """Image, ground truth, CAM, seed and prediction of one image, with each label map's mIoU on this image.
+
+    Labels without any class say so in words.
 
     Args:
         rgb: H W 3 uint8.
@@ -57,14 +69,23 @@ def explained_row(rgb: np.ndarray, ground_truth: np.ndarray | None, cam: np.ndar
             continue
         note = '' if labels is ground_truth or ground_truth is None else _score(labels, ground_truth, len(colors))
         picture = overlay_labels(photo, enlarge(labels.astype(np.int64), size, smooth=False), colors)
-        panels.append(Panel(title, picture, note))
+        panels.append(Panel(title, _said(picture, in_words(labels)), note))
     if cam is not None:
         maps = np.stack([enlarge(m.astype(np.float32), size) for m in cam]) if len(cam) else np.zeros((0, *size))
         at = 1 if ground_truth is None else 2
-        panels.insert(at, Panel('CAM', overlay_class_maps(photo, maps, cam_classes, colors)))
+        picture = overlay_class_maps(photo, maps, cam_classes, colors)
+        panels.insert(at, Panel('CAM', _said(picture, '' if len(cam) else 'no names were given')))
     occurring = {int(label) for _, labels in shown if labels is not None for label in np.unique(labels)}
     occurring |= {int(c) + 1 for c in cam_classes}
     return Row(tuple(panels), caption, tuple(sorted(occurring - {0})))
+
+
+def _said(picture: np.ndarray, words: str) -> np.ndarray:
+    if not words:
+        return picture
+    image = Image.fromarray(picture)
+    write_across(image, words, _TEXT)
+    return np.asarray(image)
 
 
 def _score(labels: np.ndarray, truth: np.ndarray, count: int) -> str:
@@ -77,7 +98,16 @@ def _score(labels: np.ndarray, truth: np.ndarray, count: int) -> str:
     return f'{100 * float(np.mean(scores)):.0f}' if scores else ''
 
 
-def draw_sheet(rows: Sequence[Row], colors: np.ndarray, names: Sequence[str], title: str = '') -> np.ndarray:
+def meanings(rows: Sequence[Row]) -> list[str]:
+    """Sentences on what the panels of rows by :func:`explained_row` are, and their numbers; for what is there."""
+    panels = [panel for row in rows for panel in row.panels]
+    titles = {panel.title for panel in panels}
+    number = [_NUMBER] if any(panel.note for panel in panels) else []
+    return [*(text for title, text in _MEANS.items() if title in titles), *number]
+
+
+def draw_sheet(rows: Sequence[Row], colors: np.ndarray, names: Sequence[str], title: str = '',
+               notes: Sequence[str] = ()) -> np.ndarray:
     """All rows below each other, one legend for the sheet.
 
     Args:
@@ -85,75 +115,47 @@ def draw_sheet(rows: Sequence[Row], colors: np.ndarray, names: Sequence[str], ti
         colors: C+1 3 uint8.
         names: C+1 label names, background first.
         title: above everything.
+        notes: sentences below everything: what the panels and their numbers are (:func:`meanings`).
 
     Returns:
         H W 3 uint8.
     """
     if not rows:
         raise ValueError('draw_sheet: a sheet needs at least one row')
-    font, bold = ImageFont.load_default(_TEXT), ImageFont.load_default(_TEXT + 5)
     columns = max(len(row.panels) for row in rows)
     widths = [max((row.panels[i].image.shape[1] for row in rows if i < len(row.panels)), default=0)
               for i in range(columns)]
-    width = 2 * _MARGIN + sum(widths) + _GAP * (columns - 1)
-    labels = sorted({label for row in rows for label in row.labels})
-    legend = _legend_lines(labels, names, font, width - 2 * _MARGIN)
-    line = _TEXT + 8
-    heights = [line * (2 if row.caption else 1) + max(p.image.shape[0] for p in row.panels) + _GAP + 4 for row in rows]
-    head = 34 if title else 0
-    height = 2 * _MARGIN + head + sum(heights) + len(legend) * (line + 4)
-    sheet = Image.new('RGB', (width, height), _PAPER)
+    inner = sum(widths) + _GAP * (columns - 1)
+    captions = [wrapped(row.caption, _TEXT, inner) for row in rows]
+    legend = draw_legend(sorted({label for row in rows for label in row.labels}), colors, names, inner, _TEXT, notes)
+    heights = [_LINE * (1 + len(caption)) + max(panel.image.shape[0] for panel in row.panels) + _GAP + 4
+               for row, caption in zip(rows, captions, strict=True)]
+    top = _MARGIN + (34 if title else 0)
+    sheet = Image.new('RGB', (2 * _MARGIN + inner, top + sum(heights) + len(legend) + _MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((_MARGIN, _MARGIN - 2), title, fill=_INK, font=bold)
-    top = _MARGIN + head
-    for row, row_height in zip(rows, heights, strict=True):
-        _draw_row(sheet, draw, row, widths, top, line, font)
+        text, font = written(title, _TEXT + 4, bold=True)
+        draw.text((_MARGIN, _MARGIN - 2), shortened(text, font, inner), fill=INK, font=font)
+    for row, caption, row_height in zip(rows, captions, heights, strict=True):
+        _draw_row(sheet, draw, row, caption, widths, top)
         top += row_height
-    for entries in legend:
-        _draw_legend(sheet, draw, entries, colors, top, font)
-        top += line + 4
+    sheet.paste(Image.fromarray(legend), (_MARGIN, top))
     return np.asarray(sheet)
 
 
-def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, widths: Sequence[int], top: int, line: int,
-              font: _Font) -> None:
-    if row.caption:
-        draw.text((_MARGIN, top), row.caption, fill=_FAINT, font=font)
-        top += line
+def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, caption: Sequence[str], widths: Sequence[int],
+              top: int) -> None:
+    for line in caption:
+        line, font = written(line, _TEXT)
+        draw.text((_MARGIN, top), line, fill=FAINT, font=font)
+        top += _LINE
     left = _MARGIN
     for panel, width in zip(row.panels, widths, strict=False):
-        draw.text((left, top), panel.title, fill=_INK, font=font)
-        if panel.note:
-            right = left + panel.image.shape[1] - draw.textlength(panel.note, font=font)
-            draw.text((right, top), panel.note, fill=_FAINT, font=font)
-        sheet.paste(Image.fromarray(panel.image), (left, top + line))
+        note, font = written(panel.note, _TEXT)
+        right = left + panel.image.shape[1]
+        draw.text((right, top), note, fill=FAINT, font=font, anchor='ra')
+        title, font = written(panel.title, _TEXT)
+        room = panel.image.shape[1] - (font.getlength(note) + _GAP if note else 0)
+        draw.text((left, top), shortened(title, font, room), fill=INK, font=font, anchor='la')
+        sheet.paste(Image.fromarray(panel.image), (left, top + _LINE))
         left += width + _GAP
-
-
-def _legend_lines(labels: Sequence[int], names: Sequence[str], font: _Font,
-                  width: int) -> list[list[tuple[int, str, int]]]:
-    """Break the legend into lines: (label, name, x) each."""
-    lines: list[list[tuple[int, str, int]]] = []
-    left = 0
-    for label in labels:
-        name = 'ignored' if label == IGNORE_LABEL else names[label] if label < len(names) else str(label)
-        needed = _TEXT + 6 + round(font.getlength(name)) + 18
-        if not lines or left + needed > width:
-            lines.append([])
-            left = 0
-        lines[-1].append((label, name, left))
-        left += needed
-    return lines
-
-
-def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, entries: Sequence[tuple[int, str, int]],
-                 colors: np.ndarray, top: int, font: _Font) -> None:
-    for label, name, offset in entries:
-        left = _MARGIN + offset
-        if label == IGNORE_LABEL:
-            chip = np.where(stripes(_TEXT, _TEXT, 6)[..., None], 215, 110).astype(np.uint8).repeat(3, -1)
-        else:
-            chip = np.broadcast_to(colors[min(label, len(colors) - 1)], (_TEXT, _TEXT, 3)).copy()
-        sheet.paste(Image.fromarray(chip), (left, top + 3))
-        draw.text((left + _TEXT + 6, top), name, fill=_INK, font=font)

@@ -15,16 +15,17 @@ from mmengine.visualization import LocalVisBackend
 from PIL import Image
 from torch import Tensor
 
+from weclip_sam.colors import label_colors
 from weclip_sam.io.files import atomic_open, remove_stale_temporaries
 from weclip_sam.registry import DATASETS, HOOKS, MODELS
 from weclip_sam.structures import MaskSet
-from weclip_sam.visualization.colors import class_colors
-from weclip_sam.visualization.sheet import Row, draw_sheet, explained_row
+from weclip_sam.visualization.sheet import Row, draw_sheet, explained_row, meanings
 
 
 @HOOKS.register_module()
 class SheetHook(Hook):
-    """Writes ``sheets/iter_000500.png``: per image a row of image, ground truth, CAM, seed and prediction.
+    """Writes ``sheets/iter_000500.png``: per image its given names and a row of image, ground truth, CAM, seed and
+    prediction; below, a legend and what the pictures and their numbers mean.
 
     The model shows them through ``model.explain(batch)``, where ``batch`` is a collated batch of one validation image;
     it returns ``prediction`` (H W int64) and, from models that make seeds, ``cam`` (K h w in [0, 1]), ``cam_classes``
@@ -78,7 +79,7 @@ class SheetHook(Hook):
             return
         count = min(self.images, len(dataset))
         names = ('background', *dataset.metainfo['classes'])
-        colors = class_colors(len(names))
+        colors = label_colors(dataset.metainfo.get('palette'), len(names))
         rows = []
         chosen = [position * len(dataset) // count for position in range(count)]
         try:
@@ -92,8 +93,8 @@ class SheetHook(Hook):
                 runner.logger.warning(f'SheetHook: image {index} could not be drawn: {type(error).__name__}: {error}')
         if not rows:
             return
-        score = f'   mIoU {metrics["mIoU"]:.2f}' if metrics and 'mIoU' in metrics else ''
-        sheet = draw_sheet(rows, colors, names, f'iteration {runner.iter}{score}')
+        score = f' · mIoU {metrics["mIoU"]:.2f} on all validation images' if metrics and 'mIoU' in metrics else ''
+        sheet = draw_sheet(rows, colors, names, f'iteration {runner.iter}{score}', meanings(rows))
         with atomic_open(Path(runner.work_dir) / 'sheets' / f'iter_{runner.iter:06}.png') as file:
             Image.fromarray(sheet).save(file, format='PNG')
         # The local backend would write the same picture a second time.
@@ -141,4 +142,13 @@ def draw_image(model: Any, dataset: Any, index: int, colors: np.ndarray, height:
               for key, value in shown.items() if isinstance(value, Tensor)}
     classes = arrays['cam_classes'].tolist() if 'cam' in arrays else []
     return explained_row(rgb, None if truth is None else truth.cpu().numpy(), arrays.get('cam'), classes,
-                         arrays.get('seed'), arrays['prediction'], colors, str(sample.image_id), height)
+                         arrays.get('seed'), arrays['prediction'], colors, _caption(sample, dataset), height)
+
+
+def _caption(sample: Any, dataset: Any) -> str:
+    """Id and given names of an image."""
+    given = sample.get('image_labels')
+    if given is None:
+        return str(sample.image_id)
+    names = [dataset.metainfo['classes'][index] for index in given.nonzero()[:, 0].tolist()]
+    return f'{sample.image_id} · given names: {", ".join(names) or "none"}'
