@@ -10,10 +10,10 @@ Exit code: 0, or 1 if a stage failed (the report says which).
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
+from weclip_sam.commands import command_line
 from weclip_sam.comparison.experiment import load_experiment
 from weclip_sam.comparison.html import to_html
 from weclip_sam.comparison.report import to_json, to_markdown
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.list:
             for stage in dict.fromkeys(stage for run in experiment.runs for stage in run.stages):
                 state = 'stale' if why_stale(stage) else 'finished' if is_finished(stage) else 'to do'
-                print(f'{state:<9} python tools/{stage.tool}.py {shlex.join(stage.arguments)}')
+                print(f'{state:<9} {command_line(stage.tool, *stage.arguments)}')
             return
         out = Path(prepare_work_dir(args.out or experiment.root, '--out' if args.out else '--root'))
         if args.run:
@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> None:
             failed = report.failed
             print(f'{len(report.ran)} stages run, {len(report.found)} found finished, {len(failed)} failed, '
                   f'{len(report.skipped)} not reached', file=sys.stderr)
-        given = ['tools/compare.py', *(sys.argv[1:] if argv is None else argv)]
-        comparison = collect(experiment, f'python {shlex.join(given)}', not args.no_pictures)
+        given = command_line('compare', *(sys.argv[1:] if argv is None else argv))
+        comparison = collect(experiment, given, not args.no_pictures)
         markdown = to_markdown(comparison)
         for name, text in (('report.html', to_html(comparison)), ('report.md', markdown)):
             with atomic_open(out / name, 'w') as file:
