@@ -40,8 +40,9 @@ def _said_of(name: str) -> str | None:
     tree = ast.parse(source)
     if not any(isinstance(node, ast.FunctionDef) and node.name == 'main' for node in tree.body):
         return None
-    # "Train a model: ``python tools/train.py CONFIG``." without the command
-    return re.split(r':? ``|:$|\.(?=\s|$)', (ast.get_docstring(tree) or '').partition('\n\n')[0])[0].strip()
+    # Of "Train a model: ``python tools/train.py CONFIG``." the first three words.
+    first = ' '.join((ast.get_docstring(tree) or '').partition('\n\n')[0].split())
+    return re.split(r':? ``|[.:]( |$)', first)[0]
 
 
 def help_text(program: str) -> str:
