@@ -96,10 +96,10 @@ def test_help_version_and_configs_from_an_empty_folder(run, installed):
     assert list(run.folder.iterdir()) == []
 
 
-def test_from_a_name_to_a_prediction(run):
+def test_from_a_name_to_a_prediction(run, write_image):
     """``.ci/run`` does more of it, with the wheel installed."""
     told = run('train', NAME, *TINY).stdout
     work_dir = run.folder / 'work_dirs' / NAME
     assert (work_dir / 'summary.json').is_file() and str(work_dir) in told
-    run('predict', work_dir / 'iter_2.pth', next(work_dir.rglob('sheets/*.png')), '--out', 'predicted')
+    run('predict', work_dir / 'iter_2.pth', write_image(run.folder / 'photo.png'), '--out', 'predicted')
     assert len(list((run.folder / 'predicted' / 'labels').iterdir())) == 1
