@@ -9,7 +9,7 @@ import weclip_sam
 ROOT = Path(weclip_sam.__file__).parent
 # From the ground up. A room may use every floor below its own; what everybody speaks may use itself.
 FLOORS = (
-    {'bits', 'checks', 'colors', 'features', 'registry', 'structures'},
+    {'bits', 'checks', 'colors', 'commands', 'features', 'registry', 'structures', 'torch_versions'},
     {'io'},
     {'mask_bank'},
     {'datasets', 'foundation', 'seeds', 'evaluation', 'visualization'},
@@ -19,6 +19,7 @@ FLOORS = (
     {'checking', 'comparison', 'export', 'review'},
     {'api'},
     {'cli', '__init__'},
+    {'__main__'},
 )
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = FLOORS[0]

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # whoever only looks up a name does not wait for torch
+    from torch import Tensor
 
 
 def check_shape(spec: str, **tensors: Tensor) -> dict[str, int]:

@@ -24,13 +24,13 @@ def test_a_source_is_read_only_where_size_or_time_differ(root, monkeypatch):
 
 def test_only_another_content_is_a_change(root):
     source = root / 'source.txt'
-    Prepared(root).put('made', 'tool', [source])
+    Prepared(root).put('made', 'tools/prepare_voc.py', [source])
     os.utime(source, (7, 7))
     Prepared(root).check('made')
     source.write_text('two')  # as long as before
     os.utime(source, (8, 8))
     assert Prepared(root).changed('made') == [source] and Prepared(root).changed('other') == []
-    with pytest.raises(ValueError, match=f'made: {source} changed since it was made; run tool again'):
+    with pytest.raises(ValueError, match=f'made: {source} changed since it was made; run tools/prepare_voc.py again'):
         Prepared(root).check('made')
     source.unlink()  # what is gone cannot be compared
     Prepared(root).check('made')

@@ -16,6 +16,7 @@ from weclip_sam.checking.data import DATA_ERRORS, check_datasets, walk_config
 from weclip_sam.checking.findings import Report
 from weclip_sam.checking.photos import photo_reader
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import tool
 from weclip_sam.engine.start.errors import explain
 from weclip_sam.engine.start.launch import _check_optimizer
 from weclip_sam.engine.start.sam_at_test import fill_sam_at_test
@@ -129,7 +130,7 @@ def _check_prompts(config: Mapping[str, Any], report: Report, full: bool) -> Non
     for key, file in files.items():
         if not Path(file).is_file():
             report.add('error', 'checkpoint', f'model.{key}', f'attributes {file}: no such file' if key == 'attributes'
-                       else f'learnt prompts {file} do not exist: train a PromptTuner with tools/train.py first, or '
+                       else f'learnt prompts {file} do not exist: train a PromptTuner with {tool("train")} first, or '
                             f'name the file of one: model.{key}=FILE')
     if not files or not full or any(finding.where.split('.')[0] == 'model' for finding in report.errors):
         return
@@ -202,7 +203,7 @@ def log_warnings(report: Report, logger: Logger, limit: int = 10) -> None:
     for finding in warnings[:limit]:
         logger.warning(f'{finding.check}, {finding.where}: {finding.message}')
     if len(warnings) > limit:
-        logger.warning(f'... and {len(warnings) - limit} more warnings; tools/check_data.py shows them')
+        logger.warning(f'... and {len(warnings) - limit} more warnings; {tool("check_data")} shows them')
 
 
 def full_check(config: Mapping[str, Any], workers: int | None = None, progress: Progress = no_progress) -> Report:

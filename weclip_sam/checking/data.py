@@ -18,6 +18,7 @@ from mmengine.config import Config
 from weclip_sam.checking.findings import Report
 from weclip_sam.checking.photos import check_photos, photo_reader
 from weclip_sam.checking.prompts import check_prompt_lengths
+from weclip_sam.commands import tool
 from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
@@ -279,17 +280,17 @@ def _check_bank(name: str, dataset: ImageLabelDataset, report: Report, full: boo
             continue
         if missing:
             report.add('note', place, name, f'{step.bank}: {what} of {missing} of {len(dataset)} images are still to '
-                       'be made (tools/make_masks.py, or the hook that makes them before training)')
+                       f'be made ({tool("make_masks")}, or the hook that makes them before training)')
 
 
 def _check_label_folders(name: str, dataset: ImageLabelDataset, report: Report) -> None:
     for step in _label_steps(dataset):
         if not step.folder.is_dir():
             report.add('error', 'mask', name, f'{step.folder} does not exist; make the labels first '
-                       '(tools/make_seeds.py)')
+                       f'({tool("make_seeds")})')
         elif missing := step.missing(dataset.image_ids):
             report.add('error', 'mask', name, f'{step.folder}: {len(missing)} of {len(dataset)} images have no label '
-                       f'PNG, for example {", ".join(missing[:5])}; every image needs one. Run tools/make_seeds.py '
+                       f'PNG, for example {", ".join(missing[:5])}; every image needs one. Run {tool("make_seeds")} '
                        'again (summary.json in its folder says which images failed and why), or take them off the list')
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weclip_sam.checking.findings import Report
+from weclip_sam.commands import tool
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.mask_bank import MaskBank
@@ -66,7 +67,7 @@ def check_photos(datasets: Mapping[str, ImageLabelDataset], renewed: set[str], r
         if folder.changed:
             report.add('error', 'photos', ' and '.join(folder.names), f'{place}: the photos of '
                        f'{some(sorted(folder.changed), len(folder.images))} are others than when these labels were '
-                       'made; run the tools/make_seeds.py that made them again: it makes those anew')
+                       f'made; run the {tool("make_seeds")} that made them again: it makes those anew')
 
 
 def _tell_bank(place: str, folder: _Folder, renewed: bool, report: Report) -> None:
@@ -77,8 +78,10 @@ def _tell_bank(place: str, folder: _Folder, renewed: bool, report: Report) -> No
     where = ' and '.join(folder.names)
     if folder.imported:
         report.add('error', 'photos', where, f'{what}, and these were imported: make the masks of these with the same '
-                   'program, delete that folder, and run tools/make_masks.py CONFIG --from DIR')
+                   f'program, delete that folder, and run {tool("make_masks")} CONFIG --from DIR')
     elif renewed:
-        report.add('warning', 'photos', where, f'{what}; they are made anew before training, or by tools/make_masks.py')
+        report.add('warning', 'photos', where, f'{what}; they are made anew before training, or by '
+                                              f'{tool("make_masks")}')
     else:
-        report.add('error', 'photos', where, f'{what}; run tools/make_masks.py with this config: it makes them anew')
+        report.add('error', 'photos', where, f'{what}; run {tool("make_masks")} with this config: it makes them '
+                                            'anew')

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Check all data and checkpoints of a config.')
     parser.add_argument('config', help='a config file')
     parser.add_argument('--json', metavar='FILE', help='write all findings there too')
-    parser.add_argument('--quick', action='store_true', help='lists, labels and a few images only, as train.py does')
+    parser.add_argument('--quick', action='store_true', help='lists, labels and a few images only, as train does')
     parser.add_argument('--show', type=int, default=10, help='findings of each kind to print (default: %(default)s)')
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')

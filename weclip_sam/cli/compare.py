@@ -10,10 +10,10 @@ Exit code: 0, or 1 if a stage failed (the report says which).
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
+from weclip_sam.commands import command_line
 from weclip_sam.comparison.experiment import Stage, load_experiment
 from weclip_sam.comparison.html import to_html
 from weclip_sam.comparison.listing import listing
@@ -45,8 +45,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def command(stage: Stage) -> str:
-    """What one would type to run a stage."""
-    return f'python tools/{stage.tool}.py {shlex.join(stage.arguments)}'
+    """What would be typed for a stage."""
+    return command_line(stage.tool, *stage.arguments)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -67,8 +67,8 @@ def main(argv: list[str] | None = None) -> None:
             failed = report.failed
             print(f'{len(report.ran)} stages run, {len(report.found)} found finished, {len(failed)} failed, '
                   f'{len(report.skipped)} not reached', file=sys.stderr)
-        given = ['tools/compare.py', *(sys.argv[1:] if argv is None else argv)]
-        comparison = collect(experiment, f'python {shlex.join(given)}', not args.no_pictures)
+        given = command_line('compare', *(sys.argv[1:] if argv is None else argv))
+        comparison = collect(experiment, given, not args.no_pictures)
         markdown = to_markdown(comparison)
         for name, text in (('report.html', to_html(comparison)), ('report.md', markdown)):
             with atomic_open(out / name, 'w') as file:

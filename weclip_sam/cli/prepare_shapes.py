@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from weclip_sam.commands import command_line
 from weclip_sam.datasets.readers.labels import SEPARATOR
 from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE
 from weclip_sam.datasets.readers.voc import LABEL_FILE, LIST_DIR
@@ -92,7 +92,7 @@ def train_command(out: Path) -> str:
         reader = dict(_delete_=1, type='VocReader', data_root=str(out), split=split)
         options.append(f'{place}.reader={json.dumps(reader)}')  # double quotes inside, so that the shell's stay single
     work_dir = f'work_dirs/{out.resolve().name}_on_disk'
-    return shlex.join(['python', 'tools/train.py', CONFIG, '--work-dir', work_dir, '--cfg-options', *options])
+    return command_line('train', CONFIG, '--work-dir', work_dir, '--cfg-options', *options)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,6 @@ with gloo), or ``srun python tools/train.py CONFIG --launcher slurm``.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mmengine.runner import Runner
 
 from weclip_sam.checking.configs import log_warnings, require_sound
 from weclip_sam.checking.findings import Report
+from weclip_sam.commands import command_line
 from weclip_sam.engine import (
     build_runner,
     friendly_errors,
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         # The config first: an option that takes several values would swallow it.
         others = [given[i] for i in range(len(given)) if i != given.index(args.config)
                   and not (len(given[i]) > 3 and '--overwrite'.startswith(given[i]))]
-        return f'Go on with: python tools/train.py {shlex.join([args.config, *rest, *others])}'
+        return f'Go on with: {command_line("train", args.config, *rest, *others)}'
 
     with friendly_errors(lambda: state.get('work_dir'), on_stop):
         config = load_config(args.config, args.cfg_options)

@@ -31,6 +31,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.comparison.names import folder_name, method_named
 from weclip_sam.comparison.values import WITH_SAM
 from weclip_sam.engine.start.config import read_config
+from weclip_sam.io.config_files import find_config
 
 TESTS = {'single': (), 'multi': ('--tta',), 'crf': ('--tta', '--crf'), 'sam': (), 'all': ('--tta', '--crf')}
 TOOLS = ('train', 'test', 'make_seeds', 'make_masks')
@@ -129,7 +130,7 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
     """Read an experiment file.
 
     Args:
-        path: the file.
+        path: the file, or what one of the package's is called by: ``shapes``, ``compare/shapes.py``.
         root: instead of the file's ``root``.
         seeds: instead of the file's number of seeds.
 
@@ -138,10 +139,7 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
         ValueError: a config of another kind, a key, tool, test or stage that does not exist (with the nearest name), or
             a stage named twice.
     """
-    path = Path(path)
-    if not path.is_file():
-        known = [p.name for p in path.parent.glob('*.py')] if path.parent.is_dir() else []
-        raise FileNotFoundError(f'{path}: no such experiment file.{suggest_name(path.name, known)}')
+    path = find_config(path, 'experiment file')
     given = read_config(path).to_dict()
     if 'methods' not in given and ('model' in given or not _EXPERIMENT_KEYS & given.keys()):
         raise ValueError(f'{path}: this is no experiment file (it has no methods); expected one of '

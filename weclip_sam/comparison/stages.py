@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from weclip_sam.commands import tool
 from weclip_sam.comparison.experiment import Experiment, Stage
 from weclip_sam.engine.memory import wait_and_measure
 from weclip_sam.engine.progress import format_seconds
@@ -65,9 +66,9 @@ def why_stale(stage: Stage) -> str:
     if not record.get('finished') and not (same and stage.tool == 'train' and any(stage.folder.glob('iter_*.pth'))):
         return ''  # it will be made from the beginning, or by a tool that knows what it may go on with
     if not same:
-        before, now = (' '.join(map(str, arguments or ())) for arguments in (record.get('arguments'), stage.arguments))
-        return (f'{stage.folder}: was made by another command (tools/{record.get("tool")}.py {before}); the experiment '
-                f'now says tools/{stage.tool}.py {now}. {_REMEDY}')
+        before, now = (' '.join(map(str, (tool(str(name)), *(arguments or ())))) for name, arguments in (
+            (record.get('tool'), record.get('arguments')), (stage.tool, stage.arguments)))
+        return (f'{stage.folder}: was made by another command ({before}); the experiment now says {now}. {_REMEDY}')
     if record.get('settings') not in (None, _settings(stage.arguments[0])):
         return (f'{stage.folder}: {stage.arguments[0]}, a file it builds on, or the bundled weights have changed since '
                 f'it was made. {_REMEDY}')
@@ -193,9 +194,8 @@ def run_stage(stage: Stage, tools: Path | None = None) -> str:
     # Written first with a little time on it: whatever happens, the next attempt knows that there was one.
     write_json(stage.record, dict(record, seconds=before + 1e-3))
     began = time.monotonic()
-    tool = ['-m', f'weclip_sam.cli.{stage.tool}'] if tools is None else [str(tools / f'{stage.tool}.py')]
-    code, memory, cpu = _run([sys.executable, *tool, *arguments],
-                             stage.folder / 'stage.log')
+    program = ['-m', f'weclip_sam.cli.{stage.tool}'] if tools is None else [str(tools / f'{stage.tool}.py')]
+    code, memory, cpu = _run([sys.executable, *program, *arguments], stage.folder / 'stage.log')
     record.update(seconds=before + time.monotonic() - began, exit_code=code, peak_memory_gb=memory,
                   cpu_seconds=cpu if attempts == 1 else None)
     reason = ''

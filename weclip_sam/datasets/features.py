@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from weclip_sam.commands import tool
 from weclip_sam.features import BankedTokens
 from weclip_sam.io.identity import recognise
 from weclip_sam.mask_bank import FeatureBank
@@ -69,7 +70,7 @@ class LoadFeatures:
                 self._require_own(bank, image_id, results.get('image_path'))
             found = bank.get(image_id, tuple(results['ori_shape']))
         if found is None and self.missing == 'error':
-            raise ValueError(f'feature bank {self.bank}: no features of image {image_id!r}; run tools/make_masks.py '
+            raise ValueError(f'feature bank {self.bank}: no features of image {image_id!r}; run {tool("make_masks")} '
                              '--features with this config first')
         results['features'] = None if bank is None or found is None else (self, bank.header['block'], found)
         return results

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from weclip_sam.commands import tool
 from weclip_sam.datasets.features import in_frame
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.io.files import inside
@@ -85,7 +86,7 @@ class LoadMasks:
             masks = bank.get(results['image_id'])
         if masks is None and self.missing == 'error':
             raise ValueError(f'mask bank {self.bank}: no masks for image {results["image_id"]!r}; run '
-                             'tools/make_masks.py with this config first')
+                             f'{tool("make_masks")} with this config first')
         if masks is not None and masks.size != tuple(results['ori_shape']):
             raise ValueError(f'mask bank {self.bank}: the masks of {results["image_id"]!r} are {masks.size}, the image '
                              f'is {tuple(results["ori_shape"])} (height, width); the bank belongs to other images')
@@ -113,7 +114,7 @@ class LoadMasks:
         elif self.others != 'missing':
             raise ValueError(bank.elsewhere or
                              f'mask bank {self.bank}: the photo {path} of {image_id!r} is another one now than when '
-                             'its masks were made; run tools/make_masks.py again, or choose another mask_bank')
+                             f'its masks were made; run {tool("make_masks")} again, or choose another mask_bank')
         return own
 
 
@@ -154,7 +155,7 @@ class LoadPixelLabels:
         """Reads ``image_id`` and ``ori_shape``; writes ``pixel_labels`` (H0 W0, 0..C and 255)."""
         path = self.path(results['image_id'])
         if not path.is_file():
-            raise ImageReadError(f'{path}: no such label file; every image needs one. Run tools/make_seeds.py again '
+            raise ImageReadError(f'{path}: no such label file; every image needs one. Run {tool("make_seeds")} again '
                                  '(summary.json in its folder says which images failed and why), or take the image '
                                  'off the list')
         labels = read_labels(path, len(results['image_labels']), results['ori_shape'])
@@ -173,7 +174,7 @@ def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str |
             raise TypeError
         made_for = None if made_for is None else [normal(name) for name in made_for]
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f'{path}: not the header of a seed folder; make the labels anew with tools/make_seeds.py '
+        raise ValueError(f'{path}: not the header of a seed folder; make the labels anew with {tool("make_seeds")} '
                          '--overwrite, or remove this file if you know what the labels mean') from None
     # Classes that were added at the end leave the meaning of the others' labels alone.
     if made_for is not None and classes is not None and made_for != list(classes[:len(made_for)]):
@@ -181,11 +182,11 @@ def _check_header(path: Path, classes: Sequence[str] | None, image_folder: str |
         is_, was = (f'{names[first]!r}' if first < len(names) else 'no class' for names in (classes, made_for))
         raise ValueError(f'{path}: these labels were made for {len(made_for)} classes ({_shown(made_for)}), but the '
                          f'data set has {len(classes)} ({_shown(classes)}): label {first + 1} was {was} and would '
-                         f'teach {is_}. Make them anew with tools/make_seeds.py --overwrite, or keep the old '
+                         f'teach {is_}. Make them anew with {tool("make_seeds")} --overwrite, or keep the old '
                          'order of the classes, new ones last (a classes.txt beside the images does)')
     if made_of is not None and image_folder is not None and normal(made_of) != normal(image_folder):
         raise ValueError(f'{path}: these labels were made of images in {made_of}, but the images are in {image_folder};'
-                         ' other images may have the same names: make labels of these with tools/make_seeds.py. If '
+                         f' other images may have the same names: make labels of these with {tool("make_seeds")}. If '
                          f'they are the same images, moved, write "image_folder": {json.dumps(image_folder)} into '
                          f'{path}')
 

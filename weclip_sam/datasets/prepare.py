@@ -5,12 +5,12 @@ changed it is made anew; what people changed by hand is kept and told, unless as
 """
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from weclip_sam.commands import command_line
 from weclip_sam.datasets.prepared import Prepared, lines_digest, table_digest
 from weclip_sam.datasets.readers.base import read_list
 from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
@@ -74,8 +74,7 @@ class Preparation:
 
 
 def train_command(config: str, root: Path, *options: str) -> str:
-    return shlex.join(['python', 'tools/train.py', f'configs/weclip_sam/{config}', '--cfg-options',
-                       f'data_root={root}', *options])
+    return command_line('train', f'configs/weclip_sam/{config}', '--cfg-options', f'data_root={root}', *options)
 
 
 def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, workers: int | None = None,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from weclip_sam.commands import command_line
 from weclip_sam.datasets.prepare import Preparation, train_command
 from weclip_sam.datasets.prepared import Prepared, lines_digest, table_digest
 from weclip_sam.datasets.readers.coco_json import (
@@ -300,8 +300,7 @@ def prepare_json(path: Path, image_dir: Path, root: Path | None = None, masks: b
     options = [f'data_root={root}', *(f'{place}.reader.image_dir={folder}' for place in (
         'train_dataloader.dataset', 'seed_dataset')), f'mask_bank={root / "sam_masks"}']
     report.next_command = '\n        '.join(
-        shlex.join(['python', f'tools/{tool}.py', FOLDER_CONFIG, '--cfg-options', *options])
-        for tool in ('check_data', 'train'))
+        command_line(command, FOLDER_CONFIG, '--cfg-options', *options) for command in ('check_data', 'train'))
     return report
 
 

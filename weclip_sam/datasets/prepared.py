@@ -13,6 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from weclip_sam.commands import tool
 from weclip_sam.io.files import write_json
 from weclip_sam.io.text import read_json
 
@@ -83,7 +84,7 @@ class Prepared:
         if changed:
             more = f' and {len(changed) - 1} more files' if len(changed) > 1 else ''
             raise ValueError(f'{self.root / name}: {changed[0]}{more} changed since it was made; run '
-                             f'{self._entries[name]["tool"]} again{instead}')
+                             f'{self._maker(name)} again{instead}')
 
     def check_classes(self, name: str, classes: Sequence[str]) -> None:
         """Refuse masks whose label numbers mean other classes.
@@ -97,7 +98,11 @@ class Prepared:
             was, now = (repr(names[first]) if first < len(names) else 'no class' for names in (made_for, classes))
             raise ValueError(f'{self.root / name}: these masks were made for {len(made_for)} classes, but the data set '
                              f'has {len(classes)}: label {first + 1} was {was} and would mean {now}; run '
-                             f'{self._entries[name]["tool"]} again')
+                             f'{self._maker(name)} again')
+
+    def _maker(self, name: str) -> str:
+        """The tool that made an entry, as it is called here: records name it by its file."""
+        return tool(Path(self._entries[name]['tool']).stem)
 
     def _key(self, path: Path) -> str:
         path = Path(os.path.abspath(path))

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from weclip_sam.checks import check_shape
+from weclip_sam.commands import tool
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.identity import FileIdentity, IdentityNotes
 from weclip_sam.io.names import normal
@@ -123,7 +124,7 @@ class FeatureBank:
             return None
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f'feature bank {path}: the features of {image_id!r} are damaged ({error}); delete the '
-                             'file and run tools/make_masks.py with this config again') from None
+                             f'file and run {tool("make_masks")} with this config again') from None
         if size is not None and found.size != tuple(size):
             raise ValueError(f'feature bank {self.root}: the features of {image_id!r} are of an image of {found.size}, '
                              f'the image is {tuple(size)} (height, width). A bank belongs to one data set with images '

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weclip_sam.commands import tool
 from weclip_sam.io.files import move
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json
@@ -103,7 +104,7 @@ def open_header(root: Path, mode: str, fingerprint: str | None, dataset: str | N
     if not path.is_file():
         if mode == 'r':
             raise FileNotFoundError(f'no {kind.content} bank in {root} ({kind.file} is missing). Make one with '
-                                    f'tools/make_masks.py{" --features" if kind is FEATURES else ""}')
+                                    f'{tool("make_masks")}{" --features" if kind is FEATURES else ""}')
         entries = dict(format=kind.format, version=VERSION, dataset=dataset, generator=fingerprint, image_folder=folder,
                        **(more or {}))
         _create_header(path, entries, kind)
@@ -128,7 +129,7 @@ def other_folder(path: Path, header: dict[str, Any], folder: str | None) -> str:
         return ''
     return (f'{path}: this bank was made for images in {before}, but the images are in {folder}. A bank belongs to '
             'one data set, and other images may have the same names: use another folder (mask_bank of the config, '
-            '--out of tools/make_masks.py). If they are the same images, moved, write "image_folder": '
+            f'--out of {tool("make_masks")}). If they are the same images, moved, write "image_folder": '
             f'{json.dumps(folder)} into {path}')
 
 

@@ -1,4 +1,5 @@
 """Trained models, and the frozen networks inside them."""
+from weclip_sam import torch_versions  # noqa: F401  # first: what follows needs torchvision
 from weclip_sam.models.backbones import TimmBackbone
 from weclip_sam.models.branches import BranchDecoder
 from weclip_sam.models.decoder import WeClipDecoder

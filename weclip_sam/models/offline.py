@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weclip_sam.commands import tool
 from weclip_sam.structures import IGNORE_LABEL, SegSample
 
 
@@ -26,5 +27,5 @@ def offline_labels(data_samples: Sequence[SegSample], inputs: Tensor) -> Tensor:
     if any(sample.get('pixel_labels') is None for sample in data_samples):
         raise ValueError('training on labels made before (a second stage, or prompts for segmentation): the samples '
                          "have none; set the training data set's pixel_labels='folder of label PNGs' "
-                         '(tools/make_seeds.py makes one)')
+                         f'({tool("make_seeds")} makes one)')
     return torch.stack([pad_to(s.pixel_labels, inputs.shape[-2:], IGNORE_LABEL) for s in data_samples])

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import tool
 from weclip_sam.features import ClipFeatures, Wanted
 from weclip_sam.models.fma_losses import cam_activation_loss, multi_label_contrastive_loss
 from weclip_sam.models.frozen import WithFrozen
@@ -72,7 +73,8 @@ class PromptTuner(WithFrozen):
                              f'{suggest_name(background, BACKGROUNDS)}')
         if not vocabulary:
             raise ValueError('PromptTuner: vocabulary is missing; give dict(classes=..., prompt_names=..., '
-                             'background_nouns=...) or start through tools/train.py, which takes it from the data set')
+                             f'background_nouns=...) or start through {tool("train")}, which takes it from the data '
+                             'set')
         frozen = MODELS.build(clip)
         super().__init__(data_preprocessor=data_preprocessor or dict(type='SegDataPreprocessor',
                                                                      divisor=frozen.patch_size))

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import tool
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.names import normal
@@ -153,7 +154,7 @@ def read_prompts(path: str | Path, clip: FrozenClip) -> PromptLearner:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'learnt prompts {path} do not exist: train a PromptTuner with tools/train.py first')
+        raise FileNotFoundError(f'learnt prompts {path} do not exist: train a PromptTuner with {tool("train")} first')
     try:
         with safe_open(path, framework='pt') as file:
             card: dict[str, Any] = json.loads((file.metadata() or {})['prompts'])

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weclip_sam.commands import tool
 from weclip_sam.models.encoders import stack_banked
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
@@ -60,7 +61,7 @@ class SeedMaker(WithSeeds):
             ValueError: always.
         """
         raise ValueError('SeedMaker makes labels from images and their names and trains nothing: run it through '
-                         'tools/make_seeds.py')
+                         f'{tool("make_seeds")}')
 
     tensor = loss
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weclip_sam.commands import tool
 from weclip_sam.models.base import Segments, TrainedModel
 from weclip_sam.models.losses import pixel_cross_entropy
 from weclip_sam.models.offline import offline_labels
@@ -37,7 +38,7 @@ class Segmentor(Segments, TrainedModel):
                  data_preprocessor: dict | None = None) -> None:
         if not vocabulary:
             raise ValueError('Segmentor: vocabulary is missing; give dict(classes=...) or start through '
-                             'tools/train.py, which takes it from the data set')
+                             f'{tool("train")}, which takes it from the data set')
         built = MODELS.build(backbone)
         super().__init__(data_preprocessor or dict(type='SegDataPreprocessor', divisor=built.divisor))
         self.classes = tuple(vocabulary['classes'])

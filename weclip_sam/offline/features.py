@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weclip_sam.commands import tool
 from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.engine.progress import announce
 from weclip_sam.foundation.sam import FrozenSam
@@ -183,4 +184,4 @@ def require_own_encoder(dataset: Any, encoders: Any) -> None:
     changed = gather_ids(look_at_bank(bank, dataset, share_of(len(dataset)), show=False).changed)
     if changed:
         raise ValueError(f'feature bank {bank.root}: the photos of {some(changed, len(dataset))} are others than when '
-                         'their features were made; run tools/make_masks.py with this config')
+                         f'their features were made; run {tool("make_masks")} with this config')

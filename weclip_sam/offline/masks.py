@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from weclip_sam.commands import tool
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.io.identity import FileIdentity, identify
 from weclip_sam.io.threads import each_on_one_core
@@ -133,7 +134,7 @@ def refuse_imported(bank: MaskBank, changed: list[str], total: int) -> None:
     if changed:
         raise ValueError(f'mask bank {bank.root}: it holds imported masks, and the photos of {some(changed, total)} '
                          'are others now than those that their masks are of: make the masks of these with the same '
-                         'program, delete that folder (or choose another mask_bank), and run tools/make_masks.py '
+                         f'program, delete that folder (or choose another mask_bank), and run {tool("make_masks")} '
                          'CONFIG --from DIR')
 
 
@@ -155,7 +156,7 @@ def check_imported(root: str | os.PathLike, name: str | None, dataset: Any, read
         raise ValueError(f'mask bank {root}: it holds imported masks, and those of {len(missing)} of the '
                          f'{len(dataset.image_ids)} training images are missing, for example {missing[0]}. Generated '
                          'masks are never added to imported ones: make the missing ones with the same program and run '
-                         'tools/make_masks.py CONFIG --from DIR again, or choose another mask_bank')
+                         f'{tool("make_masks")} CONFIG --from DIR again, or choose another mask_bank')
     refuse_imported(bank, look_at_bank(bank, dataset, range(len(dataset)), reader, show=False).changed, len(dataset))
 
 
@@ -207,7 +208,7 @@ class MaskBankHook(Hook):
         if self.generator is None:
             raise ValueError(f'MaskBankHook: nothing makes the masks of {self.bank}; give the config a mask_generator '
                              "(configs/_base_/models/sam_vit-h.py), or import another program's masks with "
-                             'tools/make_masks.py CONFIG --from DIR')
+                             f'{tool("make_masks")} CONFIG --from DIR')
         generator = MODELS.build(self.generator)
         take_precision(generator, self.bank)
         with MaskBank(self.bank, fingerprint=generator.fingerprint(), dataset=self.dataset, mode='a',

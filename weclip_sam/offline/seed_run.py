@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
+from weclip_sam.commands import tool
 from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
 from weclip_sam.engine.hooks.predictions import label_path
@@ -123,7 +124,7 @@ def _check_labels(dataset: Any) -> None:
                 os.path.isfile(label_path(step.folder, image_id)) for image_id in dataset.image_ids):
             what = 'holds no label PNG of these images' if step.folder.is_dir() else 'no such folder of label PNGs'
             raise FileNotFoundError(f'{step.folder}: {what} to start from; make the labels first with '
-                                    'tools/make_seeds.py configs/clip_es/..., or give --labels DIR')
+                                    f'{tool("make_seeds")} configs/clip_es/..., or give --labels DIR')
 
 
 def dataset_card(config: Config, split: str, labels: str | None) -> list[Any]:
@@ -159,7 +160,7 @@ def _photos(dataset: Any, banks: Sequence[Any], out: str) -> dict[str, FileIdent
             if changed:
                 raise ValueError(f'mask bank {bank.root}: the photos of {some(changed, len(dataset))} are others than '
                                  'when their masks were made. ' + ('Import masks of these' if bank.imported else
-                                 'Make them anew: run tools/make_masks.py with this config'))
+                                 f'Make them anew: run {tool("make_masks")} with this config'))
     photos = identify_photos(dataset, photos_of(out))
     for step in dataset.pipeline:
         if isinstance(step, LoadPixelLabels) and photos is not None:
@@ -168,7 +169,7 @@ def _photos(dataset: Any, banks: Sequence[Any], out: str) -> dict[str, FileIdent
                              if made_of.get(image_id, photo).digest != photo.digest)
             if changed:
                 raise ValueError(f'{step.folder}: the photos of {some(changed, len(dataset))} are others than when '
-                                 'these labels were made; run the tools/make_seeds.py that made them again')
+                                 f'these labels were made; run the {tool("make_seeds")} that made them again')
     return photos
 
 
@@ -183,7 +184,7 @@ def _inputs(dataset: Any) -> dict[str, str] | None:
 def _build_model(config: Config, dataset: Any) -> Any:
     settings = dict(config.model)
     if settings.get('type') != 'SeedMaker':
-        raise ValueError(f"tools/make_seeds.py: model.type is {settings.get('type')!r}, expected 'SeedMaker' "
+        raise ValueError(f"{tool('make_seeds')}: model.type is {settings.get('type')!r}, expected 'SeedMaker' "
                          '(configs/clip_es, configs/excel, configs/sepl, configs/fma)')
     keys = ('classes', 'prompt_names', 'background_nouns')
     settings.setdefault('vocabulary', {key: list(dataset.metainfo[key]) for key in keys})

@@ -21,9 +21,9 @@ from weclip_sam.engine.start.config import use_amp, use_randomness, use_test_opt
 from weclip_sam.engine.start.kinds import check_kinds
 from weclip_sam.engine.start.launch import start_distributed, use_resume
 from weclip_sam.engine.start.options import parse_options
-from weclip_sam.engine.start.pipes import _LastingStream
 from weclip_sam.engine.start.shared_settings import fill_shared_settings
 from weclip_sam.io.files import write_json
+from weclip_sam.io.pipes import _LastingStream
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from weclip_sam.commands import command_line, tool
 from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import Reader, Record, find_file, locate_files
 from weclip_sam.datasets.readers.coco_json import (
@@ -27,7 +28,7 @@ from weclip_sam.io.names import RealNames
 from weclip_sam.registry import READERS
 
 WHERE = ('COCO 2014 is at https://cocodataset.org/#download (train2014.zip 13 GB, val2014.zip 6 GB, '
-         'annotations_trainval2014.zip 241 MB); tools/prepare_coco.py says what else is needed')
+         f'annotations_trainval2014.zip 241 MB); {tool("prepare_coco")} says what else is needed')
 
 
 @READERS.register_module()
@@ -77,7 +78,7 @@ class CocoReader(Reader):
         vocabulary = COCO_VOCABULARY if classes == 'coco' else None if classes == 'json' else \
             Vocabulary.build(classes, background_nouns=COCO_BACKGROUND_NOUNS)
         if labels == 'json' or vocabulary is None:
-            remedy = f'{WHERE}. Then: python tools/prepare_coco.py {root} (labels are never taken from masks)'
+            remedy = f'{WHERE}. Then: {command_line("prepare_coco", root)} (labels are never taken from masks)'
             vocabulary = self._load_json(vocabulary, remedy)
         if labels == 'json':
             table, source = image_table(self._coco, self._categories), str(self._annotations)

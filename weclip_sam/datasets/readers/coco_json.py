@@ -14,6 +14,7 @@ from pycocotools import mask as mask_tools
 from pycocotools.coco import COCO
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import tool
 from weclip_sam.datasets.readers.labels import check_text
 from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored
 from weclip_sam.io.images import MAX_PIXELS
@@ -135,7 +136,7 @@ def class_of_category(coco: COCO, vocabulary: Vocabulary, source: str) -> dict[A
         if category['name'] not in vocabulary.classes:
             raise ValueError(f'{source}: category {category["name"]!r} is no class of this data set.'
                              f'{suggest_name(category["name"], vocabulary.classes)} A set with categories of its '
-                             "own needs the reader's classes='json' (prepare_coco.py: --classes json)")
+                             f"own needs the reader's classes='json' ({tool('prepare_coco')}: --classes json)")
         result[category['id']] = vocabulary.classes.index(category['name'])
     unknown = used - {category['id'] for category in coco.dataset['categories']}
     if unknown:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from weclip_sam.commands import command_line, tool
 from weclip_sam.datasets.prepared import Prepared
 from weclip_sam.datasets.readers.base import (
     Faults,
@@ -31,7 +32,7 @@ from weclip_sam.registry import READERS
 LABEL_FILE = 'image_labels.csv'
 LIST_DIR = 'ImageSets/Segmentation'
 WHERE = ('VOC 2012 is at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (VOCtrainval_11-May-2012.tar, 2 GB); '
-         'tools/prepare_voc.py says what else is needed')
+         f'{tool("prepare_voc")} says what else is needed')
 
 
 @READERS.register_module()
@@ -63,7 +64,7 @@ class VocReader(Reader):
         root = Path(data_root)
         find_file(root, 'the VOC folder', f'{WHERE}. Give the folder with --cfg-options data_root=...')
         names = read_list(find_file(root / LIST_DIR / f'{split}.txt', f'the list of split {split!r}',
-                                    f'Run: python tools/prepare_voc.py {root}{_other_splits(root, split)}'),
+                                    f'Run: {command_line("prepare_voc", root)}{_other_splits(root, split)}'),
                           root / 'JPEGImages')
         vocabulary = voc_vocabulary(root, classes)
         indices = self._labels(root, names, labels, vocabulary)
@@ -90,7 +91,7 @@ class VocReader(Reader):
         if not (root / 'Annotations').is_dir():
             raise FileNotFoundError(
                 f'no image labels in {root}: there is neither {LABEL_FILE} nor the folder Annotations. Get the '
-                f'annotations of VOC 2012 and run: python tools/prepare_voc.py {root} (labels are never taken '
+                f'annotations of VOC 2012 and run: {command_line("prepare_voc", root)} (labels are never taken '
                 f'from masks)')
         faults, found = Faults(), {}
         for name in names:
@@ -160,7 +161,7 @@ def indices_from_table(path: str | os.PathLike[str], names: Iterable[str],
         with faults:
             if name not in table:
                 raise ValueError(f'{path}: no line for image {name!r}.{nearest(name, table)}'
-                                 ' Make the file anew with tools/prepare_voc.py')
+                                 f' Make the file anew with {tool("prepare_voc")}')
     found = class_positions(table, [name for name in names if name in table], vocabulary, str(path), faults)
     faults.check()
     return found

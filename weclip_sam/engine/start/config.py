@@ -15,6 +15,7 @@ from weclip_sam.engine.start.kinds import check_kinds
 from weclip_sam.engine.start.options import RUNNER_KEYS, apply_options, parse_options
 from weclip_sam.engine.start.sam_at_test import sam_protocol
 from weclip_sam.engine.start.shared_settings import fill_scenes_seed
+from weclip_sam.io.config_files import PREFIXES, find_config, packaged_configs
 
 # Variables that programs read themselves; any other is there for the settings that are copied from it.
 READ = {'mask_bank', 'mask_generator', 'mask_dataset', 'seed_dataset', 'tune_dataset', 'input_labels', 'tta', 'crf',
@@ -27,7 +28,8 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
     """Read a config file and apply command-line options.
 
     Args:
-        path: a python config.
+        path: a python config: a path, or what one of the package's is called by, see
+            :func:`weclip_sam.io.config_files.find_config`.
         options: dotted keys with values (``{'optim_wrapper.optimizer.lr': 1e-4}``), or ``key=value`` strings. A new
             value of a variable (``data_root``, ``mask_bank``, ``mask_generator.…``) holds for every setting that was
             copied from it; what is not copied but filled in (:mod:`shared_settings`) follows later.
@@ -38,9 +40,7 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
             variable that nothing was copied from, or a number stands where a path or a name is wanted (or the other
             way round).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such config.{_nearest_config(path)}')
+    path = find_config(path)
     config = read_config(path)
     _check_top_level(config, path)
     if options:
@@ -60,6 +60,8 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
 def read_config(path: Path) -> Config:
     """Run a config file that is there; whatever it raises is one line that names it.
 
+    A ``_base_`` may be one of the package's: ``weclip_sam::weclip_sam/weclip-sam_tiny_400_folder.py``.
+
     Raises:
         ValueError: no config, or one that cannot be run.
         FileNotFoundError: a ``_base_`` is missing.
@@ -69,13 +71,32 @@ def read_config(path: Path) -> Config:
     try:
         return Config.fromfile(str(path))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'{path}: its _base_ is missing: {error}') from None
+        raise FileNotFoundError(f'{path}: its _base_ is missing: {error}{_packaged_base(error)}') from None
     except OSError:
         raise
     except Exception as error:  # a config is a program of the user's
         where = f' (line {error.lineno})' if isinstance(error, SyntaxError) else ''
         told = ' '.join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
         raise ValueError(f'{path}: {type(error).__name__}{where}: {told:.500}') from None
+
+
+def _packaged_base(error: FileNotFoundError) -> str:
+    """What to write where a ``_base_`` lies in the package and not beside the config."""
+    parts = Path(error.filename or '').parts
+    names = ['/'.join(parts[start:]) for start in range(len(parts))]
+    known = packaged_configs(parts=True)
+    return next((f". The package's own is _base_ = ['{PREFIXES[0]}{name}']" for name in names if name in known), '')
+
+
+def _base_path(base: str, config: str) -> tuple[str, str | None]:
+    """mmengine's way from a ``_base_`` to a file, which knows ``package::path`` of its own sisters alone."""
+    if not base.startswith(PREFIXES):
+        return _mmengine_base_path(base, config)
+    return str(find_config(base)), None
+
+
+_mmengine_base_path = Config._get_cfg_path
+Config._get_cfg_path = staticmethod(_base_path)
 
 
 def _carry(config: Config, name: str, old: Any) -> None:
@@ -128,19 +149,6 @@ def _places_of(node: Any, value: Any, path: tuple) -> Iterator[tuple]:
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, below in items:
         yield from _places_of(below, value, (*path, key))
-
-
-def _nearest_config(path: Path) -> str:
-    """A config whose name, with or without its folders, is like the one asked for."""
-    for folder in path.parents:
-        if folder.name == 'configs' and folder.is_dir():
-            break
-    else:
-        folder = Path('configs')
-    known = sorted(p for p in folder.glob('**/*.py') if '_base_' not in p.parts)
-    by_name = {p.name: str(p) for p in known}
-    near = difflib.get_close_matches(path.name, by_name, n=1, cutoff=0.5)
-    return f" Did you mean '{by_name[near[0]]}'?" if near else ''
 
 
 def _check_top_level(config: Config, path: Path) -> None:

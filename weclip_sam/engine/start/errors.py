@@ -23,11 +23,12 @@ from mmengine.registry import Registry
 from torch import distributed
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import tool
 from weclip_sam.engine.start.kinds import all_registries, registered
-from weclip_sam.engine.start.pipes import lasting_output
 from weclip_sam.engine.start.together import begin_to_leave, is_first_to_end, leave, others_ended
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.parallel import WorkerError
+from weclip_sam.io.pipes import lasting_output
 
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+)::(.+?) registry')
 _UNKNOWN_ARGUMENT = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
@@ -97,10 +98,10 @@ def explain(error: BaseException, folder: str | None = None) -> str | None:
         return ('out of memory: a smaller batch_size (--batch-size), crop or image (max_side), or fewer '
                 f'points_per_chunk of the mask generator need less. {" ".join(text.split())[:200]}'.rstrip())
     if isinstance(error, zlib.error):
-        return f'a compressed file (PNG, NPZ, zip) is damaged: {text}; tools/check_data.py finds out which'
+        return f'a compressed file (PNG, NPZ, zip) is damaged: {text}; {tool("check_data")} finds out which'
     if isinstance(error, distributed.DistError) or isinstance(error, RuntimeError) and _PEER_GONE.search(text):
         return ('another process of this run is gone without a word (killed, out of memory, or its machine). What was '
-                'written is intact; the same command goes on, train.py with --resume')
+                f'written is intact; the same command goes on, {tool("train")} with --resume')
     if isinstance(error, OSError) and error.errno in _DISK:
         where = _where(error) or folder
         free = _free_space(where) if where and error.errno == errno.ENOSPC else ''
@@ -111,7 +112,8 @@ def explain(error: BaseException, folder: str | None = None) -> str | None:
         return f'{where}: {_PATH.get(error.errno, error.strerror)}'
     if isinstance(error, RuntimeError) and 'DataLoader worker' in text and ('exited' in text or 'killed' in text):
         return ('a data worker died (out of memory, perhaps: fewer workers or a smaller batch_size help). What was '
-                f'written is intact; the same command goes on, train.py with --resume. {text.splitlines()[0]}')
+                f'written is intact; the same command goes on, {tool("train")} with --resume. '
+                f'{text.splitlines()[0]}')
     if isinstance(error, UnicodeDecodeError):
         return f'a text file is not in UTF-8 ({text}); save it as UTF-8'
     if isinstance(error, (ValueError, FileNotFoundError, WorkerError)) or remote and isinstance(error, OSError):

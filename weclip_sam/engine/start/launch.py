@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import command_line
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.start.class_names import require_same_classes
 from weclip_sam.engine.start.config_text import ReadableConfig
@@ -97,10 +98,9 @@ def _fill_environment(launcher: str) -> None:
             env[name] = env[source]
     missing = [names.get(name, name) for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK') if name not in env]
     if missing:
-        how = dict(pytorch='start it with `torchrun --nproc-per-node N tools/train.py ... --launcher pytorch`',
-                   slurm='start it with `srun python tools/train.py ... --launcher slurm`',
-                   mpi='start it with `mpirun python tools/train.py ... --launcher mpi`')[launcher]
-        raise ValueError(f'--launcher {launcher}: the environment lacks {", ".join(missing)}; {how}')
+        start = dict(pytorch='torchrun --nproc-per-node N', slurm='srun', mpi='mpirun')[launcher]
+        raise ValueError(f'--launcher {launcher}: the environment lacks {", ".join(missing)}; start it with '
+                         f'`{command_line("train", "...", "--launcher", launcher, start=start)}`')
     if launcher == 'slurm' and 'MASTER_ADDR' not in env:
         listed = subprocess.run(['scontrol', 'show', 'hostnames', env.get('SLURM_NODELIST', '')], capture_output=True,
                                 text=True, check=False).stdout.split()

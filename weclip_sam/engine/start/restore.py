@@ -13,6 +13,7 @@ from mmengine.registry import Registry
 from torch import nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import tool
 from weclip_sam.engine.start.class_names import require_same_classes
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.errors import registered_names
@@ -128,7 +129,7 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
         meta['classes'] = tuple(vocabulary.get('classes') or ())
     if not meta['classes']:
         raise ValueError(f'{path}: does not say which classes it knows (neither dataset_meta nor model.vocabulary); it '
-                         'was not written by tools/train.py')
+                         f'was not written by {tool("train")}')
     if config is not None:
         require_same_classes(str(path), dict(meta=dict(dataset_meta=meta)), _classes_of(settings),
                              'Use the config that it was trained with; without --config its own is used')

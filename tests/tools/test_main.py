@@ -1,0 +1,181 @@
+"""``weclip-sam``: every command by name, only the one that is called is imported, messages say what can be typed."""
+import ast
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import weclip_sam
+import weclip_sam.cli
+from weclip_sam import commands as called
+from weclip_sam.cli import main as console
+
+ROOT = Path(__file__).parents[2]
+MODULES = {path.stem for path in (ROOT / 'weclip_sam' / 'cli').glob('*.py')} - {'__init__', 'main'}
+
+
+@pytest.fixture(autouse=True)
+def door_stays(monkeypatch):
+    """What a command leaves behind for its own process alone."""
+    monkeypatch.setenv(called.DOOR, '')
+    monkeypatch.setattr(sys, 'argv', ['/somewhere/bin/weclip-sam'])
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """A function: puts one more module into the package of commands."""
+    monkeypatch.setattr(weclip_sam.cli, '__path__', [*weclip_sam.cli.__path__, str(tmp_path)])
+
+    def add(name, text):
+        (tmp_path / f'{name}.py').write_text(text)
+        monkeypatch.delitem(sys.modules, f'weclip_sam.cli.{name}', raising=False)
+    yield add
+    for path in tmp_path.glob('*.py'):
+        sys.modules.pop(f'weclip_sam.cli.{path.stem}', None)
+
+
+def test_every_command_has_a_line_and_a_door_in_tools(capsys):
+    known = console.commands()
+    assert set(known) == MODULES and {'train', 'make_masks', 'configs'} <= MODULES
+    assert all(10 < len(said) < 90 and '`' not in said for said in known.values()), known
+    assert known['train'] == 'Train a model'
+    for name in known:
+        assert f'from weclip_sam.cli.{name} import main' in (ROOT / 'tools' / f'{name}.py').read_text()
+    assert console.main(['--help']) == 0 and console.main(['help']) == 0
+    out = capsys.readouterr().out
+    assert all(f'\n  {name.replace("_", "-")} ' in out for name in known)
+    assert out.startswith('usage: weclip-sam COMMAND ...\n')
+
+
+def test_help_and_version_wait_for_nothing():
+    """Torch alone would take seconds."""
+    program = ('import sys; from weclip_sam.cli.main import main; codes = [main([word]) for word in '
+               '("--help", "--version", "trian")]; print(codes, sorted({"torch", "cv2"} & set(sys.modules)))')
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.endswith('[0, 0, 2] []\n')
+    assert result.stderr == "error: no command is called 'trian'. Did you mean 'train'?\n"
+
+
+def test_version_says_what_is_installed_and_where(capsys):
+    assert console.main(['--version']) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f'weclip_sam {weclip_sam.__version__}, torch {metadata.version("torch")}, torchvision ')
+    assert out.endswith(f'package: {ROOT / "weclip_sam"}\nconfigs: {ROOT / "configs"}\n')
+
+
+def test_without_a_command_help_goes_to_stderr(capsys):
+    assert console.main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == '' and said.err.startswith('usage: weclip-sam COMMAND')
+
+
+@pytest.mark.parametrize('given, line', [
+    ('trian', "error: no command is called 'trian'. Did you mean 'train'?"),
+    ('make-mask', "error: no command is called 'make-mask'. Did you mean 'make-masks'?"),
+    ('main', "error: no command is called 'main'."), ('__init__', "error: no command is called '__init__'."),
+    ('zzz', "error: no command is called 'zzz'. weclip-sam --help lists them")])
+def test_an_unknown_command(capsys, given, line):
+    assert console.main([given]) == 2
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('typed', ['make-masks', 'make_masks'])
+def test_dashes_and_underscores_are_alike_and_usage_says_the_command(typed, capsys):
+    for arguments in ([typed, '--help'], ['help', typed]):
+        with pytest.raises(SystemExit) as stop:
+            console.main(arguments)
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.startswith('usage: weclip-sam make-masks [-h]')
+
+
+def test_a_module_with_a_main_is_a_command(added, capsys):
+    added('brand_new', '"""Do it: ``python tools/brand_new.py``."""\ndef main(argv):\n    print(argv)\n    return 3\n')
+    added('helper', '"""No command."""\nraise RuntimeError\n')
+    assert console.commands()['brand_new'] == 'Do it' and 'helper' not in console.commands()
+    assert console.main(['brand-new', 'a', '--help']) == 3
+    assert capsys.readouterr().out == "['a', '--help']\n"
+
+
+@pytest.mark.parametrize('text, said', [
+    ('"""Draw; look at it.\n\nMore."""', 'Draw; look at it'), ('"""Draw a page that has\ntwo lines. Really."""',
+                                                             'Draw a page that has two lines'), ('', '')])
+def test_the_first_words_of_a_docstring(added, text, said):
+    added('drawn', f'{text}\ndef main(argv): ...\n')
+    assert console.commands()['drawn'] == said
+
+
+def test_a_package_that_is_missing_is_one_line(added, capsys, monkeypatch):
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    added('needy', 'import no_such_package_anywhere\ndef main(argv): ...\n')
+    assert console.main(['needy']) == 2
+    assert capsys.readouterr().err == "error: weclip-sam needy: No module named 'no_such_package_anywhere'\n"
+    monkeypatch.setenv('WECLIP_SAM_TRACEBACK', '1')
+    with pytest.raises(ModuleNotFoundError):
+        console.main(['needy'])
+
+
+@pytest.mark.parametrize('program, typed', [('/somewhere/bin/weclip-sam', 'weclip-sam'),
+                                            ('/somewhere/weclip_sam/__main__.py', 'python -m weclip_sam')])
+def test_messages_know_the_door(added, capsys, monkeypatch, program, typed):
+    monkeypatch.setattr(sys, 'argv', [program])
+    added('told', 'import subprocess, sys\nfrom weclip_sam.commands import command_line, tool\ndef main(argv):\n'
+                  '    print(tool("make_masks"), command_line("train", "a b.py"), sep="\\n")\n')
+    assert console.main(['told']) is None
+    assert capsys.readouterr().out == f"{typed} make-masks\n{typed} train 'a b.py'\n"
+    assert sys.argv == [f'{typed} told']
+
+
+def test_processes_that_a_command_starts_know_it_too(added, capfd):
+    added('starts', 'import subprocess, sys\ndef main(argv):\n    return subprocess.run([sys.executable, "-c", '
+                    '"from weclip_sam.commands import tool; print(tool(\'train\'))"]).returncode\n')
+    assert console.main(['starts']) == 0
+    assert capfd.readouterr().out == 'weclip-sam train\n'
+
+
+def test_commands_of_a_checkout_and_of_an_installed_package(tmp_path, monkeypatch):
+    assert called.tool('make_masks') == 'tools/make_masks.py'
+    assert called.command_line('train', Path('a b'), '--amp') == "python tools/train.py 'a b' --amp"
+    assert called.command_line('train', 'C', start='torchrun --nproc-per-node 2') == \
+        'torchrun --nproc-per-node 2 tools/train.py C'
+    assert called.command_line('train', 'C', start='srun') == 'srun python tools/train.py C'
+    (tmp_path / 'weclip_sam' / 'configs').mkdir(parents=True)
+    monkeypatch.setattr(called, '_PACKAGE', tmp_path / 'weclip_sam')
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools' / 'train.py').touch()  # another package's, beside ours in site-packages
+    assert called.tool('make_masks') == 'weclip-sam make-masks'
+    assert called.command_line('train', 'C', '--amp') == 'weclip-sam train C --amp'
+    assert called.command_line('train', 'C', start='torchrun --nproc-per-node 2') == \
+        'torchrun --nproc-per-node 2 -m weclip_sam train C'
+    assert called.command_line('make_masks', start='srun') == 'srun weclip-sam make-masks'
+
+
+def test_nobody_reads_the_help():
+    """``weclip-sam --help | head -1`` ends without a traceback."""
+    process = subprocess.Popen([sys.executable, '-m', 'weclip_sam', '--help'], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, cwd=ROOT)
+    process.stdout.close()
+    assert process.stderr.read() == b'' and process.wait(timeout=60) == 0
+
+
+def strings_said(path):
+    """Line and text of the strings of a file that are no docstrings."""
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [(node.lineno, node.value) for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent]
+
+
+def test_no_message_names_a_file_in_tools():
+    """An installed package has none: weclip_sam/commands.py says how a command is called here."""
+    names = '|'.join(MODULES)
+    pattern = re.compile(rf'(?:\btools/|\b(?<!_base_/)(?<![\w/-]))(?:{names})\.py\b')
+    for text in ('run tools/train.py', 'as train.py does', 'python tools/make_masks.py X'):
+        assert pattern.search(text)
+    found = [f'{path.relative_to(ROOT)}:{line}: {text[:60]!r}' for path in (ROOT / 'weclip_sam').rglob('*.py')
+             if path.name != 'commands.py' for line, text in strings_said(path) if pattern.search(text)]
+    # Records in people's data folders name the tool by its file; they are read in weclip_sam/datasets/prepared.py.
+    assert [line for line in found if not re.search(r"'tools/prepare_\w+\.py'$", line)] == [], \
+        'say it with tool() or command_line() of weclip_sam.commands'
