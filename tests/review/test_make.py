@@ -67,7 +67,8 @@ def test_worst_first_on_the_page_and_in_the_table(three, tmp_path):
     assert json.loads(rows[0]['areas']) == {'cup': 0.25, NASTY: 0.25} and rows[0]['worst_class'] == 'cup'
     assert (rows[0]['worst_score'], rows[0]['names'], rows[0]['ignored']) == ('0.2000', 'table', '0.2500')
     assert json.loads(rows[1]['clip']) == {'table': 0.25, 'cup': 0.9} and rows[1]['doubts'] == ''
-    assert '3 images, 1 of them without a problem' in review.text() and 'low confidence 2' in review.text()
+    assert review.text().startswith('3 images, 1 without a problem that shows; named, not labelled: 1; ')
+    assert 'low confidence: 2' in review.text()
 
 
 @pytest.mark.parametrize('order, names', [('confidence', 'bca'), ('doubts', 'bac'), ('names', 'bca')])
@@ -134,6 +135,22 @@ def test_what_cannot_be_read_stands_first_with_its_reason(three, tmp_path):
 def test_labels_alone_are_shown(label_folder):
     entry = look_at(folder := open_labels(label_folder(a=dict(labels=blocks(1), photo=False))), folder.images[0])
     assert entry.photo is None and set(entry.layers) == {'labels'} and not entry.problems
+
+
+def test_photos_that_are_not_there_hide_no_problem(three, tmp_path):
+    folder = open_labels(three)
+    for image in folder:
+        image.image.unlink()
+    review = make_review(folder, tmp_path, workers=1)
+    assert [entry.name for entry in review.entries] == ['b', 'c', 'a'] and not review.unreadable
+    assert len(review.lost) == 3 and f'3 photos are not there, for example {folder.images[1].image}' in review.text()
+
+
+def test_images_with_one_stem_in_several_folders(label_folder, tmp_path):
+    folder = label_folder(**{f'{part}/img': dict(labels=blocks(n), photo=False) for n, part in enumerate('abc')})
+    review = make_review(open_labels(folder), tmp_path, inline=False, workers=1)
+    assert sorted(entry.name for entry in review.entries) == ['a/img', 'b/img', 'c/img']
+    assert len({entry.layers['labels'] for entry in review.entries}) == 3
 
 
 @pytest.mark.parametrize('shape, fits', [((24, 32), True), ((48, 64), True), ((49, 64), True), ((24, 40), False),

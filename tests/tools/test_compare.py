@@ -1,5 +1,7 @@
 """The comparison: planning, running and continuing stages (of stub tools), and the report of what they leave."""
+import base64
 import dataclasses
+import hashlib
 import html.parser
 import importlib.util
 import json
@@ -324,7 +326,11 @@ class _Page(html.parser.HTMLParser):
 def test_the_page_is_whole_escaped_and_needs_nothing_else(comparison):
     page, text = _Page(), to_html(comparison)
     page.feed(text)
-    assert page.open == [] and 'script' not in page.tags and 'link' not in page.tags
+    assert page.open == [] and page.tags.count('script') == 1 and 'link' not in page.tags
+    # The browser runs this one script, by its digest, and nothing that got into the page by some name.
+    script, = re.findall('<script>(.*?)</script>', text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\"" in text
     assert page.sources and all(source.startswith('data:image/png;base64,') for source in page.sources)
     assert page.tags.count('svg') == 1 and page.links and all(link.startswith('#') for link in page.links)
     plain = re.sub(r' xmlns(:xlink)?="http://www.w3.org/[^"]*"|http-equiv|url\(#', '', text)  # names, not addresses
@@ -361,7 +367,41 @@ def test_what_an_experiment_says_is_never_markup(comparison):
     assert page.open == [] and '<i>' not in text
     # Main table 2, chart 1, legend 1, pictures 4, steps 2, classes 2, costs 2; in each it reads as it was written.
     assert page.text['measured'].count(name) == 14 and page.text['warn'].count(name) == 4
-    assert page.text[''].count(name) == 2 + 2 + 3 + 4 + 1  # title, head, terms, settings, notes
+    # Title, head, terms, settings, notes, the legend below an enlarged picture.
+    assert page.text[''].count(name) == 2 + 2 + 3 + 4 + 1 + 1
+
+
+def test_without_pictures_there_is_no_script(comparison):
+    text = to_html(dataclasses.replace(comparison, pictures={'none': []}))
+    assert '<script' not in text and '<dialog' not in text and '<button' not in text
+
+
+def test_pictures_are_enlarged_and_a_phone_can_read_the_page(comparison, tmp_path):
+    headless = pytest.importorskip('headless')
+    if headless.CHROMIUM is None:
+        pytest.skip('no chromium here')
+    page = tmp_path / 'report.html'
+    page.write_text(to_html(comparison))
+    with headless.Browser(tmp_path / 'profile', (420, 900)) as browser:
+        for width in (420, 1280):
+            browser.resize(width, 900)
+            browser.open(page.as_uri())
+            assert browser.run('document.documentElement.scrollWidth') == width  # tables scroll inside
+            assert browser.run('Math.max(...[...document.querySelectorAll(".scroll")].map(s => s.scrollWidth))') > 420
+            small, = browser.run('[document.querySelector("button.picture img").getBoundingClientRect().width]')
+            browser.run('document.querySelectorAll("button.picture")[2].click()')
+            browser.wait('document.querySelector("dialog[open] img").complete')
+            large = browser.run('document.querySelector("dialog img").getBoundingClientRect().toJSON()')
+            assert large['width'] > 2 * small and large['left'] >= 0 and large['right'] <= width
+            assert large['bottom'] < 900 and browser.run('document.documentElement.scrollWidth') == width
+            words = 'document.querySelector("dialog figcaption").textContent'
+            assert browser.run(words).startswith('Ours, mIoU ')
+            browser.press('ArrowRight')
+            assert browser.run(words).startswith('Two-stage, mIoU ')
+            browser.press('Escape')
+            browser.wait('!document.querySelector("dialog").open')
+            browser.wait('document.activeElement === document.querySelectorAll("button.picture")[3]')
+        assert browser.errors == []
 
 
 @pytest.mark.skipif(shutil.which('chromium') is None, reason='chromium is not installed')

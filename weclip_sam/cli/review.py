@@ -4,7 +4,8 @@ FOLDER is what predict.py, make_labels.py or make_seeds.py wrote, or any folder 
 writes ``review.html``, one page that opens without a server, and ``review.csv``. docs/review.md says how to read them,
 and how corrections come back.
 
-Exit code 0, 1 if photos or labels cannot be read (they stand first on the page), 2 if it could not start.
+Exit code 0, 1 if photos or labels are not there or cannot be read (those stand first on the page), 2 if it could not
+start.
 """
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         print(printable(review.text()))
         for entry in review.unreadable[:5]:
             print(printable(f'unreadable: {entry.facts.fault}'))
-    sys.exit(1 if review.unreadable else 0)
+    sys.exit(1 if review.unreadable or review.lost else 0)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,9 @@
-"""The report of a comparison as one HTML page that needs nothing else: inline CSS, pictures as data, no script."""
+"""The report of a comparison as one HTML page that needs nothing else: inline CSS, pictures as data, one small script
+that enlarges them."""
 from __future__ import annotations
 
 import base64
+from hashlib import sha256
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,12 +18,14 @@ def to_html(comparison: Comparison) -> str:
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
                             trim_blocks=True, lstrip_blocks=True)
     templates.filters['base64'] = lambda data: base64.b64encode(data).decode()
+    script = templates.get_template('enlarge.js.j2').render()
     references = {method.name for method in comparison.methods if method.reference}
     chart_title, chart = _chart(comparison)
     rows = [row for group in comparison.pictures.values() for row in group]
     panels = max((len(row.panels) for row in rows), default=1)
     return templates.get_template('report.html.j2').render(
         comparison=comparison, tables=tables, references=references, chart_title=chart_title, chart=chart,
+        script=script, script_digest=base64.b64encode(sha256(script.encode()).digest()).decode(),
         picture_height=min(max(1160 // panels - 10, 84), 170))  # in one line of a wide window, as large as that allows
 
 

@@ -23,6 +23,7 @@ from weclip_sam.registry import DATASETS
 from weclip_sam.visualization import enlarge, hex_colors, label_colors, overlay_labels
 
 _KEYS = {'config', 'count', 'focus', 'ids', 'extremes', 'scan', 'height', 'options'}
+_ENLARGED = 360  # pixels of height that a photo keeps: more would make the page heavy
 _SCANNED = 2000  # best and worst are looked for among so many images at most
 
 
@@ -126,8 +127,9 @@ def _first(values: Mapping[int, float], count: int, sign: int) -> list[int]:
 def _row(source: _Source, index: int, height: int) -> PictureRow:
     rgb = np.asarray(source.dataset.load_image(index))
     truth = source.dataset.load_ground_truth(index)
-    # Drawn at twice the height they are shown at, for sharp outlines on dense screens.
-    size = (2 * height, max(round(2 * rgb.shape[1] * height / rgb.shape[0]), 1))
+    # At least at twice the height they are shown at, for sharp outlines on dense screens; enlarged, photos show more.
+    tall = max(2 * height, min(rgb.shape[0], _ENLARGED))
+    size = (tall, max(round(rgb.shape[1] * tall / rgb.shape[0]), 1))
     photo, colors = enlarge(rgb, size), source.colors
     panels = [('image', _png(photo), ''), ('ground truth', _png(_labelled(photo, truth, size, colors)), '')]
     for method in source.folders:

@@ -56,6 +56,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                                runs=[dict(asdict(run), seconds=run.seconds, cpu_seconds=run.cpu_seconds,
                                           memory_gb=run.memory_gb) for run in m.runs])
                   for m in comparison.methods},
-        incomplete=tables.incomplete(comparison), terms=tables.term_sentences(comparison),
+        colors=dict(comparison.legend), incomplete=tables.incomplete(comparison),
+        terms=tables.term_sentences(comparison),
         tuning=[dict(row) for row in comparison.tuning], notes=list(comparison.notes),
         published_not_measured_here=[dict(figure) for figure in comparison.published])

@@ -27,7 +27,8 @@ class Entry:
 
     Attributes:
         name: as in the folder of labels.
-        photo: its file, or None.
+        photo: where its file should be, or None.
+        lost: whether it is not there.
         size: (height, width) of its labels; (0, 0) where they cannot be read.
         facts: what is known of it.
         digest: of its labels' pixels: another one where the label is another now.
@@ -43,6 +44,7 @@ class Entry:
     facts: Facts
     digest: str
     layers: Mapping[str, str | bytes]
+    lost: bool = False
     problems: Mapping[str, str] = field(default_factory=dict)
     badness: Mapping[str, float] = field(default_factory=dict)
 
@@ -82,15 +84,16 @@ def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, 
             layers['confidence'] = confidence_layer(sure, side)
         if doubts is not None:
             layers.update(doubt_layers(doubts, side))
-    if image.image is not None:
-        photo = image.image
-        shown = _try(faults, lambda: _photo(photo, size, side))
+    photo = image.image
+    lost = photo is not None and not photo.is_file()
+    if photo is not None and not lost:
+        shown = _try(faults, partial(_photo, photo, size, side))
         layers.update({} if shown is None else dict(photo=shown))
     facts = replace(facts, fault='; '.join(faults))
     kept: dict[str, str | bytes] = dict(layers)
     if out is not None:
         kept = {what: _write(out, image.name, what, content) for what, content in layers.items()}
-    return Entry(image.name, image.image, size, facts, digest[:12], kept, find_problems(facts), badness(facts))
+    return Entry(image.name, photo, size, facts, digest[:12], kept, lost, find_problems(facts), badness(facts))
 
 
 def _try(faults: list[str], read: Any) -> Any:

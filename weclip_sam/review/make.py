@@ -45,12 +45,20 @@ class Review:
         """Those whose photo or label cannot be read."""
         return [entry for entry in self.entries if 'unreadable' in entry.problems]
 
+    @property
+    def lost(self) -> list[Entry]:
+        """Those whose photo is not where it should be."""
+        return [entry for entry in self.entries if entry.lost]
+
     def text(self) -> str:
         """What to tell: how many images have which problem, and where the page is."""
         counts = Counter(kind for entry in self.entries for kind in entry.problems)
         fine = sum(not entry.problems for entry in self.entries)
-        lines = [f'{len(self.entries)} images, {fine} of them without a problem that shows; with one: '
-                 + (', '.join(f'{words} {counts[kind]}' for kind, words in KINDS.items() if counts[kind]) or 'none')]
+        lines = ['; '.join([f'{len(self.entries)} images, {fine} without a problem that shows', *(
+            f'{words}: {counts[kind]}' for kind, words in KINDS.items() if counts[kind])])]
+        if self.lost:
+            lines.append(f'{len(self.lost)} photos are not there, for example {self.lost[0].photo}; --images DIR says '
+                         'where they are now')
         if self.left_out:
             lines.append(f'(the {self.left_out} least suspicious were left out: --limit)')
         where = 'in one file' if self.inline else f'its pictures in {self.page.parent / THUMBS}'

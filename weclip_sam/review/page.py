@@ -56,7 +56,8 @@ def to_html(entries: Sequence[Entry], classes: Sequence[str], palette: Sequence[
 def _image(entry: Entry, place: int, out: Path) -> dict[str, Any]:
     facts = entry.facts
     return dict(
-        name=entry.name, place=place, photo=str(entry.photo or ''), link=_link(entry.photo, out), size=entry.size,
+        name=entry.name, place=place, photo=str(entry.photo or ''),
+        link='' if entry.lost else _link(entry.photo, out), lost=entry.lost, size=entry.size,
         digest=entry.digest, areas=_rounded(facts.areas), ignored=round(facts.ignored, 4),
         scores=_rounded(facts.scores), clip=_rounded(facts.named), doubts=_rounded(facts.doubts),
         names=None if facts.names is None else list(facts.names), missing=facts.missing, extra=facts.extra,

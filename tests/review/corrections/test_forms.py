@@ -161,6 +161,18 @@ def test_a_label_map_that_is_none(tmp_path, truth, text, message):
         read(cvat(tmp_path / 'task.zip', truth, text=text))
 
 
+@pytest.mark.parametrize('header', ['predictions.json', 'seeds.json'])
+def test_labels_that_nobody_changed_are_no_corrections(tmp_path, header):
+    place = tmp_path / 'labels' if header == 'predictions.json' else tmp_path
+    for name in 'abc':
+        write_labels(place / f'{name}.png', blocks(1, 2))
+    (tmp_path / header).write_text(json.dumps(dict(classes=CLASSES, pixels_noted=True)))
+    Image.fromarray(blocks(2, 1)).save(place / 'b.png')  # as an editor leaves it
+    found, rest = read(tmp_path)
+    check(found, {'b': blocks(2, 1)})
+    assert rest.notes == [f'{tmp_path}: 2 labels are as they were made, so nobody corrected them, and are left out']
+
+
 @pytest.mark.parametrize('how', ['classes.txt', 'numbers', 'predictions.json', 'seeds.json'])
 def test_numbers_have_names(tmp_path, truth, how):
     """What is 1 here is 2 there."""

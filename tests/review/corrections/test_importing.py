@@ -46,6 +46,7 @@ def test_labels_and_what_they_mean_are_written(like, tmp_path):
     out = tmp_path / 'out'
     labels = blocks(3, 255, 0)
     done = import_corrections(dict(s=source(photos__b=labels)), out, target_like(like))
+    assert done.alike == 0
     assert np.array_equal(read_labels(out / 'b.png'), labels) and done.written == 1 and not done.failed
     again = open_labels(out)
     assert again.classes == tuple(CLASSES) and [one.name for one in again] == ['b']
@@ -54,7 +55,9 @@ def test_labels_and_what_they_mean_are_written(like, tmp_path):
     assert header['classes'] == CLASSES[1:] and header['corrected'] == {'b': 'task.zip, photos/b'}
     assert header['image_labels'] == {'a': 'cup;vase'}
     assert (out / 'corrected.txt').read_text() == 'b\n' and (out / 'others.txt').read_text() == 'a\nc\n'
-    assert 'corrected' in done.text() or '1 labels written' in done.text()
+    assert done.text() == f'1 labels written to {out}'
+    done = import_corrections(dict(s=source(c=blocks(3))), out, target_like(like))
+    assert done.text() == f'1 labels written to {out}, 1 of them say what the earlier labels say'
 
 
 def test_the_later_correction_counts_and_that_is_told(like, tmp_path):

@@ -18,9 +18,9 @@ from weclip_sam.io.names import check_apart, normal
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.io.text import read_json
 from weclip_sam.review.corrections.found import Correction, Corrections
+from weclip_sam.review.corrections.masks import IMPORTED
 from weclip_sam.review.corrections.target import Target
 
-FORMAT = 'weclip_sam corrections 1'
 CORRECTED, OTHERS = 'corrected.txt', 'others.txt'
 _MADE = 'import_labels '  # what label PNGs say that they were made of begins so
 
@@ -32,6 +32,7 @@ class Imported:
     Attributes:
         out: the folder.
         written, same, filled: how many labels are new or others than before, as before, and those of ``like``.
+        alike: how many corrections say the same as the earlier label.
         failed: by name of the image, why there is no label of it.
         notes: a sentence for each other thing that people should know.
         corrected: all corrected images of the folder, those of earlier imports, too.
@@ -41,6 +42,7 @@ class Imported:
     written: int = 0
     same: int = 0
     filled: int = 0
+    alike: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     corrected: list[str] = field(default_factory=list)
@@ -49,6 +51,7 @@ class Imported:
         """What to tell."""
         told = [f'{self.written} labels written to {self.out}']
         told += [f'{self.same} were there already'] * bool(self.same)
+        told += [f'{self.alike} of them say what the earlier labels say'] * bool(self.alike)
         told += [f'{self.filled} more are those that nobody corrected'] * bool(self.filled)
         told += [f'{len(self.failed)} failed'] * bool(self.failed)
         return ', '.join(told)
@@ -98,6 +101,7 @@ def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Ta
             continue
         _write(out / f'{name}.png', _shrunk(labels, max_side), target, correction.where, done)
         header[name] = correction.where
+        done.alike += name in target.like and _same(target.like[name].labels, labels)
     if complete:
         _fill(out, target, sorted(set(target.like) - set(header)), max_side, done)
     progress('write labels', len(names), len(names))
@@ -184,7 +188,8 @@ def _claim(out: Path, target: Target, overwrite: bool) -> dict[str, str]:
     if not path.is_file():
         return {}
     header = read_json(path)
-    if not isinstance(header, dict) or header.get('format') != FORMAT or not isinstance(header.get('corrected'), dict):
+    if not isinstance(header, dict) or header.get('format') != IMPORTED or not isinstance(
+            header.get('corrected'), dict):
         raise ValueError(f'{path}: these labels were not imported, but made; choose another --out')
     if list(map(normal, header.get('classes') or ())) != list(map(normal, target.classes[1:])):
         if overwrite:
@@ -217,7 +222,7 @@ def _write_header(out: Path, target: Target, corrected: Mapping[str, str]) -> No
     """What the labels mean, for whoever reads them, and two lists of images for ``val_split`` and ``train_split``."""
     named = {name: join_names(one.names) for name, one in target.like.items() if one.names is not None}
     folder = {} if target.folder is None else dict(image_folder=str(target.folder))
-    write_json(out / SEEDS_HEADER, {'format': FORMAT, 'classes': list(target.classes[1:]), **folder, NOTED: True,
+    write_json(out / SEEDS_HEADER, {'format': IMPORTED, 'classes': list(target.classes[1:]), **folder, NOTED: True,
                                     'corrected': dict(sorted(corrected.items())), 'image_labels': named,
                                     'palette': [list(map(int, colour)) for colour in target.palette]})
     others = sorted(set(target.photos or ()) - set(corrected))

@@ -8,22 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from weclip_sam.datasets.packing import SEEDS_HEADER
 from weclip_sam.datasets.readers.names import CLASS_FILE
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, foreground_names
-from weclip_sam.engine.start.predictions import HEADER
+from weclip_sam.engine.start.predictions import HEADER, NOTED
 from weclip_sam.io.archives import Files
-from weclip_sam.io.images import decode_colours, decode_labels, is_grey, voc_palette
+from weclip_sam.io.images import decode_colours, decode_labels, is_grey, labels_changed, voc_palette
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import decode_text, parse_json
+from weclip_sam.offline.results import BACKGROUND
 from weclip_sam.review.corrections.found import ClassLabels, Correction, Corrections
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 
 LABEL_MAP, CLASS_FOLDER = 'labelmap.txt', 'SegmentationClass'
-_OURS = ('labels', 'confidence', 'overlays', 'doubts', 'review')  # folders below a folder of labels; the first has them
+# Folders below a folder that was made here: the first has its labels, the others none.
+_OURS = ('labels', 'confidence', 'overlays', 'doubts', 'photos', 'review')
+IMPORTED = 'weclip_sam corrections 1'  # the format of a folder that corrections were imported to
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,16 @@ def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = 
     Raises:
         ValueError: no PNG in it, a ``labelmap.txt`` or header that is none, or nothing that says what masks mean.
     """
-    masks = _masks(files)
-    meaning = _meaning(files, names)
-    found = Corrections()
+    header, source = _header(files)
+    masks = _masks(files, bool(header))
+    meaning = _meaning(files, names, header, source)
+    made_here = bool(header.get(NOTED)) and header.get('format') != IMPORTED and files.path.is_dir()
+    found, untouched = Corrections(), 0
     for name, file in masks.items():
         where = files.where(file)
+        if made_here and not labels_changed(where):
+            untouched += 1
+            continue
         try:
             held = _held(files, file, meaning)
         except ValueError as error:
@@ -66,19 +75,21 @@ def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = 
         for each in held:
             labels.get(each, where)
         found.images.append(Correction(name, where, partial(_paint, files, file, meaning, labels)))
+    if untouched:
+        found.notes.append(f'{files.path}: {untouched} labels are as they were made, so nobody corrected them, and are '
+                           'left out')
     return found
 
 
-def _masks(files: Files) -> dict[str, str]:
+def _masks(files: Files, made_here: bool) -> dict[str, str]:
     """By name of the image, its mask."""
     pngs = [name for name in files.names if name.lower().endswith('.png')]
     inner = [name for name in pngs if f'{CLASS_FOLDER}/' in name]
     masks: dict[str, str] = {}
-    header = any(name in files.names for name in (HEADER, SEEDS_HEADER))
     for file in inner or pngs:
         name = file.split(f'{CLASS_FOLDER}/', 1)[1] if inner else file
         first, _, rest = name.partition('/')
-        if header and first in _OURS and rest:
+        if made_here and first in _OURS and rest:
             if first != _OURS[0]:
                 continue
             name = rest
@@ -88,23 +99,35 @@ def _masks(files: Files) -> dict[str, str]:
     return masks
 
 
-def _meaning(files: Files, names: Sequence[str] | None) -> Meaning:
+def _header(files: Files) -> tuple[dict[str, Any], str]:
+    """What a folder that was made here says of itself, and where."""
+    for name in (HEADER, SEEDS_HEADER):
+        if name in files.names:
+            where = files.where(name)
+            header = parse_json(files.read(name).getvalue(), where)
+            classes = header.get('classes') if isinstance(header, dict) else None
+            if not isinstance(classes, list) or not classes or not all(isinstance(each, str) for each in classes):
+                raise ValueError(f'{where}: names no classes')
+            return header, where
+    return {}, ''
+
+
+def _meaning(files: Files, names: Sequence[str] | None, header: Mapping[str, Any], source: str) -> Meaning:
     beside = {name.rsplit('/', 1)[-1]: name for name in reversed(files.names)}
     if LABEL_MAP in beside:
         return _label_map(decode_text(files.read(beside[LABEL_MAP]).getvalue(), files.where(beside[LABEL_MAP])),
                           files.where(beside[LABEL_MAP]))
     if names is not None:
         return Meaning(numbers=dict(enumerate(names)), source='the given names of numbers')
-    for header in (HEADER, SEEDS_HEADER):
-        if header in files.names:
-            return _header(parse_json(files.read(header).getvalue(), files.where(header)), files.where(header))
+    if header:
+        return _of_header(header, source)
     if CLASS_FILE in files.names:
         where = files.where(CLASS_FILE)
         lines = decode_text(files.read(CLASS_FILE).getvalue(), where).splitlines()
         listed = foreground_names([normal(line.strip()) for line in lines if line.strip()], where)
-        return Meaning(numbers=dict(enumerate(('background', *listed))), source=where)
+        return Meaning(numbers=dict(enumerate((BACKGROUND, *listed))), source=where)
     if any(f'{CLASS_FOLDER}/' in name for name in files.names):
-        names = ('background', *VOC_CLASSES)
+        names = (BACKGROUND, *VOC_CLASSES)
         colours = {_packed(colour): name for colour, name in zip(voc_palette(), names, strict=False)}
         return Meaning({**colours, _packed(voc_palette()[IGNORE_LABEL]): 'void'}, dict(enumerate(names)),
                        "VOC's classes and colours")
@@ -134,18 +157,14 @@ def _label_map(text: str, where: str) -> Meaning:
         order.append(name)
     if not order:
         raise ValueError(f'{where}: names no class')
-    return Meaning({**{0: 'background'}, **colours}, dict(enumerate(order)), where)
+    return Meaning({**{0: BACKGROUND}, **colours}, dict(enumerate(order)), where)
 
 
-def _header(data: object, where: str) -> Meaning:
-    """Of a folder that was made here."""
-    classes = data.get('classes') if isinstance(data, dict) else None
-    palette = data.get('palette') if isinstance(data, dict) else None
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or not classes:
-        raise ValueError(f'{where}: names no classes')
-    names = classes if classes[0] == 'background' else ['background', *classes]
+def _of_header(header: Mapping[str, Any], where: str) -> Meaning:
+    classes = header['classes']
+    names = classes if classes[0] == BACKGROUND else [BACKGROUND, *classes]
     try:
-        colours = {_packed(colour): name for colour, name in zip(palette or (), names, strict=False)}
+        colours = {_packed(colour): name for colour, name in zip(header.get('palette') or (), names, strict=False)}
     except (TypeError, ValueError):
         raise ValueError(f'{where}: its palette is none') from None
     if len(colours) < len(names):

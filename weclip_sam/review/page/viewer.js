@@ -26,7 +26,7 @@ function drawStage(image) {
     const source = own(image.layers, layer);
     if (source) stage.append(make('img', { src: source, alt: layer === 'photo' ? image.name : '', id: `layer-${layer}` }));
   }
-  if (!own(image.layers, 'photo')) stage.append(make('p', {}, image.photo ? 'The photo cannot be read' : ''));
+  if (!own(image.layers, 'photo')) stage.append(make('p', {}, image.lost ? `There is no photo ${image.photo}` : image.photo ? 'The photo cannot be read' : ''));
   showLayers();
 }
 
