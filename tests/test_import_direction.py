@@ -18,6 +18,7 @@ FLOORS = (
     {'offline'},
     {'checking', 'comparison', 'export', 'review'},
     {'api'},
+    {'demo'},
     {'cli', '__init__'},
 )
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

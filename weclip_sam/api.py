@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from PIL import Image
+from torch import Tensor
 
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.engine.start.config import use_test_options
@@ -27,6 +28,7 @@ from weclip_sam.io.images import as_rgb, fit_within, read_image
 from weclip_sam.mask_bank import MaskBank, masks_of_photo
 from weclip_sam.registry import MODELS, READERS, SEED_STEPS, TRANSFORMS
 from weclip_sam.result import SegmentationResult
+from weclip_sam.structures import MaskSet
 from weclip_sam.visualization import enlarge
 
 __all__ = ['ImageInput', 'SegmentationResult', 'Segmenter', 'choose_device']
@@ -179,12 +181,26 @@ class Segmenter:
             item = self._transform(_shrunk(picture, picture, self.max_side), name, path)
         return picture, item
 
-    def _transform(self, picture: Image.Image, name: str, path: str | os.PathLike | None) -> dict[str, Any]:
+    def prepare(self, image: Image.Image, names: Sequence[str] = (), masks: MaskSet | None = None) -> dict[str, Any]:
+        """Inputs and sample of a photo whose names are known, for the model's ``explain``.
+
+        Args:
+            image: at most ``max_side`` pixels of it are looked at.
+            names: of the classes in it.
+            masks: SAM's, of the image as it is.
+        """
+        picture = as_rgb(image, 'image')
+        given = torch.tensor([name in names for name in self.classes[1:]])
+        return self._transform(picture, 'image', None, given, masks)
+
+    def _transform(self, picture: Image.Image, name: str, path: str | os.PathLike | None, given: Tensor | None = None,
+                   masks: MaskSet | None = None) -> dict[str, Any]:
         """Inputs and sample of an image, as the validation of the training run prepares it."""
         size, pixels = (picture.height, picture.width), np.asarray(picture)
         found = (masks_of_photo(bank, path, size) for bank in self._banks) if path is not None else ()
-        results = dict(image=pixels, original=pixels, masks=next((one for one in found if one is not None), None),
-                       image_labels=torch.zeros(len(self.classes) - 1, dtype=torch.bool), ground_truth=None,
+        none = torch.zeros(len(self.classes) - 1, dtype=torch.bool)
+        results = dict(image=pixels, original=pixels, image_labels=none if given is None else given, ground_truth=None,
+                       masks=masks if masks is not None else next((one for one in found if one is not None), None),
                        frame=Frame.whole(*size), image_id=name, image_path=None, ori_shape=size,
                        rng=np.random.default_rng(0))
         for step in (*self._steps, self._pack):
