@@ -85,9 +85,9 @@ def build_page(answerer: Answerer, title: str) -> Any:
                 with gr.Tabs():
                     with gr.Tab('Prediction'):
                         prediction = gr.Image(**shown)
-                    with gr.Tab('Label (from the names)'):
+                    with gr.Tab('Label'):
                         seed = gr.Image(**shown)
-                    with gr.Tab('CAM (where CLIP looks)'):
+                    with gr.Tab('CAM'):
                         cam = gr.Image(**shown)
                 with gr.Row():
                     saved = gr.DownloadButton('Download the prediction (PNG)')
