@@ -51,6 +51,7 @@ def pytest_addoption(parser):
     parser.addoption('--golden', metavar='DIR', default=None,
                      help='folder with golden arrays (clip_es.npz, weclip.npz, sepl.npz, fma.npz); by default '
                           '../shared/golden if it is there, else the subset in tests/data/golden')
+    parser.addoption('--screenshots', metavar='DIR', default=None, help='where tests of pages leave pictures of them')
 
 
 def golden_folder(config: pytest.Config) -> Path:

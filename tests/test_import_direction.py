@@ -18,6 +18,7 @@ FLOORS = (
     {'offline'},
     {'checking', 'comparison', 'export', 'review'},
     {'api'},
+    {'demo'},
     {'cli', '__init__'},
     {'__main__'},
 )
