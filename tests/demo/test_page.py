@@ -46,7 +46,7 @@ def test_names_give_maps_and_a_label_of_these_names_alone(client, served, photo)
 def test_sam_is_asked_where_it_is_ticked(client, served, photo):
     answer = ask(client, photo, sam=True)
     saved = answer[4]['value'] if isinstance(answer[4], dict) else answer[4]
-    assert np.array_equal(read_labels(saved), served[1]._sharp(photo).labels)
+    assert np.array_equal(read_labels(saved), served[1].sharp(photo).labels)
 
 
 def test_a_name_that_no_class_has_is_told(client, served, photo):

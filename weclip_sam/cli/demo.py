@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> None:
         answerer = Answerer(args.checkpoint, sam=args.sam or True, device=args.device, config=args.config,
                             options=args.cfg_options)
         if answerer.without_sam:
-            print(f'without SAM: {answerer.without_sam}')
+            print(f'predictions without SAM: {answerer.without_sam}')
+        if answerer.without_labels:
+            print(f'no labels from names: {answerer.without_labels}')
         serve(build_page(answerer, f'weclip_sam: {Path(args.checkpoint).name}'), args.host, args.port, args.max_upload)
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dataset import pseudo_collate
-from PIL import Image
 
 from weclip_sam.api import Segmenter
-from weclip_sam.checks import suggest_name
 from weclip_sam.io.images import fit_within
+from weclip_sam.offline.label_making import LabelMaker
+from weclip_sam.offline.work import StageClock
 from weclip_sam.result import SegmentationResult
-from weclip_sam.visualization import class_colors, enlarge, overlay_class_maps, overlay_labels
+from weclip_sam.visualization import enlarge, explained_overlay, label_colors, overlay_class_maps
 
 # Long sides of pictures on the page; the label that is downloaded has every pixel.
 SHOWN_SIDE, LEAST_SIDE = 1024, 480
@@ -44,88 +44,80 @@ class Answerer:
     Args:
         checkpoint: of a training.
         sam: which SAM, see :class:`Segmenter`; True takes that of the config.
-        options: further arguments of :class:`Segmenter`.
+        device: see :class:`Segmenter`.
+        config, options: see :class:`Segmenter`.
 
     Attributes:
         classes: names without the background.
+        without_sam: why predictions cannot be refined with SAM; empty if they can.
+        without_labels: why no labels are made from names; empty if they are.
 
     Raises:
         ValueError, FileNotFoundError: as :class:`Segmenter`.
     """
 
-    def __init__(self, checkpoint: str, sam: bool | str = True, **options: Any) -> None:
+    def __init__(self, checkpoint: str, sam: bool | str = True, device: str | None = None, config: str | None = None,
+                 options: Sequence[str] = ()) -> None:
         self._lock = threading.Lock()
-        self.plain = Segmenter(checkpoint, **options)
+        self.plain = Segmenter(checkpoint, device, config=config, options=options)
         self.classes = self.plain.classes[1:]
-        self.without_sam = ''
-        self._sharp: Segmenter | None = None
+        self.sharp: Segmenter | None = None
+        self.maker: LabelMaker | None = None
+        self.without_sam = self.without_labels = ''
         try:
-            self._sharp = Segmenter(checkpoint, sam=sam, **options)
+            self.sharp = Segmenter(checkpoint, device, config=config, options=options, sam=sam)
         except (ValueError, FileNotFoundError) as error:
             if sam is not True:  # somebody asked for this one
                 raise
             self.without_sam = str(error)
+        try:
+            self.maker = LabelMaker(checkpoint, self.plain.device, config=config, options=options)
+            if sam is not True:
+                self.maker.sam = self.sharp.model.sam_at_test() if self.sharp is not None else self.maker.sam
+        except (ValueError, FileNotFoundError) as error:
+            self.without_labels = str(error)
 
     @property
     def has_sam(self) -> bool:
         """Whether predictions can be refined with SAM."""
-        return self._sharp is not None
+        return self.sharp is not None
 
-    def __call__(self, photo: Image.Image, names: Sequence[str] = (), sam: bool = False) -> Answer:
+    def __call__(self, file: str, names: Sequence[str] = (), sam: bool = False) -> Answer:
         """Look at a photo.
 
         Args:
-            photo: of any mode and size.
-            names: what is in it, if that is known: then the maps and the label are shown, too.
+            file: the photo.
+            names: what is in it, if that is known: then the maps and the label are shown, too. The prediction does not
+                listen to them.
             sam: whether SAM refines the prediction.
 
         Raises:
             ValueError: a name that no class has, or a photo that cannot be used.
         """
-        for name in names:
-            if name not in self.classes:
-                raise ValueError(f'the model knows no class {name!r}.{suggest_name(name, self.classes)} It knows '
-                                 f'{", ".join(self.classes)}')
-        segmenter = self._sharp if sam and self._sharp is not None else self.plain
+        given = self.plain.possible(tuple(names), 'the page') or ()
+        segmenter = self.sharp if sam and self.sharp is not None else self.plain
+        notes = []
         with self._lock:  # one model; torch takes all cores anyway
-            result = segmenter(photo)
-            notes = []
+            result = segmenter(file)
             if not result.labels.any():
                 notes.append('The model found none of its classes in this photo: everything is background.')
-            if not names:
+            if not given:
                 return Answer(result, notes=tuple(notes))
-            shown = self._explain(photo, names)
-        cam, seed = self._pictures(result, shown)
-        if seed is None:
-            notes.append('The label needs masks of SAM, and there is no SAM: ' + self.without_sam)
-        return Answer(result, cam, seed, tuple(notes))
+            if self.maker is None:
+                return Answer(result, notes=(*notes, f'No label from names: {self.without_labels}'))
+            self.maker.take_photos([(Path(file), Path(file).stem, given)])
+            loaded = self.maker.load(0)
+            made, = self.maker.make([loaded], StageClock(self.plain.device))
+            shown = self.maker.model.explain(pseudo_collate([loaded.item]))
+        return Answer(result, self._maps(result, shown), made.labels, tuple(notes))
 
-    def _explain(self, photo: Image.Image, names: Sequence[str]) -> Mapping[str, Any]:
-        """What the model's ``explain`` gives for a photo of these names; nothing where its steps need a SAM that is not
-        there."""
-        holder = self._sharp or self.plain
-        model = holder.model
-        if not hasattr(model, 'explain'):
-            return {}
-        masks = None
-        if 'masks' in getattr(model, 'seeds_need', ()):
-            pixels = torch.from_numpy(np.array(photo.convert('RGB'))).permute(2, 0, 1).to(holder.device)
-            masks = model.sam_at_test().masks(pixels)
-            if masks is None:
-                return {}
-        item = holder.prepare(photo, names, None if masks is None else masks.to('cpu'))
-        return model.explain(pseudo_collate([item]))
-
-    def _pictures(self, result: SegmentationResult, shown: Mapping[str, Any]
-                  ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        if 'cam' not in shown:
-            return None, None
+    @staticmethod
+    def _maps(result: SegmentationResult, shown: Mapping[str, Any]) -> np.ndarray:
+        """The class maps over the photo, at the size of the page."""
         size = shown_size(result.labels.shape)
-        maps = np.stack([enlarge(each, size) for each in shown['cam'].float().cpu().numpy()]) \
-            if len(shown['cam']) else np.zeros((0, *size), np.float32)
-        picture = overlay_class_maps(enlarge(result.image, size), maps, shown['cam_classes'].tolist(),
-                                     class_colors(len(result.classes)))
-        return picture, shown['seed'].to(torch.uint8).cpu().numpy()
+        maps = [enlarge(each, size) for each in shown['cam'].float().cpu().numpy()]
+        return overlay_class_maps(enlarge(result.image, size), np.stack(maps), shown['cam_classes'].tolist(),
+                                  label_colors(result.palette, len(result.classes)))
 
 
 def shown_size(size: Sequence[int]) -> tuple[int, int]:
@@ -134,14 +126,14 @@ def shown_size(size: Sequence[int]) -> tuple[int, int]:
     return fit_within((size[0] * times, size[1] * times), SHOWN_SIDE)
 
 
-def shrunk_overlay(image: np.ndarray, labels: np.ndarray, count: int, opacity: float) -> np.ndarray:
-    """Labels over a photo at the size of the page.
+def page_overlay(result: SegmentationResult, labels: np.ndarray, opacity: float) -> np.ndarray:
+    """Labels over a photo at the size of the page, in the colours of label files, with names on the regions.
 
     Args:
-        image: H W 3 uint8.
-        labels: H W uint8.
-        count: classes, background included.
+        result: of the photo.
+        labels: H W uint8, its own or others.
         opacity: in [0, 1].
     """
     size = shown_size(labels.shape)
-    return overlay_labels(enlarge(image, size), enlarge(labels, size, smooth=False), class_colors(count), opacity)
+    return explained_overlay(enlarge(result.image, size), enlarge(labels, size, smooth=False),
+                             label_colors(result.palette, len(result.classes)), result.classes, opacity, legend=False)

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from weclip_sam.demo.answers import Answer, Answerer, shrunk_overlay
-from weclip_sam.io.images import read_image
-from weclip_sam.visualization import class_colors
+from weclip_sam.demo.answers import Answer, Answerer, page_overlay
+from weclip_sam.visualization import label_colors
 
 KEPT_SECONDS = 3600  # uploads and labels that nobody has taken
 LOOKED_EVERY = 600
@@ -51,16 +50,15 @@ def build_page(answerer: Answerer, title: str) -> Any:
         """The two overlays at an opacity."""
         if answer is None:
             return None, None
-        image, count = answer.result.image, len(answer.result.classes)
-        return (shrunk_overlay(image, answer.result.labels, count, opacity),
-                None if answer.seed is None else shrunk_overlay(image, answer.seed, count, opacity))
+        return (page_overlay(answer.result, answer.result.labels, opacity),
+                None if answer.seed is None else page_overlay(answer.result, answer.seed, opacity))
 
     def segment(file: str | None, names: Sequence[str] | None, sam: bool, opacity: float) -> tuple[Any, ...]:
         """Look at the photo that was dropped; what is wrong with it stands where the legend would."""
         if not file:
             return None, None, None, problem('Drop a photo first.'), None, None, None
         try:
-            answer = answerer(read_image(file), tuple(names or ()), sam)
+            answer = answerer(file, tuple(names or ()), sam)
         except (ValueError, OSError, RuntimeError) as error:
             return None, None, None, problem(_said(error, file)), None, None, None
         prediction, seed = show(answer, opacity)
@@ -124,7 +122,7 @@ def serve(page: Any, host: str = '127.0.0.1', port: int | None = None, max_uploa
 
 def legend(answer: Answer) -> str:
     """Which colour is what, and how much of the photo each class takes, as HTML."""
-    colors = class_colors(len(answer.result.classes))
+    colors = label_colors(answer.result.palette, len(answer.result.classes))
     parts = []
     for name, share in answer.result.areas().items():
         color = '#' + bytes(colors[answer.result.classes.index(name)]).hex()
