@@ -1,0 +1,40 @@
+"""The worked example of docs/extending.md, as it stands there."""
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT = """
+train_dataloader = dict(batch_size=2, dataset=dict(reader=dict(num_images=4, size=56)))
+val_dataloader = test_dataloader = dict(dataset=dict(reader=dict(num_images=2, size=56)))
+seed_dataset = dict(reader=dict(num_images=4, size=56))
+train_cfg = dict(max_iters=2, val_interval=2)
+param_scheduler = [dict(type='PolyWarmupLR', warmup_iters=1, by_epoch=False, end=2)]
+default_hooks = dict(sheets=None)
+visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
+"""
+
+
+@pytest.mark.slow
+def test_the_worked_step_trains(tmp_path, monkeypatch, capsys):
+    from weclip_sam.cli.train import main
+    from weclip_sam.registry import SEED_STEPS
+    page = (ROOT / 'docs' / 'extending.md').read_text()
+    step, config = re.findall(r'```python\n(.*?)```', page, re.DOTALL)[:2]
+    assert 'class Sharpen' in step and "_base_ = ['configs/" in config
+    (tmp_path / 'my_steps.py').write_text(step)
+    (tmp_path / 'sharper.py').write_text(config.replace("'configs/", f"'{ROOT}/configs/") + SHORT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    try:
+        main(['sharper.py', '--work-dir', 'run'])
+    finally:
+        SEED_STEPS._module_dict.pop('Sharpen', None)
+        sys.modules.pop('my_steps', None)
+        importlib.invalidate_caches()
+    summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
+    assert 'sharpen' in summary['train_seeds']['stages'], summary['train_seeds']
