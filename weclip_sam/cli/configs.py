@@ -103,7 +103,8 @@ def copy(given: str, target: str | None = None) -> tuple[Path, str]:
         raise ValueError(f'{path}: is there already; give another file: {tool("configs")} copy {source.stem} FILE')
     config = read_config(source).to_dict()
     lines = [f'"""{source.stem}, changed."""', f"_base_ = ['{PREFIXES[0]}{name}']"]
-    shown, command = TRAINED, ['train', str(path)]
+    shown: tuple[str, ...] = TRAINED
+    command = ['train', str(path)]
     if source.parent.name == EXPERIMENTS:
         lines.append(f'root = {f"work_dirs/compare/{path.stem}"!r}')  # runs of its own
         shown, command = ('seeds',), ['compare', str(path), '--run']
