@@ -9,7 +9,8 @@ import pytest
 from file_server import CONTENT, SHA256, FileServer, Proxy, serving
 
 from weclip_sam.io import download as module
-from weclip_sam.io.download import DownloadError, Fetched, download, sha256_of
+from weclip_sam.io.download import DownloadError, Fetched, download
+from weclip_sam.io.identity import sha256_of
 from weclip_sam.io.locks import FolderTaken
 
 SIZE = len(CONTENT)

@@ -1,5 +1,7 @@
 """The command ``weights``: what configs need, and fetching it from a server on this machine."""
 import json
+import re
+import shlex
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from file_server import CONTENT, SHA256, FileServer, serving
 
 from weclip_sam.checking import weights as checking
 from weclip_sam.cli import weights as tool
+from weclip_sam.engine import load_config
 from weclip_sam.foundation import published as module
 from weclip_sam.foundation.published import published
 from weclip_sam.io import download
@@ -103,6 +106,15 @@ def test_a_config_stands_for_all_that_it_lacks(server, capsys):
     assert code == 0 and out == 'nothing to fetch: all that is published is here\n'
 
 
+def test_a_config_s_own_place_is_where_its_file_goes(server, capsys):
+    config = Path('mine.py')
+    config.write_text(f"_base_ = {SEPL!r}\nmask_generator = dict(sam=dict(checkpoint='my sam/{FILE}'))\n")
+    assert run(capsys, config)[0] == 1
+    code, out, _ = run(capsys, 'fetch', config)
+    assert code == 0 and Path('my sam', FILE).is_file() and 'to have it found' not in out
+    assert run(capsys, config)[0] == 0
+
+
 def test_without_a_network_there_is_one_line(server, capsys):
     server.http.shutdown()
     server.http.server_close()
@@ -175,3 +187,30 @@ def test_without_a_config_all_of_the_package_s(server, capsys):
     assert code == 0 and [name for name in TABLE if f'\n{name}: ' not in out] == []
     assert 'tiny CLIP\n  needed by:' in out and ' configs of clip_es, ' in out
     assert 'prompts.safetensors' not in out  # of an earlier stage: nobody publishes it
+
+
+# docs/weights.md ------------------------------------------------------------------------------------------------------
+
+DOCS = (ROOT / 'docs' / 'weights.md').read_text(encoding='utf-8')
+COMMANDS = [shlex.split(line) for block in re.findall(r'```text\n(.*?)```', DOCS, re.S) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
+def test_the_commands_of_the_docs(server, monkeypatch, command):
+    monkeypatch.chdir(ROOT)
+    assert command[0] == 'python' and (ROOT / command[1]).is_file()
+    if command[1] == 'tools/weights.py':
+        args = tool.parse_args(command[2:])
+        assert all(tool._meant(name) for name in getattr(args, 'names', ()))
+        assert all(Path(config).is_file() for config in getattr(args, 'configs', ()))
+        return
+    options = command[command.index('--cfg-options') + 1:]
+    config = load_config(command[2], options)  # a rehearsal: it needs no checkpoint
+    assert checking.needs(config, optional=False) == [] and config.train_cfg.max_iters == 2
+
+
+def test_the_docs_say_what_the_table_says():
+    text = ' '.join(DOCS.split())
+    for known in TABLE.values():
+        assert f'`{known.name}`' in text
+        assert known.size.removesuffix(' MB') in text or known.name.endswith(('.dino', 'reg4_dinov2.lvd142m'))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from weclip_sam.foundation.published import (
 )
 from weclip_sam.foundation.sam_card import WEIGHTS_DIR
 from weclip_sam.foundation.timm_weights import timm_places
-from weclip_sam.io.download import sha256_of
+from weclip_sam.io.identity import sha256_of
 from weclip_sam.io.parallel import Progress, no_progress
 
 MISSING, THERE, RIGHT, WRONG = 'missing', 'there', 'right', 'wrong'
@@ -199,7 +200,7 @@ def state_of(need: Need, verify: bool = False, progress: Progress = no_progress)
                      '' if known is None else 'nothing is known to compare with')
     if not verify:
         return State(THERE, path, 'its size is right' if known is not None and own else '')
-    if (found := sha256_of(path, progress)) != digest:
+    if (found := sha256_of(path, partial(progress, f'checking {path.name}'))) != digest:
         return State(WRONG, path, f'its SHA-256 is {found}, expected {digest} ({who})')
     return State(RIGHT, path, f'SHA-256 {who}')
 

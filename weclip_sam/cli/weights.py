@@ -165,13 +165,13 @@ def as_dict(need: Need, state: State) -> dict[str, Any]:
 
 def fetch_all(names: Sequence[str], to: str | None) -> bool:
     """Bring what is named; whether all is there now. One line for each that is not."""
-    wanted = list(dict.fromkeys(each for name in names for each in _meant(name)))
+    wanted = dict.fromkeys(each for name in names for each in _meant(name))
     if not wanted:
         print('nothing to fetch: all that is published is here')
-    folder, unreached, sound = Path(to or FOLDER).expanduser(), dict[str, list[str]](), True
-    for known in wanted:
+    unreached, sound = dict[str, list[str]](), True
+    for known, place in wanted:
         try:
-            fetch(known, folder)
+            fetch(known, place if to is None else Path(to).expanduser(), place)
         except DownloadError as error:
             sound = False
             if error.unreached and len(wanted) > 1:
@@ -183,19 +183,25 @@ def fetch_all(names: Sequence[str], to: str | None) -> bool:
             print(f'error: {error}', file=sys.stderr)
     for why, files in unreached.items():
         print(f'error: {", ".join(files)}: nobody can be reached ({why}). Without a network fetch them elsewhere (the '
-              f'list, tools/weights.py, has the URLs) and put them into {folder}', file=sys.stderr)
+              f'list, tools/weights.py, has the URLs) and put them into {to or FOLDER}', file=sys.stderr)
     return sound
 
 
-def _meant(name: str) -> list[Published]:
+def _meant(name: str) -> list[tuple[Published, Path]]:
+    """What a name means, each with the folder where it is looked for."""
     if not name.endswith('.py'):
-        return [find_published(name)]
-    return [need.known for need in needs(load_config(name), optional=False)
+        return [(find_published(name), Path(FOLDER))]
+    return [(need.known, need.places[0].parent) for need in needs(load_config(name), optional=False)
             if need.known is not None and state_of(need).verdict in (MISSING, WRONG)]
 
 
-def fetch(known: Published, folder: Path) -> None:
+def fetch(known: Published, folder: Path, place: Path) -> None:
     """Bring one, unless it is there and right.
+
+    Args:
+        known: which one.
+        folder: where it goes.
+        place: where it is looked for.
 
     Raises:
         DownloadError, FolderTaken, ValueError, OSError: see :func:`weclip_sam.io.download.download`; a file of that
@@ -212,9 +218,9 @@ def fetch(known: Published, folder: Path) -> None:
         announce(f'{known.file}{known.facts} from {known.url.split("/")[2]} into {folder}')
         found = download(known.url, path, known.sha256, known.size_fits, progress)
     print(_told(known, found))
-    if folder != Path(FOLDER):
+    if folder != place:
         setting = known.setting or 'its checkpoint (or weights)'
-        print(f'  configs look in {FOLDER}; to have it found here: --cfg-options {setting}={path}')
+        print(f'  it is looked for in {place}; to have it found here: --cfg-options {setting}={path}')
 
 
 def _told(known: Published, found: Fetched) -> str:

@@ -8,7 +8,6 @@ Proxies are those of the usual environment variables (``https_proxy``, ``http_pr
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener, getproxies, proxy_bypass
 
 from weclip_sam.io.files import move, write_json
+from weclip_sam.io.identity import sha256_of
 from weclip_sam.io.locks import FolderLock
 from weclip_sam.io.parallel import Progress, no_progress
 
@@ -64,24 +65,6 @@ class Fetched:
     bytes: int
     sha256: str
     checked: bool
-
-
-def sha256_of(path: str | os.PathLike[str], progress: Progress = no_progress, name: str | None = None) -> str:
-    """The SHA-256 of a file, as 64 hexadecimal digits.
-
-    Args:
-        path: of the file.
-        progress: told of bytes.
-        name: that it is told of; None: the file's.
-    """
-    path = Path(path)
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            done += len(block)
-            progress(f'checking {name or path.name}', done, total)
-    return digest.hexdigest()
 
 
 def download(url: str, path: str | os.PathLike[str], sha256: str | None = None,
@@ -162,7 +145,7 @@ class _Transfer:
     def finish(self, sha256: str | None) -> Fetched:
         """Check the part, and give it the file's name."""
         size, wanted = self.size, sha256 or self.told
-        found = sha256_of(self.part, self.progress, self.path.name)
+        found = sha256_of(self.part, partial(self.progress, f'checking {self.path.name}'))
         if not self.fits(size) or (self.total is not None and size != self.total) or (wanted and found != wanted):
             self._forget()
             raise DownloadError(f'{self.url}: what came is not {self.path.name}: {size:,} bytes with SHA-256 {found}'
