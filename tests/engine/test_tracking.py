@@ -1,4 +1,5 @@
 """A training that is watched elsewhere: what is sent, and that no tracker can end the work."""
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -6,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 
 from weclip_sam.engine import build_runner, load_config
 from weclip_sam.engine.start import tracker as start_tracker
@@ -13,8 +16,15 @@ from weclip_sam.engine.start.tracker import fill_tracker
 from weclip_sam.engine.tracking import Tracker
 from weclip_sam.registry import VISBACKENDS
 
+TOY = Path(__file__).parent / 'toy'
 SEEN: dict = {}
 SHORT = dict(train_cfg__max_iters=8, default_hooks__logger__interval=4)
+
+
+def clear_mmengine():
+    """Forget the names of the run before, which was of this second."""
+    for kind in (MMLogger, Visualizer, MessageHub):
+        kind._instance_dict.clear()
 
 
 @VISBACKENDS.register_module(force=True)
@@ -48,6 +58,13 @@ class ToyTracker(Tracker):
     def give_up(self):
         SEEN['gave_up'] = True
         raise RuntimeError('dead, too')
+
+
+@pytest.fixture
+def load_train(monkeypatch):
+    """The module of train.py."""
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    return importlib.import_module('weclip_sam.cli.train')
 
 
 @pytest.fixture
@@ -118,6 +135,28 @@ def test_a_training_that_fails_ends_its_run_as_failed(watched):
     with pytest.raises(ValueError, match='a fault of process 0'):
         build_runner(config).train()
     assert SEEN['ends'] == [(True, False)]
+
+
+def test_a_command_that_fails_before_the_training_ends_the_run_as_well(watched, load_train, tmp_path, monkeypatch):
+    from weclip_sam.engine.start.work_dir import WorkDir
+
+    def full(self):
+        raise OSError(28, 'No space left on device', 'run.json')
+    monkeypatch.setattr(WorkDir, 'begin', full)
+    with pytest.raises(SystemExit):
+        load_train.main([str(TOY / 'toy_config.py'), '--work-dir', str(tmp_path / 'run'), '--cfg-options',
+                         'tracker=toy'])
+    assert SEEN['ends'] == [(True, False)] and not (tmp_path / 'run' / 'environment.json').exists()
+
+
+def test_an_overwritten_training_is_another_run(watched, load_train, tmp_path):
+    command = [str(TOY / 'toy_config.py'), '--work-dir', str(tmp_path / 'run'), '--overwrite', '--cfg-options',
+               'train_cfg.max_iters=4', 'tracker=toy']
+    for _ in range(2):
+        clear_mmengine()
+        load_train.main(command)
+        assert SEEN['run_id'] is None
+        assert json.loads((tmp_path / 'run' / 'tracker.json').read_text()) == {'toy': 'run 1'}
 
 
 def test_the_word_is_checked_and_filled_in_once(tmp_path, monkeypatch):

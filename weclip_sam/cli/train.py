@@ -31,6 +31,7 @@ from weclip_sam.engine.start.restore import changed_settings
 from weclip_sam.engine.start.tracker import TRACKERS
 from weclip_sam.engine.start.warm_start import match_classes, use_start
 from weclip_sam.engine.start.work_dir import check_outside_images, own_work_dir
+from weclip_sam.engine.tracking import end_trackers
 from weclip_sam.offline.shards import stop_sharing
 
 
@@ -100,13 +101,16 @@ def main(argv: list[str] | None = None) -> None:
                 state['work_dir'] = config.work_dir  # from here on it is ours: errors may be written there
                 resumed = use_resume(config, resume, work_dir.classes)
                 runner = build_runner(config)
-                if args.start and not resumed and work_dir.classes:  # tells what does not fit before it is too late
-                    match_classes(unwrapped(runner.model), safe_load(args.start, kind='weights'), work_dir.classes,
-                                  args.start, config.model)
-                work_dir.begin()
-                state['begun'] = config.work_dir
-                train(runner, resume, resumed, checked)
-                work_dir.finish()
+                try:
+                    if args.start and not resumed and work_dir.classes:  # tells what does not fit before it is too late
+                        match_classes(unwrapped(runner.model), safe_load(args.start, kind='weights'),
+                                      work_dir.classes, args.start, config.model)
+                    work_dir.begin()
+                    state['begun'] = config.work_dir
+                    train(runner, resume, resumed, checked)
+                    work_dir.finish()
+                finally:
+                    end_trackers(runner.visualizer, failed=True)  # those that have not ended with the training
                 del runner
         stop_sharing()
 

@@ -168,6 +168,7 @@ class QuietRunner(Runner):
 
         Trackers hear how it ended.
         """
+        self._note_environment()
         try:
             trained = super().train()
         except BaseException as error:
@@ -177,6 +178,16 @@ class QuietRunner(Runner):
             raise
         end_trackers(self.visualizer)
         return trained
+
+    def test(self) -> dict:
+        """Test."""
+        self._note_environment()
+        return super().test()
+
+    def _note_environment(self) -> None:
+        """Now that what is in the work dir may be replaced, and not when the runner is built."""
+        if is_main_process():
+            write_environment(self.work_dir, goes_on=self._resume)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger, its terminal handler silenced but for warnings."""
@@ -240,9 +251,7 @@ def build_runner(config: Config, known: Mapping[str, Sequence[str]] | None = Non
     watch_others()  # mmengine has made the group where there are GPUs
     runner.logger.info(f'{runner.experiment_name}: seed {runner.seed}, {runner.world_size} process(es), everything is '
                        f'written to {runner.work_dir}')
-    if is_main_process():
-        write_environment(runner.work_dir, goes_on=bool(config.get('resume')))
-    for tracker in trackers_of(runner.visualizer):
+    for tracker in trackers_of(runner.visualizer) if is_main_process() else ():
         runner.logger.info(f'Watched by {tracker.name}: {tracker.where}')
     model = unwrapped(runner.model)
     _compile_step(runner)

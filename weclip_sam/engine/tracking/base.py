@@ -46,7 +46,7 @@ class Tracker(BaseVisBackend):
         super().__init__(save_dir)
         self.work_dir, self.run_name, self.goes_on = Path(work_dir), run_name, goes_on
         self.where = ''
-        self._alive = False
+        self._alive, self._run_id, self._noted = False, '', False
 
     # ---- what a tracker does ---------------------------------------------------------------------------------------
 
@@ -89,10 +89,8 @@ class Tracker(BaseVisBackend):
         Raises:
             ValueError: the tracker cannot.
         """
-        record = self._record()
         try:
-            run_id = self.begin(record.get(self.name) if self.goes_on else None)
-            write_json(self.work_dir / RECORD, {**record, self.name: run_id})
+            self._run_id = self.begin(self._record().get(self.name) if self.goes_on else None)
             self.send_settings(plain(config.to_dict(), 'the config'), config.pretty_text, describe_environment())
         except Exception as error:
             raise ValueError(f'tracker {self.name!r}: cannot begin a run ({_in_short(error)}). {self.advice} Without '
@@ -131,6 +129,9 @@ class Tracker(BaseVisBackend):
         if not self._alive:
             return
         try:
+            if not self._noted:  # not when it begins: what an overwritten training left is removed after that
+                write_json(self.work_dir / RECORD, {**self._record(), self.name: self._run_id})
+                self._noted = True
             send(*arguments)
         except Exception as error:
             self._alive = False
