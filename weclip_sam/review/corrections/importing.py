@@ -162,7 +162,7 @@ def _choose(sources: Mapping[str, Corrections], target: Target, empty: bool, don
                 nothing.append(correction.name)
                 continue
             try:
-                name = target.find(correction.name, correction.where)
+                name = target.find(correction.name, correction.where, len(done.failed) < 3)
             except ValueError as error:
                 done.failed[correction.name] = str(error)
                 continue
