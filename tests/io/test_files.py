@@ -106,3 +106,12 @@ def test_whatever_can_be_named_can_be_written(tmp_path, name):
                                          (errno.ENOSPC, False), (errno.EIO, False), (None, False)])
 def test_faults_of_one_file_and_of_the_disk(number, one):
     assert is_of_one_file(OSError(number, 'x')) is one and not is_of_one_file(ValueError())
+
+
+@pytest.mark.parametrize('sync', [True, False])
+def test_small_files_need_not_wait_for_the_disk(tmp_path, monkeypatch, sync):
+    waited = []
+    monkeypatch.setattr(os, 'fsync', waited.append)
+    with atomic_open(tmp_path / 'a', sync=sync) as file:
+        file.write(b'x')
+    assert (tmp_path / 'a').read_bytes() == b'x' and bool(waited) is sync
