@@ -5,7 +5,8 @@ import pytest
 
 from weclip_sam.io.archives import Files
 
-CONTENT = {'a.png': b'1', 'in/b.PNG': b'2', 'in/ä.png': b'3', '__MACOSX/a.png': b'x', '.hidden.png': b'x', 'c.jpg': b'x'}
+CONTENT = {'a.png': b'1', 'in/b.PNG': b'2', 'in/ä.png': b'3', '__MACOSX/a.png': b'x', '.hidden.png': b'x',
+           'c.jpg': b'x'}
 
 
 def is_png(name):
