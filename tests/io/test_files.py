@@ -134,3 +134,12 @@ def test_on_windows_a_file_that_somebody_reads_is_replaced_a_moment_later(tmp_pa
                                           (2_564_550_879, '2.56 GB'), (5e14, '500 TB')])
 def test_sizes_in_words(count, words):
     assert size_text(count) == words
+
+
+@pytest.mark.parametrize('sync', [True, False])
+def test_small_files_need_not_wait_for_the_disk(tmp_path, monkeypatch, sync):
+    waited = []
+    monkeypatch.setattr(os, 'fsync', waited.append)
+    with atomic_open(tmp_path / 'a', sync=sync) as file:
+        file.write(b'x')
+    assert (tmp_path / 'a').read_bytes() == b'x' and bool(waited) is sync

@@ -150,6 +150,6 @@ def test_one_line_each(data, tmp_path, run_tool, capsys, options, message):
     assert [path for path in sorted(tmp_path.rglob('*')) if path.is_file()] == [p for p in before if p.is_file()]
 
 
-@pytest.mark.parametrize('options', [[], ['--classes', 'voc', '--complete']])
+@pytest.mark.parametrize('options', [[], ['--classes', 'voc', '--complete'], ['--classes', 'voc', '--keep-ignored']])
 def test_options_that_do_not_go_together(run_tool, tmp_path, options):
     assert run_tool('import_labels', tmp_path, '--out', tmp_path / 'out', *options) == 2

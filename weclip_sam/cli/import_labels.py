@@ -40,14 +40,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--empty', action='store_true', help='images in which nothing is marked are background alone')
     parser.add_argument('--complete', action='store_true',
                         help='write the labels of --like for all images that were not corrected, too')
+    parser.add_argument('--keep-ignored', action='store_true',
+                        help='what --like ignores and nobody marked stays ignored')
     parser.add_argument('--max-side', type=int, metavar='PIXELS',
                         help='shrink larger labels to this long side, as a reader with that max_side shrinks photos')
     parser.add_argument('--overwrite', action='store_true', help='write over label PNGs that were not imported')
     args = parser.parse_args(argv)
     if args.like is None and args.classes is None:
         parser.error('give --like FOLDER, the labels that were corrected, or --classes FILE, the names of the classes')
-    if args.complete and args.like is None:
-        parser.error('--complete needs --like FOLDER, whose labels it takes')
+    for option in ('complete', 'keep_ignored'):
+        if getattr(args, option) and args.like is None:
+            parser.error(f'--{option.replace("_", "-")} needs --like FOLDER, the labels that were corrected')
     return args
 
 
@@ -69,9 +72,9 @@ def renamed(options: list[str]) -> dict[str, str]:
 
 def hints(done: Imported) -> str:
     """How to go on."""
-    return (f'as validation, where {done.out} is DATA/masks: val_split={done.out / CORRECTED} '
-            f'train_split={done.out / OTHERS}; as labels of a second stage: '
-            f'train_dataloader.dataset.pixel_labels={done.out} (docs/review.md)')
+    return (f'to validate on them, where {done.out} is DATA/masks: --cfg-options val_split={done.out / CORRECTED} '
+            f'train_split={done.out / OTHERS}\nto teach a second stage: --cfg-options '
+            f'train_dataloader.dataset.pixel_labels={done.out}')
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -86,8 +89,8 @@ def main(argv: list[str] | None = None) -> None:
         labels.check()
         out = Path(prepare_work_dir(args.out, '--out'))
         with own_folder(out, 'import', option='--out'), phase_progress() as progress:
-            done = import_corrections(sources, out, target, args.empty, args.complete, args.max_side, args.overwrite,
-                                      progress)
+            done = import_corrections(sources, out, target, args.empty, args.complete, args.keep_ignored, args.max_side,
+                                      args.overwrite, progress)
         for note in done.notes:
             print(printable(f'NOTE {note}'))
         for reason in list(done.failed.values())[:20]:

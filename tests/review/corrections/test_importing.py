@@ -76,6 +76,15 @@ def test_nothing_marked_is_no_background_unless_somebody_says_so(like, tmp_path)
     assert not read_labels(tmp_path / 'out' / 'b.png').any()
 
 
+@pytest.mark.parametrize('keep', [False, True])
+def test_pixels_that_were_ignored(label_folder, tmp_path, keep):
+    like = label_folder(classes=CLASSES, a=dict(labels=blocks(0, 255, 255, 1)))
+    done = import_corrections(dict(s=source(a=blocks(0, 0, 2, 1))), tmp_path / 'out', target_like(like),
+                              keep_ignored=keep)
+    assert np.array_equal(read_labels(tmp_path / 'out' / 'a.png'), blocks(0, 255 if keep else 0, 2, 1))
+    assert done.lost == (not keep) and len(done.notes) == done.lost
+
+
 def test_a_folder_that_is_complete(like, tmp_path):
     out = tmp_path / 'out'
     wrong = source(a=blocks(1, 2), b=blocks(1, width=30))

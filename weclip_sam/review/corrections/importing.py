@@ -20,6 +20,7 @@ from weclip_sam.io.text import read_json
 from weclip_sam.review.corrections.found import Correction, Corrections
 from weclip_sam.review.corrections.masks import IMPORTED
 from weclip_sam.review.corrections.target import Target
+from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 
 CORRECTED, OTHERS = 'corrected.txt', 'others.txt'
 _MADE = 'import_labels '  # what label PNGs say that they were made of begins so
@@ -33,6 +34,7 @@ class Imported:
         out: the folder.
         written, same, filled: how many labels are new or others than before, as before, and those of ``like``.
         alike: how many corrections say the same as the earlier label.
+        lost: in how many of them pixels that were ignored are background now.
         failed: by name of the image, why there is no label of it.
         notes: a sentence for each other thing that people should know.
         corrected: all corrected images of the folder, those of earlier imports, too.
@@ -43,6 +45,7 @@ class Imported:
     same: int = 0
     filled: int = 0
     alike: int = 0
+    lost: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     corrected: list[str] = field(default_factory=list)
@@ -58,8 +61,8 @@ class Imported:
 
 
 def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Target, empty: bool = False,
-                       complete: bool = False, max_side: int | None = None, overwrite: bool = False,
-                       progress: Progress = no_progress) -> Imported:
+                       complete: bool = False, keep_ignored: bool = False, max_side: int | None = None,
+                       overwrite: bool = False, progress: Progress = no_progress) -> Imported:
     """Write ``<image>.png`` for every correction, and ``seeds.json``, which says what the numbers mean.
 
     Nothing is written before all names are known and no file would meet another. Of two corrections of one image the
@@ -72,6 +75,8 @@ def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Ta
         target: images and classes.
         empty: take images in which nothing is marked for background; else they are left out, and told.
         complete: write the earlier labels of all other images, too.
+        keep_ignored: what was ignored in the earlier label and is background in the correction stays ignored: COCO,
+            CVAT and Label Studio have no such pixels. Without, images where they are lost are told.
         max_side: shrink larger labels to this long side, as a reader shrinks photos.
         overwrite: write over label PNGs of other origin.
         progress: told of each.
@@ -99,15 +104,36 @@ def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Ta
         except (ValueError, FileNotFoundError) as error:
             done.failed[name] = str(error)
             continue
+        if name in target.like:
+            labels = _compared(labels, target.like[name].labels, keep_ignored, done)
         _write(out / f'{name}.png', _shrunk(labels, max_side), target, correction.where, done)
         header[name] = correction.where
-        done.alike += name in target.like and _same(target.like[name].labels, labels)
     if complete:
         _fill(out, target, sorted(set(target.like) - set(header)), max_side, done)
     progress('write labels', len(names), len(names))
+    if done.lost:
+        done.notes.append(f'pixels that were ignored are background now in {done.lost} images: forms such as COCO know '
+                          'none; --keep-ignored leaves them ignored')
     done.corrected = sorted(header)
     _write_header(out, target, header)
     return done
+
+
+def _compared(labels: np.ndarray, earlier: Path, keep_ignored: bool, done: Imported) -> np.ndarray:
+    """A correction beside the earlier label: counted, and with what was ignored there."""
+    try:
+        before = read_labels(earlier)
+    except ValueError:
+        return labels
+    if before.shape != labels.shape:
+        return labels
+    lost = (before == IGNORE_LABEL) & (labels == BACKGROUND_LABEL)
+    if keep_ignored:
+        labels = np.where(lost, before, labels)
+    else:
+        done.lost += bool(lost.any())
+    done.alike += np.array_equal(before, labels)
+    return labels
 
 
 def _fill(out: Path, target: Target, names: Sequence[str], max_side: int | None, done: Imported) -> None:
@@ -136,7 +162,7 @@ def _choose(sources: Mapping[str, Corrections], target: Target, empty: bool, don
                 nothing.append(correction.name)
                 continue
             try:
-                name = target.find(correction.name, correction.where)
+                name = target.find(correction.name, correction.where, len(done.failed) < 3)
             except ValueError as error:
                 done.failed[correction.name] = str(error)
                 continue

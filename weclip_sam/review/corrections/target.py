@@ -51,8 +51,8 @@ class Target:
             class_colors(len(classes)).tolist()
         return cls(tuple(classes), palette, known, None if images is None else Path(images).resolve(), before)
 
-    def find(self, name: str, where: str) -> str:
-        """The image that a source calls so.
+    def find(self, name: str, where: str, suggest: bool = True) -> str:
+        """The image that a source calls so. To ``suggest`` another takes a while among thousands.
 
         Raises:
             ValueError: there is none, or it could be several.
@@ -63,7 +63,8 @@ class Target:
         if found is None and several:
             raise ValueError(f'{where}: {name!r} could be {several[0]!r} or {several[1]!r}')
         if found is None:
-            raise ValueError(f'{where}: there is no image {name!r}.{suggest_name(name, list(self.photos)[:5000])}')
+            near = suggest_name(name, list(self.photos)[:5000]) if suggest else ''
+            raise ValueError(f'{where}: there is no image {name!r}.{near}')
         return found
 
     def check_size(self, name: str, size: tuple[int, int], where: str) -> None:

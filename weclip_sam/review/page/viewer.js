@@ -21,7 +21,7 @@ function draw() {
 function drawStage(image) {
   const [height, width] = image.size[0] ? image.size : [3, 4], stage = byId('stage');
   stage.style.aspectRatio = `${width} / ${height}`;
-  stage.style.width = `min(100%, calc(64vh * ${width / height}))`;
+  stage.style.width = `min(100%, calc(58vh * ${width / height}))`;
   for (const layer of ['photo', 'confidence', 'labels', 'cam', 'sam', 'decoder']) {
     const source = own(image.layers, layer);
     if (source) stage.append(make('img', { src: source, alt: layer === 'photo' ? image.name : '', id: `layer-${layer}` }));
