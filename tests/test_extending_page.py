@@ -27,11 +27,11 @@ def test_the_worked_step_trains(tmp_path, monkeypatch, capsys):
     step, config = re.findall(r'```python\n(.*?)```', page, re.DOTALL)[:2]
     assert 'class Sharpen' in step and "_base_ = ['configs/" in config
     (tmp_path / 'my_steps.py').write_text(step)
-    (tmp_path / 'sharper.py').write_text(config.replace("'configs/", f"'{ROOT}/configs/") + SHORT)
+    (tmp_path / 'my_sharper.py').write_text(config.replace("'configs/", f"'{ROOT}/configs/") + SHORT)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     try:
-        main(['sharper.py', '--work-dir', 'run'])
+        main(['my_sharper.py', '--work-dir', 'run'])
     finally:
         SEED_STEPS._module_dict.pop('Sharpen', None)
         sys.modules.pop('my_steps', None)

@@ -533,7 +533,7 @@ def test_a_config_is_no_experiment(path):
 
 
 def test_missing_files_and_pictures_are_named(experiment_file, tools, tmp_path):
-    with pytest.raises(FileNotFoundError, match="Did you mean 'experiment.py'"):
+    with pytest.raises(FileNotFoundError, match="Did you mean '.*experiment.py'"):
         load_experiment(experiment_file.with_name('experimnt.py'))
     path = tmp_path / 'slip.py'
     path.write_text(experiment_file.read_text().replace("focus='Ours'", "focus='Our'"))
