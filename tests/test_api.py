@@ -10,7 +10,7 @@ from weclip_sam.engine import load_config, safe_load
 from weclip_sam.engine.start.restore import restore_model
 from weclip_sam.foundation.named_sam import named_generator
 from weclip_sam.io.identity import identify
-from weclip_sam.io.images import ImageReadError, as_rgb, read_image
+from weclip_sam.io.images import ImageReadError, as_rgb
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.registry import DATASETS
 from weclip_sam.structures import MaskSet
@@ -167,25 +167,6 @@ def test_a_fault_of_one_image_in_a_batch_is_its_own(segmenter, photo, monkeypatc
     outcome = dict(segmenter.stream([photo] * 3))
     assert isinstance(outcome[1], RuntimeError) and str(outcome[1]) == 'image 1: out of memory'
     assert outcome[0].labels.shape == outcome[2].labels.shape == (37, 61)
-
-
-def test_the_result_counts_saves_and_names(tmp_path):
-    labels = np.array([[0, 2], [2, 2]], np.uint8)
-    result = SegmentationResult(labels, ('background', 'cat', 'dog'), np.zeros((2, 2, 3), np.uint8),
-                                palette=[(0, 0, 0), (9, 0, 0), (0, 9, 1)])
-    assert result.areas() == {'dog': 0.75, 'background': 0.25} and list(result.areas()) == ['dog', 'background']
-    assert result.mask('dog').sum() == 3 and not result.mask('cat').any()
-    with pytest.raises(ValueError, match="Did you mean 'dog'"):
-        result.mask('dgo')
-    result.save(tmp_path / 'a' / 'x.png', tmp_path / 'a' / 'x.jpg')
-    with Image.open(tmp_path / 'a' / 'x.png') as image:
-        assert image.mode == 'P' and np.array_equal(np.asarray(image), labels)
-        assert image.getpalette()[6:9] == [0, 9, 1]
-    assert read_image(tmp_path / 'a' / 'x.jpg').size == (2, 2)
-    with pytest.raises(ValueError, match='keeps every value'):
-        result.save(tmp_path / 'x.jpg')
-    with pytest.raises(ValueError, match='.png, .jpg or .webp'):
-        result.save(tmp_path / 'x.png', tmp_path / 'x.gif')
 
 
 def test_what_is_wrong_with_a_checkpoint_is_said(checkpoint, tmp_path):

@@ -14,7 +14,7 @@ FLOORS = (
     {'mask_bank'},
     {'datasets', 'foundation', 'seeds', 'evaluation', 'visualization'},
     {'models'},
-    {'engine'},
+    {'engine', 'result'},
     {'offline'},
     {'checking', 'comparison', 'export', 'review'},
     {'api'},

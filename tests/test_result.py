@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from weclip_sam.io.images import read_image
+from weclip_sam.result import SegmentationResult
+
+
+def test_the_result_counts_saves_and_names(tmp_path):
+    labels = np.array([[0, 2], [2, 2]], np.uint8)
+    result = SegmentationResult(labels, ('background', 'cat', 'dog'), np.zeros((2, 2, 3), np.uint8),
+                                palette=[(0, 0, 0), (9, 0, 0), (0, 9, 1)])
+    assert result.areas() == {'dog': 0.75, 'background': 0.25} and list(result.areas()) == ['dog', 'background']
+    assert result.mask('dog').sum() == 3 and not result.mask('cat').any()
+    with pytest.raises(ValueError, match="Did you mean 'dog'"):
+        result.mask('dgo')
+    result.save(tmp_path / 'a' / 'x.png', tmp_path / 'a' / 'x.jpg')
+    with Image.open(tmp_path / 'a' / 'x.png') as image:
+        assert image.mode == 'P' and np.array_equal(np.asarray(image), labels)
+        assert image.getpalette()[6:9] == [0, 9, 1]
+    assert read_image(tmp_path / 'a' / 'x.jpg').size == (2, 2)
+    with pytest.raises(ValueError, match='keeps every value'):
+        result.save(tmp_path / 'x.jpg')
+    with pytest.raises(ValueError, match='.png, .jpg or .webp'):
+        result.save(tmp_path / 'x.png', tmp_path / 'x.gif')
