@@ -8,7 +8,6 @@
 """
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -20,21 +19,19 @@ from PIL import Image
 
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.engine.start.config import use_test_options
+from weclip_sam.engine.start.preparation import preparation, read_side
 from weclip_sam.engine.start.restore import only_registered, restore_model
 from weclip_sam.engine.start.sam_at_test import banks_there, fill_generator, looks_at_sam
 from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.io.images import as_rgb, fit_within, read_image
 from weclip_sam.mask_bank import MaskBank, masks_of_photo
-from weclip_sam.registry import MODELS, READERS, SEED_STEPS, TRANSFORMS
+from weclip_sam.registry import MODELS, SEED_STEPS, TRANSFORMS
 from weclip_sam.result import SegmentationResult
 from weclip_sam.visualization import enlarge
 
 __all__ = ['ImageInput', 'SegmentationResult', 'Segmenter', 'choose_device']
 
-_LOADERS = ('test_dataloader', 'val_dataloader', 'train_dataloader')
 ImageInput = str | os.PathLike | Image.Image | np.ndarray
-# Steps that would need a data set, steps left to chance, and the end, which is added anyway.
-_SKIPPED = ('Load', 'Use', 'Random', 'Color', 'PackSample')
 
 
 class Segmenter:
@@ -84,10 +81,10 @@ class Segmenter:
         self.max_side = max_side
         self._banks: list[MaskBank] = []
         self._apply_test_settings(multi_scale, crf, sam, None if config is not None else str(checkpoint))
-        steps = _preparation(self.config)
+        steps = preparation(self.config)
         if config is None:
             only_registered(steps, (TRANSFORMS,), str(checkpoint), 'pipeline')
-        self._read_side = _read_side(self.config)
+        self._read_side = read_side(self.config)
         self._steps = [TRANSFORMS.build(dict(step)) for step in steps]
         self._pack = TRANSFORMS.build(dict(type='PackSample', refine=self._refines_with_sam))
 
@@ -241,17 +238,6 @@ def _shrunk(image: ImageInput, picture: Image.Image, side: int | None) -> Image.
     return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _read_side(config: Config) -> int | None:
-    """The long side to which the readers of the training run's data sets shrink what they read."""
-    for loader in _LOADERS:
-        reader = dict(((config.get(loader) or {}).get('dataset') or {}).get('reader') or {})
-        kind = READERS.get(reader['type']) if isinstance(reader.get('type'), str) else None
-        if kind is not None:
-            default = inspect.signature(kind).parameters.get('max_side')
-            return reader.get('max_side', default.default if default is not None else None)
-    return None
-
-
 def _name(image: Any, index: int) -> str:
     return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f'image {index}'
 
@@ -270,12 +256,3 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
     return chosen
-
-
-def _preparation(config: Config) -> list[dict[str, Any]]:
-    """What happens to an image before the model sees it: as in testing, else the fixed part of training."""
-    for loader in _LOADERS:
-        pipeline = ((config.get(loader) or {}).get('dataset') or {}).get('pipeline')
-        if pipeline:
-            return [step for step in pipeline if not str(step['type']).startswith(_SKIPPED)]
-    return []
