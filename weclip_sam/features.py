@@ -219,10 +219,13 @@ class TokenFeatures:
     Attributes:
         tokens: B 1+P D of every block, the class token first: L B 1+P D, or :class:`Kept` of those asked for.
         grid: (h, w), so that P = h * w.
+        used: in a graph for images of any size (:mod:`weclip_sam.foundation.graph`) the rows and columns of the grid
+            that show the image, as 2 int64; the others are padding. None: all of them.
     """
 
     tokens: Tensor | Kept
     grid: tuple[int, int]
+    used: Tensor | None = None
 
 
 class BankedTokens(NamedTuple):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from weclip_sam.features import Heads, Kept, Wanted
 from weclip_sam.foundation.cast_once import CastOnce, linear
+from weclip_sam.foundation.graph import making_graph
 
 QUICK = 1.702  # x * sigmoid(1.702 x) is silu(1.702 x) / 1.702, and silu runs in place in one pass
 # Attention written out takes as many heads at once as fit this many numbers: the cache of a CPU, or a GPU kept busy.
@@ -149,7 +150,8 @@ class _Block:
         elif weight.layout != torch.strided:
             active = mlp.gelu(linear(x, weight, bias))
         else:
-            hidden = torch.addmm(bias, x, weight.t(), beta=factor, alpha=factor, out=hidden)
+            room = None if making_graph() else hidden  # a graph has no buffers of its own
+            hidden = torch.addmm(bias, x, weight.t(), beta=factor, alpha=factor, out=room)
             active = F.silu(hidden, inplace=True) if quick else mlp.gelu(hidden)
         weight, bias = self.weights('c_proj', mlp.c_proj.weight, mlp.c_proj.bias, 1 / folded)
         if weight.layout != torch.strided:

@@ -255,7 +255,7 @@ class FrozenClip(nn.Module):
         visual, grid = self.model.visual, (height // self.patch_size, width // self.patch_size)
         weight = self._cast('conv1.weight', visual.conv1.weight, dtype)
         patches = F.conv2d(images.to(dtype), weight, stride=visual.conv1.stride).flatten(2).transpose(1, 2)
-        class_token = visual.class_embedding.expand(len(images), 1, -1)
+        class_token = visual.class_embedding.expand(images.shape[0], 1, -1)
         positions = self.position_embedding(grid) if padding is None else self.padded_position_embedding(padding)
         return visual.ln_pre(torch.cat([class_token, patches.to(class_token.dtype)], 1) + positions), grid
 

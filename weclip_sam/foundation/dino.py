@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.features import Kept, TokenFeatures, Wanted
 from weclip_sam.foundation.clip import check_image_size
+from weclip_sam.foundation.graph import making_graph, number, same_size
 from weclip_sam.foundation.timm_weights import find_timm_weights, load_timm_weights
 from weclip_sam.io.text import read_json
 from weclip_sam.registry import MODELS
@@ -97,14 +98,15 @@ class FrozenDino(nn.Module):
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """(h, w), the patches of an image of this size: sides to the nearest multiple (or down), at least one patch."""
         half = self.patch_size // 2 if self.rounding == 'nearest' else 0
-        return max(1, (height + half) // self.patch_size), max(1, (width + half) // self.patch_size)
+        rows, columns = ((side + half) // self.patch_size for side in (height, width))
+        return (rows, columns) if making_graph() else (max(1, rows), max(1, columns))
 
     def forward(self, rgb: Tensor, wanted: Wanted | None = None) -> TokenFeatures:
         """Features of B 3 H W RGB in 0..255, resized if need be: :meth:`encode` of the normalised images."""
         check_shape('rgb: B 3 H W', rgb=rgb)
         images, grid = self.normalize(rgb), self.grid(*rgb.shape[2:])
         size = grid[0] * self.patch_size, grid[1] * self.patch_size
-        if size != images.shape[2:]:
+        if not same_size(size, images.shape[2:]):
             images = F.interpolate(images, size=size, mode='bilinear', align_corners=False)
         return self.encode(images, wanted)
 
@@ -220,7 +222,7 @@ def _embed_hub_positions(model: Any, patches: Tensor) -> Tensor:
     """Class token and B h w D patches with their positions, B 1+P D."""
     grid = patches.shape[1:3]
     positions = torch.cat([model.pos_embed[:, :1], hub_positions(model.pos_embed[:, 1:], grid)], 1)
-    return torch.cat([model.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], 1) + positions
+    return torch.cat([model.cls_token.expand(patches.shape[0], -1, -1), patches.flatten(1, 2)], 1) + positions
 
 
 def hub_positions(positions: Tensor, grid: Sequence[int]) -> Tensor:
@@ -230,9 +232,26 @@ def hub_positions(positions: Tensor, grid: Sequence[int]) -> Tensor:
     moves every value a little (torch.hub's ``interpolate_pos_encoding``).
     """
     side = round(positions.shape[1] ** 0.5)
-    if tuple(grid) == (side, side):
+    if same_size(grid, (side, side)):
         return positions
     planes = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
+    if making_graph():
+        rows, columns = (_hub_matrix(n, side, planes) for n in grid)
+        return (rows @ planes @ columns.mT).flatten(2).transpose(1, 2).to(positions.dtype)
     factor = [(n + 0.1) / side for n in grid]
     planes = F.interpolate(planes, scale_factor=factor, mode='bicubic', align_corners=False)
     return planes.flatten(2).transpose(1, 2).to(positions.dtype)
+
+
+def _hub_matrix(new: int, side: int, like: Tensor) -> Tensor:
+    """``new`` x ``side``, the same along one side as a matrix product: a graph knows no factor."""
+    place, column = (torch.arange(total, device=like.device) for total in (new, side))
+    source = (place + 0.5) * (side / (number(new, like.device) + 0.1)) - 0.5
+    first = source.floor()
+    x = source - first
+    a = -0.75  # torch's cubic convolution
+    near = [((a + 2) * t - (a + 3)) * t * t + 1 for t in (x, 1 - x)]
+    far = [((a * t - 5 * a) * t + 8 * a) * t - 4 * a for t in (x + 1, 2 - x)]
+    weights = torch.stack([far[0], near[0], near[1], far[1]], 1)
+    read = (first[:, None] + torch.arange(-1, 3, device=like.device)).clamp(0, side - 1)
+    return ((read[..., None] == column) * weights[..., None]).sum(1)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weclip_sam.foundation.cast_once import stand_of
+from weclip_sam.foundation.graph import making_graph, same_size
 
 GRIDS = 8  # resized embeddings that are kept: scales of a test, or the sizes of a data set's photos
 
@@ -20,7 +21,7 @@ def resized_positions(embedding: Tensor, native: tuple[int, int], grid: tuple[in
     Args:
         embedding: 1+P' D of the ``native`` grid.
     """
-    if tuple(native) == tuple(grid):
+    if same_size(native, grid):
         return embedding
     patches = embedding[1:].T.reshape(1, -1, *native)
     patches = F.interpolate(patches, size=grid, mode='bilinear', align_corners=False)
@@ -58,6 +59,8 @@ class PositionCache:
 
     def __call__(self, embedding: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
         """As :func:`resized_positions`."""
+        if making_graph():  # which makes them for the size of each image
+            return resized_positions(embedding, native, grid)
         found = self._made.get(grid)
         if found is not None and torch.compiler.is_compiling():
             return found[1]  # a graph cannot ask where the embedding lies

@@ -12,6 +12,8 @@ from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition
 from torch import Tensor, nn
 
+from weclip_sam.foundation.graph import making_graph
+
 # Bytes of position bias that exist at once: that of one head of a global block at 1,024 px takes 67 MB in fp32.
 _BIAS_BYTES = 2 ** 28
 
@@ -124,8 +126,12 @@ def _attend(attn: Any, x: Tensor, positions: Tensor) -> Tensor:
     b, h, w, _ = x.shape
     heads = attn.num_heads
     q, k, v = attn.qkv(x).view(b, h * w, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    q, k, v = (part.flatten(0, 1) for part in (q, k, v))  # Bn hw d
     at_once = max(1, _BIAS_BYTES // ((h * w) ** 2 * x.element_size()))
+    if making_graph():  # some heads of all images, whose number is unknown, at a time
+        parts = [F.scaled_dot_product_attention(qi, ki, vi, _plain_bias(qi, positions, h, w))
+                 for qi, ki, vi in zip(q.split(at_once, 1), k.split(at_once, 1), v.split(at_once, 1), strict=True)]
+        return attn.proj(torch.cat(parts, 1).transpose(1, 2).reshape(b, h, w, -1))
+    q, k, v = (part.flatten(0, 1) for part in (q, k, v))  # Bn hw d
     parts = [F.scaled_dot_product_attention(qi[None], ki[None], vi[None], _bias(qi, positions, h, w)[None])[0]
              for qi, ki, vi in zip(q.split(at_once), k.split(at_once), v.split(at_once), strict=True)]
     seen = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -140,3 +146,13 @@ def _bias(q: Tensor, positions: Tensor, h: int, w: int) -> Tensor:
     rows = products.as_strided((n, h, w, h, 1), (h * w * reach, w * reach - 1, reach, 1, 0), h - 1)
     columns = products.as_strided((n, h, w, 1, w), (h * w * reach, w * reach, reach - 1, 0, 1), 2 * h + w - 2)
     return (rows + columns).view(n, h * w, h * w)
+
+
+def _plain_bias(q: Tensor, positions: Tensor, h: int, w: int) -> Tensor:
+    """The same for queries B n hw d, B n hw hw, of operations that every runtime has."""
+    q = q.unflatten(2, (h, w))
+    by_row, by_column = (vectors[torch.arange(size)[None] + torch.arange(size - 1, -1, -1)[:, None]]  # query, key, d
+                         for size, vectors in ((h, positions[:2 * h - 1]), (w, positions[2 * h - 1:])))
+    rows = torch.einsum('bnhwd,hkd->bnhwk', q, by_row)
+    columns = torch.einsum('bnhwd,wkd->bnhwk', q, by_column)
+    return (rows[..., None] + columns[..., None, :]).flatten(4).flatten(2, 3)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from weclip_sam.checks import check_shape, select_layers
 from weclip_sam.features import BankedTokens, Kept, TokenFeatures, Wanted
+from weclip_sam.foundation.graph import making_graph, number, resizing_matrix
 from weclip_sam.foundation.sam import FrozenSam
 from weclip_sam.mask_bank import FeatureMap
 from weclip_sam.registry import MODELS
@@ -63,9 +64,11 @@ class SamEye(nn.Module):
         The grid is that of SAM's patches over the image. There is no class token: its row is zero.
         """
         check_shape('rgb: B 3 H W', rgb=rgb)
-        size = self.sam.input_shape(*rgb.shape[2:])
-        images = rgb.float()
-        if size != tuple(rgb.shape[2:]):
+        images, used = rgb.float(), None
+        if making_graph():
+            images, used = self._fit(images)
+        size = self.sam.input_shape(*images.shape[2:])
+        if size != tuple(images.shape[2:]):
             images = F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)
         grid = -(-size[0] // self.patch_size), -(-size[1] // self.patch_size)
         chosen = list(range(self.layers)) if wanted is None else sorted(wanted.tokens)
@@ -74,8 +77,20 @@ class SamEye(nn.Module):
             patches = tokens[:, :grid[0], :grid[1]].flatten(1, 2).float()
             kept[block] = F.pad(patches, (0, 0, 1, 0))
         if wanted is None:
-            return TokenFeatures(torch.stack(list(kept.values())), grid)
-        return TokenFeatures(Kept('tokens', self.layers, kept), grid)
+            return TokenFeatures(torch.stack(list(kept.values())), grid, used)
+        return TokenFeatures(Kept('tokens', self.layers, kept), grid, used)
+
+    def _fit(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """B 3 H W of any size in SAM's square (B 3 S S; beside them its mean colour, which it takes for padding), and
+        the rows and columns of patches that they take."""
+        side = self.sam.image_size
+        given = torch.stack([number(size, images.device) for size in images.shape[2:]])
+        longest = given.max()
+        size = ((2 * side * given + longest) // (2 * longest)).clamp(min=1)  # FrozenSam.input_shape in whole numbers
+        rows, columns = (resizing_matrix((side, new), (total, total), True, images)
+                         for new, total in zip(size, images.shape[2:], strict=True))
+        mean = self.sam.sam.pixel_mean
+        return rows @ (images - mean) @ columns.mT + mean, (size + self.patch_size - 1) // self.patch_size
 
     def from_bank(self, banked: BankedTokens, wanted: Wanted | None = None) -> TokenFeatures:
         """The same as :meth:`forward` of images whose tokens (B h w D) were kept; nothing is computed.

@@ -70,13 +70,13 @@ class Segments:
         Raises:
             ValueError: an unknown setting or refinement step.
         """
-        self.test_cfg, self._divisor = prediction_settings(test), divisor
+        self.test_cfg, self.divisor = prediction_settings(test), divisor
         self._sam = SamAtTest(self.test_cfg['mask_generator'])
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[SegSample]) -> list[SegSample]:
         """Add ``prediction`` (H W int64, original size) to every sample."""
-        return predict_samples(self.tensor, inputs, data_samples, self.test_cfg, self._divisor, self.sam_at_test())
+        return predict_samples(self.tensor, inputs, data_samples, self.test_cfg, self.divisor, self.sam_at_test())
 
     def sam_at_test(self) -> SamAtTest:
         """The SAM of ``test_cfg``, which others change; loaded once, when a prediction needs it."""

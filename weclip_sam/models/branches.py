@@ -57,7 +57,8 @@ class BranchDecoder(nn.Module):
         """Decode the frozen features of B images; ``branches`` of the answer are in the order of the encoders."""
         grid = features[self.encoder].grid
         adapters: Any = self.adapters
-        adapted = [on_grid(adapter.adapt(features[name]), grid) for name, adapter in adapters.items()]
+        adapted = [on_grid(adapter.adapt(features[name]), grid, getattr(features[name], 'used', None))
+                   for name, adapter in adapters.items()]
         branches = tuple(self.head(maps) for maps in adapted)
         flat = torch.cat(adapted, 1).flatten(2)
         return DecoderOutput(torch.stack(branches).mean(0), flat.transpose(1, 2) @ flat, branches)

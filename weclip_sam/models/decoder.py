@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from weclip_sam.checks import select_layers
 from weclip_sam.features import ClipFeatures, Named, Wanted
+from weclip_sam.foundation.graph import making_graph, resizing_matrix, same_size
 from weclip_sam.models.by_class import by_class
 from weclip_sam.registry import MODELS
 
@@ -88,7 +89,7 @@ class DecoderLayer(nn.Module):
         attention = self.attention
         projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
         q, k, v = (part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in projected.chunk(3, 2))
-        if normed.device.type == 'cpu' and normed.shape[1] <= WRITTEN_OUT:
+        if normed.device.type == 'cpu' and not making_graph() and normed.shape[1] <= WRITTEN_OUT:
             mixed = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
         else:
             mixed = F.scaled_dot_product_attention(q, k, v)
@@ -155,7 +156,8 @@ class TokenAdapter(nn.Module):
         weight = torch.bmm(own, torch.stack([layer.weight for layer in second])).transpose(0, 1).flatten(1)
         bias = F.linear(torch.cat([layer.bias for layer in second]), fuse, self.fuse.bias)
         fused = torch.addmm(bias[:, None], weight, hidden.flatten(0, 1))
-        return fused.unflatten(1, (-1, *features.grid)).transpose(0, 1)
+        maps = fused.unflatten(1, (-1, *features.grid)).transpose(0, 1)
+        return maps.contiguous() if making_graph() else maps  # whose order would depend on the number of images
 
 
 class DecoderHead(nn.Module):
@@ -192,9 +194,16 @@ def mix_patches(layers: Iterable[nn.Module], maps: Tensor) -> Tensor:
     return x.transpose(1, 2).unflatten(2, maps.shape[-2:])
 
 
-def on_grid(maps: Tensor, grid: Sequence[int]) -> Tensor:
-    """B D h w on another grid (bilinear, align_corners=False); the same tensor if it is there already."""
-    if tuple(maps.shape[-2:]) == tuple(grid):
+def on_grid(maps: Tensor, grid: Sequence[int], used: Tensor | None = None) -> Tensor:
+    """B D h w on another grid (bilinear, align_corners=False); the same tensor if it is there already.
+
+    ``used``: how many rows and columns to read, the first ones; see :class:`~weclip_sam.features.TokenFeatures`.
+    """
+    if used is not None:
+        rows, columns = (resizing_matrix((new, new), (old, own), False, maps)
+                         for new, old, own in zip(grid, maps.shape[-2:], used, strict=True))
+        return rows @ maps @ columns.mT
+    if same_size(maps.shape[-2:], grid):
         return maps
     return F.interpolate(maps, size=tuple(grid), mode='bilinear', align_corners=False)
 

@@ -107,7 +107,7 @@ class FineDecoder(WeClipDecoder):
         maps = self.adapt(features[self.encoder])
         adapters: Any = self.beside
         for name, adapter in adapters.items():
-            maps = maps + on_grid(adapter.adapt(features[name]), maps.shape[-2:])
+            maps = maps + on_grid(adapter.adapt(features[name]), maps.shape[-2:], getattr(features[name], 'used', None))
         flat = maps.flatten(2)
         mixed = mix_patches(self.layers, maps)
         side = self.skip(features['image'])

@@ -1,0 +1,84 @@
+"""What an exported network says of itself: everything that somebody needs who has no more than the file."""
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from weclip_sam.engine.start.preparation import preparation, read_side
+from weclip_sam.export.deploy.network import InferenceNetwork, read_encoders
+from weclip_sam.io.identity import file_digest
+from weclip_sam.io.images import voc_palette
+
+FORMAT = 1  # raised when readers of a card have to change
+LARGEST = 2048  # long side at which photos are looked at where nothing else bounds it, as Segmenter does
+
+
+def network_card(network: InferenceNetwork, config: Config, meta: Mapping[str, Any],
+                 checkpoint: str | os.PathLike) -> dict[str, Any]:
+    """Plain values, as JSON has them; ``docs/deployment.md`` describes each.
+
+    Args:
+        network: with the model of the checkpoint.
+        config, meta: as :func:`weclip_sam.engine.start.restore.restore_model` gives them.
+        checkpoint: its file.
+    """
+    from weclip_sam import __version__
+    test, names = network.model.test_cfg, ['background', *meta['classes']]
+    steps = [_step(step) for step in preparation(config)]
+    return dict(
+        format=FORMAT, made_by=f'weclip_sam {__version__}', model=type(network.model).__name__,
+        checkpoint=dict(name=Path(checkpoint).name, digest=file_digest(checkpoint)),
+        classes=names, palette=_palette(meta.get('palette') or (), len(names)),
+        input=dict(name='image', layout='NCHW', type='uint8', channels='RGB', range=[0, 255]),
+        outputs=dict(labels='N H W uint8, index into classes', logits='N classes h w float32'),
+        read_side=_read_side(config, steps), resize=steps, border=test['border'], divisor=network.divisor,
+        smallest=network.smallest, pad_value=round(getattr(network.model.data_preprocessor, 'fill', 0)),
+        normalisation=dict(where='inside the network', **_normalisation(network.model)), left_out=_left_out(test))
+
+
+def _palette(palette: Sequence[Sequence[int]], size: int) -> list[list[int]]:
+    """The colours of label files, see :func:`weclip_sam.io.images.write_labels`."""
+    return [[int(value) for value in colour] for colour in [*palette, *voc_palette()[len(palette):]][:size]]
+
+
+def _read_side(config: Config, steps: Sequence[Mapping[str, Any]]) -> int | None:
+    side = read_side(config)
+    if any(step['rule'] == 'long_side' for step in steps):
+        return side
+    return LARGEST if side is None else min(side, LARGEST)
+
+
+def _step(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A transform of the test's pipeline in words that need no package; one of the user's own as it is."""
+    if step['type'] == 'ResizeLong':
+        size = step['size'] if isinstance(step['size'], int) else min(step['size'])
+        return dict(rule='long_side', size=size, only_shrink=bool(step.get('only_shrink', False)),
+                    filter=step.get('interpolation', 'bilinear'))
+    if step['type'] == 'ResizeToMultiple':
+        return dict(rule='multiple', size=step.get('divisor', 16), filter=step.get('interpolation', 'bicubic'))
+    return dict(rule=str(step['type']), **{key: value for key, value in step.items() if key != 'type'})
+
+
+def _normalisation(model: Any) -> dict[str, Any]:
+    """Mean and standard deviation, of RGB in [0, 1], by encoder."""
+    networks = dict(read_encoders(model)) or {'backbone': getattr(model, 'backbone', None)}
+    found = {}
+    for name, network in networks.items():
+        if hasattr(network, 'mean') and hasattr(network, 'std'):
+            numbers = dict(mean=network.mean, std=network.std)
+        elif hasattr(network, 'sam'):
+            numbers = {key: getattr(network.sam.sam, f'pixel_{key}').flatten() / 255 for key in ('mean', 'std')}
+        else:
+            continue
+        found[name] = {key: [round(float(value), 6) for value in values] for key, values in numbers.items()}
+    return found
+
+
+def _left_out(test: Mapping[str, Any]) -> list[str]:
+    """What the checkpoint's own predictions have and the network has not."""
+    left = [str(step['type']) for step in test['refine']] + (['CRF'] if test['crf'] is not None else [])
+    return left + (['other scales and mirror images'] if tuple(test['scales']) != (1.0,) or test['flip'] else [])
