@@ -26,6 +26,7 @@ from weclip_sam.engine.start.config import use_test_options
 from weclip_sam.engine.start.restore import only_registered, restore_model
 from weclip_sam.engine.start.sam_at_test import banks_there, fill_generator, looks_at_sam
 from weclip_sam.engine.start.shared_settings import mask_settings
+from weclip_sam.export.detections import to_supervision
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import as_rgb, fit_within, read_image, write_labels
 from weclip_sam.mask_bank import MaskBank, masks_of_photo
@@ -80,6 +81,11 @@ class SegmentationResult:
         if name not in self.classes:
             raise ValueError(f"no class is called '{name}'.{suggest_name(name, self.classes)}")
         return self.labels == self.classes.index(name)
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections``, one for each class that occurs, see :func:`weclip_sam.export.to_supervision`."""
+        sure = None if self.probabilities is None else np.take_along_axis(self.probabilities, self.labels[None], 0)[0]
+        return to_supervision(self.labels, self.classes, sure)
 
     def overlay(self, alpha: float = 0.55) -> Image.Image:
         """The labels as colours over the image, outlined, at the image's size."""

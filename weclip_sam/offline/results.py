@@ -30,6 +30,8 @@ from weclip_sam.io.text import read_json
 
 # Below a folder of results.
 LABELS, CONFIDENCE, OVERLAYS = 'labels', 'confidence', 'overlays'
+# In a folder that labels were exported to; what is in it is none of the labels.
+EXPORT_RECORD = 'export.json'
 BACKGROUND = 'background'
 
 
@@ -166,7 +168,7 @@ def _predicted(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
 
 def _lying_about(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
     """Label PNGs below a folder; its header, if it has one, knows the folder of the photos and the given names."""
-    places = _search(root, lambda path: path.lower().endswith('.png'))
+    places = _search(root, lambda path: path.lower().endswith('.png'), _is_export)
     folder, names = header.get('image_folder'), header.get('image_labels') or {}
     photos = _photos(Path(folder)) if folder and Path(folder).is_dir() else {}
     found = []
@@ -188,8 +190,12 @@ def _photos(folder: Path) -> dict[str, Path]:
             for path in _search(folder, is_image_name).files}
 
 
-def _search(folder: Path, wanted: Any) -> Found:
-    found = find_files(folder, wanted)
+def _is_export(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, EXPORT_RECORD))
+
+
+def _search(folder: Path, wanted: Any, leave: Any = lambda path: False) -> Found:
+    found = find_files(folder, wanted, leave=leave)
     for place, reason in found.unreadable.items():
         raise ValueError(f'{place}: cannot be opened ({reason}); make it readable, or move it out of {folder}')
     return found
