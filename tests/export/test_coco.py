@@ -9,12 +9,13 @@ from export_scene import CLASSES, PALETTE, PHOTOS, confidence, pieces, scenes
 from pycocotools.coco import COCO
 
 from weclip_sam.export import export_folder
+from weclip_sam.export.coco import FILE
 from weclip_sam.offline.results import open_labels
 
 
 def read(path):
     with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(str(path / 'instances.json'))
+        return COCO(str(path / FILE))
 
 
 def test_pycocotools_finds_every_piece(hard):
@@ -42,14 +43,14 @@ def test_pycocotools_finds_every_piece(hard):
 
 
 def test_the_same_labels_give_the_same_bytes(hard):
-    first = (export_folder(hard, ['coco'])['coco'] / 'instances.json').read_bytes()
-    assert (export_folder(hard, ['coco'])['coco'] / 'instances.json').read_bytes() == first
+    first = (export_folder(hard, ['coco'])['coco'] / FILE).read_bytes()
+    assert (export_folder(hard, ['coco'])['coco'] / FILE).read_bytes() == first
 
 
 def test_supervision_reads_it_with_the_photos(hard):
     supervision = pytest.importorskip('supervision')
     place = export_folder(hard, ['coco'], photos='copy')['coco']
-    data = supervision.DetectionDataset.from_coco(str(place / 'images'), str(place / 'instances.json'),
+    data = supervision.DetectionDataset.from_coco(str(place / 'images'), str(place / FILE),
                                                   force_masks=True)
     assert data.classes == list(CLASSES[1:]) and len(data) == len(scenes())
     for path, image, found in data:
@@ -76,7 +77,8 @@ def test_nothing_at_all(labelled):
     told = []
     coco = read(export_folder(folder, ['coco'], told=told.append)['coco'])
     assert not coco.anns and len(coco.imgs) == 2
-    assert told == ['coco: 2 images, 0 regions; no class in any of them, all is background: a valid export of nothing']
+    assert told == [f'coco: 2 images, 0 regions in {folder.root / "export" / "coco"}; no class in any of them, all is '
+                    'background: a valid export of nothing']
 
 
 def test_small_pieces_are_left_out_and_told(hard):

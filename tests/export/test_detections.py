@@ -1,8 +1,11 @@
 """Labels as supervision's detections."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from export_scene import CLASSES, confidence, pieces, scenes
 
+from weclip_sam.api import SegmentationResult
 from weclip_sam.export import to_supervision
 
 supervision = pytest.importorskip('supervision')
@@ -33,6 +36,16 @@ def test_nothing():
     assert len(found) == 0 and found.mask.shape == (0, 3, 4)
     merged = supervision.Detections.merge([found, to_supervision(np.ones((3, 4), np.uint8), CLASSES, np.ones((3, 4)))])
     assert merged.class_id.tolist() == [1]
+
+
+def test_of_a_result():
+    labels = np.array([[0, 2], [2, 1]], np.uint8)
+    result = SegmentationResult(labels, ('background', 'cat', 'dog'), np.zeros((2, 2, 3), np.uint8))
+    assert result.to_supervision()['class_name'].tolist() == ['cat', 'dog']
+    assert result.to_supervision().confidence is None
+    sure = np.stack([np.full((2, 2), share, np.float16) for share in (0.25, 0.5, 0.125)])
+    found = replace(result, probabilities=sure).to_supervision()
+    assert found.class_id.tolist() == [1, 2] and found.confidence.tolist() == [0.5, 0.125]
 
 
 def test_it_draws():

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from weclip_sam.engine import explain
 from weclip_sam.export import EXPORTS, export_folder
+from weclip_sam.export.coco import FILE
 from weclip_sam.offline.results import open_labels
 
 
@@ -29,6 +31,11 @@ def test_all_at_once_beside_the_labels(hard):
         assert said['kind'] == name and said['images'] == 5 and said['ignored'] == 3 and said['empty'] == 1
         assert said['checkpoint'] == 'work_dirs/run/iter_400.pth' and said['classes'] == list(CLASSES)
     assert not [path for path in hard.root.rglob('.*')]  # neither a lock nor what is temporary
+
+
+def test_the_page_speaks_of_every_form():
+    page = (Path(__file__).parents[2] / 'docs' / 'exports.md').read_text(encoding='utf-8')
+    assert [name for name in EXPORTS if f'\n| `{name}` |' not in page] == []
 
 
 def test_again_replaces_and_leaves_others_alone(hard):
@@ -167,8 +174,8 @@ def test_one_name_for_photos_of_two_folders(tmp_path):
         export_folder(open_labels(root), ['coco'])
     place = export_folder(open_labels(root), ['coco'], photos='link')['coco']
     assert sorted(path.name for path in (place / 'images').iterdir()) == ['a.jpg', 'a_2.jpg']
-    assert [image['file_name'] for image in json.loads((place / 'instances.json').read_text())['images']] == [
-        'a.jpg', 'a_2.jpg']
+    images = json.loads((place / FILE).read_text())['images']
+    assert [image['file_name'] for image in images] == ['a.jpg', 'a_2.jpg']
 
 
 def test_names_that_are_one_elsewhere(labelled):

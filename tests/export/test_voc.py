@@ -16,8 +16,8 @@ from weclip_sam.offline.results import open_labels
 def objects_of(numbers, labels):
     """Checks that an object mask numbers the pieces of labels."""
     expected = pieces(labels)
-    shown = [int(number) for number in np.unique(numbers) if number not in (0, 255)]
-    assert shown == list(range(1, len(expected) + 1))
+    assert np.array_equal(numbers > 0, (labels > 0) & (labels < 255))
+    assert len(np.unique(numbers[numbers > 0])) == numbers.max() == len(expected) or not expected
     for _, mask in expected:
         assert len(np.unique(numbers[mask])) == 1
 
@@ -30,7 +30,6 @@ def test_the_plain_folder(hard):
         colours = label_palette(path)
         assert [list(colours[label]) for label in range(5)] == PALETTE and colours[255] == (224, 224, 192)
         numbers = np.array(Image.open(place / 'SegmentationObject' / f'{name}.png'))
-        assert np.array_equal(numbers == 255, labels == 255)
         objects_of(numbers, labels)
     assert (place / 'JPEGImages' / 'in' / 'b.png').is_symlink()
     lists = [(place / 'ImageSets' / 'Segmentation' / f'{split}.txt').read_text(encoding='utf-8').splitlines()

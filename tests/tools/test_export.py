@@ -3,7 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
-from export_scene import CLASSES, make_folder, scenes
+from export_scene import CLASSES, make_folder, pieces, scenes
 from PIL import Image
 
 from weclip_sam.export import EXPORTS
@@ -18,8 +18,12 @@ def test_every_form(tool, tmp_path, capsys):
     root = make_folder(tmp_path)
     tool.main([str(root), *EXPORTS, '--min-area', '2'])
     out = capsys.readouterr().out.splitlines()
-    assert [str(root / 'export' / name) in line for name, line in zip(EXPORTS, out[-7:], strict=True)] == [True] * 7
-    assert any(line.startswith('coco: 5 images, ') and 'regions below 2 pixels left out' in line for line in out)
+    assert len(out) == len(EXPORTS)
+    assert all(line.startswith(f'{name}: 5 images') and f' in {root / "export" / name}; 1 of the' in line
+               for name, line in zip(EXPORTS, out, strict=True))
+    areas = [mask.sum() for labels in scenes().values() for _, mask in pieces(labels)]
+    assert f', {len(areas) - areas.count(1)} regions in ' in out[0]
+    assert areas.count(1) and out[0].endswith(f'; {areas.count(1)} regions below 2 pixels left out')
 
 
 def test_labels_of_anybody(tool, tmp_path, capsys):

@@ -62,12 +62,10 @@ def main(argv: list[str] | None = None) -> None:
     with friendly_errors():
         folder = open_labels(args.folder, args.images, args.classes)
         with phase_progress() as progress:
-            places = export_folder(
+            export_folder(
                 folder, args.names, args.out, told=print, progress=progress, photos=args.photos, min_area=args.min_area,
                 simplify=args.simplify, val_share=args.val_share, url_prefix=args.url_prefix,
                 model_version=args.model_version)
-        for name, place in places.items():
-            print(f'{name}: {place}')
 
 
 if __name__ == '__main__':

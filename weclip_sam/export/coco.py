@@ -8,15 +8,15 @@ from typing import Any
 from weclip_sam.export.checks import check_known, check_meeting, check_photos
 from weclip_sam.export.job import Item, Job
 
-FILE = 'instances.json'
+FILE = 'annotations/instances_default.json'  # COCO's own layout, and CVAT's name: datumaro finds no other
 PHOTOS = 'images'
 
 
 class Coco:
     """Categories are the labels 1..C with their colours; ids go on from image to image, sorted by name."""
 
-    line = 'instances.json: COCO instances, compressed RLE, area, box and score of every connected piece of a class'
-    opens = 'pycocotools, FiftyOne, CVAT, Roboflow, supervision, detectron2'
+    line = 'COCO instances: compressed RLE, area, box and score of every connected piece of a class'
+    opens = 'pycocotools, supervision, FiftyOne, datumaro, CVAT (COCO 1.0), detectron2'
 
     def check(self, job: Job) -> None:
         if job.options.photos is None:
@@ -33,6 +33,7 @@ class Coco:
                       for label, name in enumerate(job.folder.classes) if label]
         info = dict(description=f'labels of {job.folder.root.resolve().name}', version='1.0',
                     contributor=f'weclip_sam {job.folder.made_by.get("checkpoint") or ""}'.rstrip())
+        (out / FILE).parent.mkdir()
         with open(out / FILE, 'w', encoding='utf-8') as file:
             file.write(f'{{"info": {json.dumps(info)},\n"licenses": [],\n"categories": {json.dumps(categories)},\n')
             file.write('"annotations": [')

@@ -77,7 +77,7 @@ def export_folder(folder: LabelFolder, names: Sequence[str], out: str | os.PathL
             with whole_folder(target / job.name) as place:
                 EXPORTS[job.name].write(job, place)
                 job.record(place)
-            for line in job.told():
+            for line in job.told(target / job.name):
                 told(line)
     return {name: target / name for name in names}
 

@@ -175,10 +175,10 @@ class Job:
             classes=self.folder.classes, images=len(self.items), **self.counted, options=asdict(self.options),
             notes=self.notes))
 
-    def told(self) -> list[str]:
-        """Lines for people: what there is, and the notes."""
+    def told(self, place: Path) -> list[str]:
+        """Lines for people: what there is, where, and the notes."""
         regions = f', {self.counted["regions"]} regions' if 'regions' in self.counted else ''
-        line, empty = f'{self.name}: {len(self.items)} images{regions}', self.counted.get('empty', 0)
+        line, empty = f'{self.name}: {len(self.items)} images{regions} in {place}', self.counted.get('empty', 0)
         if empty == len(self.items):
             line += '; no class in any of them, all is background: a valid export of nothing'
         elif empty:

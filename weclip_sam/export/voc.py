@@ -21,15 +21,19 @@ PHOTOS, CLASSES, OBJECTS, LISTS = 'JPEGImages', 'SegmentationClass', 'Segmentati
 LABEL_MAP = 'labelmap.txt'
 ARCHIVE = 'annotations.zip'
 VOID = 'ignored'
-MOST_OBJECTS = IGNORE_LABEL - 1  # numbers that an object mask of one byte has, beside 0 and void
+MOST_OBJECTS = IGNORE_LABEL - 1  # numbers in an object mask of one byte, beside 0 and VOC's void
 _LONGEST = 64  # characters of a label's name in CVAT's tables; longer ones are cut there
 
 
 class Voc:
-    """Palette PNGs as VOC's own; void, 255, is what is ignored. The photos are linked where they are known."""
+    """Palette PNGs as VOC's own, the photos linked where they are known.
+
+    What is ignored is void, 255, in the masks of classes. In those of objects it is no object: readers that take every
+    number there for one, as datumaro does, would make one of it.
+    """
 
     line = 'SegmentationClass, SegmentationObject (palette PNGs, 255 void), ImageSets, labelmap.txt, JPEGImages'
-    opens = 'mmsegmentation, torchvision-like readers of VOC, datumaro, FiftyOne (SegmentationClass)'
+    opens = 'mmsegmentation, datumaro, whatever reads VOC'
 
     def check(self, job: Job) -> None:
         if _has_photos(job):
@@ -48,7 +52,6 @@ class Voc:
                 job.put_photo(item, out / PHOTOS)
             write_palette(out / CLASSES / f'{item.name}.png', labels, palette)
             objects = object_map(job, item, job.regions_of(item, labels))
-            objects[labels == IGNORE_LABEL] = IGNORE_LABEL
             write_palette(out / OBJECTS / f'{item.name}.png', objects, voc_palette())
         lists = out / LISTS
         lists.mkdir(parents=True)
@@ -62,7 +65,7 @@ class Cvat:
     """A zip of RGB masks, without photos: CVAT finds its images by their names without suffix."""
 
     line = f'{ARCHIVE}: CVAT\'s "Segmentation mask 1.1", and labels.json for its label constructor'
-    opens = 'CVAT (Upload annotations), datumaro'
+    opens = 'CVAT (Upload annotations, Segmentation mask 1.1), datumaro'
 
     def check(self, job: Job) -> None:
         if job.options.photos is not None:

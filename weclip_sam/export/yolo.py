@@ -23,7 +23,7 @@ class YoloSegmentation:
     """One line a region: the class, from 0 without the background, and the polygon in shares of width and height."""
 
     line = 'labels/*.txt: YOLO segmentation, a polygon for each connected piece of a class, with dataset.yaml'
-    opens = 'Ultralytics (yolo segment train), supervision, Roboflow'
+    opens = 'Ultralytics (yolo segment train), supervision'
 
     def check(self, job: Job) -> None:
         _check(job)
@@ -42,7 +42,7 @@ class YoloSemantic:
     """Grey masks: the label itself, background 0, 255 for what is ignored."""
 
     line = 'masks/*.png: semantic masks, one byte a pixel, background 0 and ignored 255, with dataset.yaml'
-    opens = "Ultralytics (yolo semantic train), and whatever reads label PNGs"
+    opens = 'Ultralytics (yolo semantic train), whatever reads grey label PNGs'
 
     def check(self, job: Job) -> None:
         _check(job)
