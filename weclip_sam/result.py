@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import write_labels
 from weclip_sam.models.refine import SamUse
 from weclip_sam.visualization import explained_overlay, label_colors
+from weclip_sam.visualization.detections import to_supervision
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,15 @@ class SegmentationResult:
         if name not in self.classes:
             raise ValueError(f"no class is called '{name}'.{suggest_name(name, self.classes)}")
         return self.labels == self.classes.index(name)
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections``, one for each class that occurs: see
+        :func:`weclip_sam.visualization.detections.to_supervision`."""
+        sure = None if self.confidence is None else self.confidence / np.float32(255)
+        if sure is None and self.probabilities is not None:
+            known = np.minimum(self.labels, len(self.classes) - 1)[None]  # ignored ones are no detection
+            sure = np.take_along_axis(self.probabilities, known, 0)[0]
+        return to_supervision(self.labels, self.classes, sure)
 
     def overlay(self, alpha: float = 0.55, *, legend: bool = True, names: bool = True) -> Image.Image:
         """The labels as outlined colours over the image, in the colours of the label file.

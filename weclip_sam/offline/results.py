@@ -33,6 +33,8 @@ from weclip_sam.models.labelling import DOUBTS
 
 # Below a folder of results.
 LABELS, CONFIDENCE, OVERLAYS, DOUBT_MAPS, PHOTOS = 'labels', 'confidence', 'overlays', 'doubts', 'photos'
+# In a folder that labels were exported to; what is in it is none of the labels.
+EXPORT_RECORD = 'export.json'
 BACKGROUND = 'background'
 
 
@@ -193,7 +195,7 @@ def _moved_along(root: Path, name: str, photo: Path) -> Path:
 
 def _lying_about(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
     """Label PNGs below a folder; its header, if it has one, knows the folder of the photos and the given names."""
-    places = _search(root, lambda path: path.lower().endswith('.png'))
+    places = _search(root, lambda path: path.lower().endswith('.png'), _is_export)
     folder, names = header.get('image_folder'), header.get('image_labels') or {}
     photos = _photos(Path(folder)) if folder and Path(folder).is_dir() else {}
     found = []
@@ -215,8 +217,12 @@ def _photos(folder: Path) -> dict[str, Path]:
             for path in _search(folder, is_image_name).files}
 
 
-def _search(folder: Path, wanted: Any) -> Found:
-    found = find_files(folder, wanted)
+def _is_export(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, EXPORT_RECORD))
+
+
+def _search(folder: Path, wanted: Any, leave: Any = lambda path: False) -> Found:
+    found = find_files(folder, wanted, leave=leave)
     for place, reason in found.unreadable.items():
         raise ValueError(f'{place}: cannot be opened ({reason}); make it readable, or move it out of {folder}')
     return found

@@ -1,0 +1,197 @@
+"""One export: what it is made of, what was asked for, and what is to be told about it."""
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from weclip_sam.io.files import write_json
+from weclip_sam.io.images import voc_palette
+from weclip_sam.io.names import printable
+from weclip_sam.offline.results import EXPORT_RECORD, LabelFolder, LabelledImage
+from weclip_sam.structures import IGNORE_LABEL
+from weclip_sam.visualization.regions import Regions, find_regions
+
+VOID_COLOUR = voc_palette()[IGNORE_LABEL]
+RECORD_FORMAT = 'weclip_sam export 1'
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked of an export.
+
+    Attributes:
+        photos: ``'link'`` or ``'copy'`` puts the photos beside the labels; None does what the format needs: a link, or
+            nothing.
+        min_area: regions of fewer pixels are left out, by formats that know regions.
+        simplify: how many pixels the border of a polygon may move, see :mod:`weclip_sam.export.polygons`.
+        val_share: the share of the images in [0, 1) that goes to the list ``val``, in formats that have two lists.
+        url_prefix: what comes before a photo's name in Label Studio.
+        model_version: what Label Studio calls the predictions; the checkpoint's name where it is None.
+    """
+
+    photos: str | None = None
+    min_area: int = 0
+    simplify: float = 1.0
+    val_share: float = 0.1
+    url_prefix: str = '/data/local-files/?d='
+    model_version: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.photos not in (None, 'link', 'copy'):
+            raise ValueError(f"photos: expected 'link', 'copy' or None, got {self.photos!r}")
+        for name, least, most in (('min_area', 0, float('inf')), ('simplify', 0, 1000), ('val_share', 0, 1)):
+            if not least <= getattr(self, name) <= most or name == 'val_share' and self.val_share == most:
+                raise ValueError(f'{name}: expected a number from {least} up to {most}, got {getattr(self, name)}')
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of an export.
+
+    Attributes:
+        source: where it is from.
+        name: ``in/b``: what its files are called, without suffix.
+        own: ``in/b.JPG``: what the photo is called where it lies, below the folder that was labelled; None where nobody
+            knows the photo.
+    """
+
+    source: LabelledImage
+    name: str
+    own: str | None
+
+    @classmethod
+    def of(cls, source: LabelledImage) -> Item:
+        """Of an image of a folder of labels, whose name has as many parts as the photo's path below its folder."""
+        parts = () if source.image is None else source.image.parts[-len(source.name.split('/')):]
+        return cls(source, source.name, '/'.join(parts) or None)
+
+    @property
+    def file(self) -> str:
+        """``in/b.jpg``: what the photo is called where it is put beside the labels."""
+        return self.name if self.source.image is None else self.name + self.source.image.suffix
+
+
+class Exporter(Protocol):
+    """A format.
+
+    Attributes:
+        line: what it writes, for ``--list``.
+        opens: who opens that.
+    """
+
+    line: str
+    opens: str
+
+    def check(self, job: Job) -> None:
+        """Find what cannot be written, before the first byte.
+
+        Raises:
+            ValueError: a name that does not fit, or two that meet.
+            FileNotFoundError: a photo that is needed, and that nobody knows or that is gone.
+        """
+
+    def write(self, job: Job, out: Path) -> None:
+        """Fill an empty folder."""
+
+
+@dataclass
+class Job:
+    """A folder of labels, its options, and the notes on what became of it.
+
+    Attributes:
+        name: of the format.
+        folder: the labels.
+        options: what was asked for.
+        progress: called with the format, images behind and images in all.
+        notes: what people should know, a line each.
+        counted: numbers for the record: ``regions``, ``empty`` (images without any class), ``ignored`` (images with
+            ignored pixels), ``small`` (regions left out).
+    """
+
+    name: str
+    folder: LabelFolder
+    options: Options
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None
+    notes: list[str] = field(default_factory=list)
+    counted: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.items = tuple(map(Item.of, self.folder))
+        self.colours, distinct = _colours(self.folder)
+        if self.folder.palette and not distinct:
+            self.notes.append("the palette of the labels does not tell all classes apart: VOC's colours were taken")
+
+    def labels(self) -> Iterator[tuple[Item, np.ndarray]]:
+        """The images one after another with their labels, H W uint8."""
+        for done, item in enumerate(self.items, start=1):
+            labels = self.folder.read(item.source)
+            counts = np.bincount(labels.reshape(-1), minlength=IGNORE_LABEL + 1)
+            self.count(empty=int(not counts[1:IGNORE_LABEL].any()), ignored=int(counts[IGNORE_LABEL] > 0))
+            yield item, labels
+            self.progress(self.name, done, len(self.items))
+
+    def regions_of(self, item: Item, labels: np.ndarray) -> Regions:
+        """The regions of an image that are large enough, with scores where anybody knows them."""
+        regions = find_regions(labels, self.options.min_area, self.folder.read_confidence(item.source))
+        self.count(regions=len(regions), small=regions.left_out)
+        return regions
+
+    def score(self, item: Item, label: int, measured: float | None) -> float | None:
+        """How sure a label is: as measured, else what the folder says of the whole class in this image."""
+        known = item.source.scores.get(self.folder.classes[label]) if measured is None else measured
+        return None if known is None else round(float(known), 4)
+
+    def count(self, **numbers: int) -> None:
+        """Add to :attr:`counted`."""
+        for key, value in numbers.items():
+            self.counted[key] = self.counted.get(key, 0) + value
+
+    def put_photo(self, item: Item, folder: Path) -> None:
+        """Link or copy an image's photo to ``folder / item.file``."""
+        photo, place = item.source.image, folder / item.file
+        assert photo is not None
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if self.options.photos == 'copy':
+            shutil.copyfile(photo, place)
+            return
+        try:
+            place.symlink_to(os.path.abspath(photo))
+        except OSError as error:
+            raise ValueError(f'{folder.name}: no link to {photo} can be made there ({error.strerror}); copy the photos '
+                             'with --copy-images') from error
+
+    def record(self, out: Path) -> None:
+        """Write what the export is of into it."""
+        made_by = {key: self.folder.made_by[key] for key in ('checkpoint', 'weights', 'config')
+                   if key in self.folder.made_by}
+        write_json(out / EXPORT_RECORD, dict(
+            format=RECORD_FORMAT, kind=self.name, labels=os.path.abspath(self.folder.root), **made_by,
+            classes=self.folder.classes, images=len(self.items), **self.counted, options=asdict(self.options),
+            notes=self.notes))
+
+    def told(self, place: Path) -> list[str]:
+        """Lines for people: what there is, where, and the notes."""
+        regions = f', {self.counted["regions"]} regions' if 'regions' in self.counted else ''
+        line, empty = f'{self.name}: {len(self.items)} images{regions} in {place}', self.counted.get('empty', 0)
+        if empty == len(self.items):
+            line += '; no class in any of them, all is background: a valid export of nothing'
+        elif empty:
+            line += f'; {empty} of the images are background alone'
+        if small := self.counted.get('small'):
+            line += f'; {small} regions below {self.options.min_area} pixels left out'
+        return [printable(each) for each in (line, *(f'{self.name}: {note}' for note in self.notes))]
+
+
+def _colours(folder: LabelFolder) -> tuple[list[tuple[int, int, int]], bool]:
+    """RGB by label, black for the background, no two alike; whether they are the folder's own."""
+    count = len(folder.classes)
+    own = [(0, 0, 0), *folder.palette[1:count]]
+    if len(own) == count and len({*own, VOID_COLOUR}) == count + 1:
+        return own, True
+    return voc_palette(min(count, IGNORE_LABEL)), False
