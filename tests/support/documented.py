@@ -45,7 +45,7 @@ def inline_commands(path: Path) -> list[Command]:
     text = _FENCE.sub(lambda match: '\n' * match[0].count('\n'), text)
     found = [command for match in _SPAN.finditer(text)
              for command in _commands(path, ' '.join(match[1].split()), text.count('\n', 0, match.start()) + 1)]
-    return [command for command in found if len(command.words) > 2 or command.words[0] in ('pytest', 'pip')]
+    return [command for command in found if (call := call_of(command)) is None or call.arguments]
 
 
 def docstring_commands(path: Path) -> list[Command]:
@@ -82,7 +82,7 @@ def _joined(text: str) -> Iterator[tuple[int, str]]:
 class Call:
     """The program of a command: a module of :mod:`weclip_sam.cli`, or a script; and its arguments."""
 
-    module: str | None
+    module: str | None  # '' for weclip-sam without a command
     script: Path | None
     arguments: tuple[str, ...]
 
@@ -93,7 +93,8 @@ def call_of(command: Command) -> Call | None:
     for place, word in enumerate(words):
         if word == 'weclip-sam' or (word == 'weclip_sam' and words[place - 1] == '-m'):
             rest = words[place + 1:]
-            return Call(rest[0].replace('-', '_') if rest else '', None, tuple(rest[1:]))
+            named = bool(rest) and not rest[0].startswith('-')
+            return Call(rest[0].replace('-', '_') if named else '', None, tuple(rest[1:]))
         if re.fullmatch(r'(tools|tests)/[\w/]+(\.py)?', word) and words[0] != 'pytest':
             script, rest = ROOT / word, tuple(words[place + 1:])
             ours = (ROOT / 'weclip_sam' / 'cli' / f'{script.stem}.py').is_file() and script.parent == ROOT / 'tools'
