@@ -216,3 +216,40 @@ def test_labels_of_large_files_equal_those_of_the_test(checkpoint, tmp_path, max
     assert size == ((1600, 2400) if max_side is None else (200, 300))
     step = 1600 // size[0]
     assert np.array_equal(ours[step // 2::step, step // 2::step], expected.prediction.numpy())
+
+
+def test_only_classes_that_are_named_are_possible(segmenter, photo):
+    every, some = segmenter(photo, probabilities=True), segmenter(photo, names=['cow', 'boat'], probabilities=True,
+                                                                  confidence=True)
+    possible = [0, 1 + CLASSES.index('boat'), 1 + CLASSES.index('cow')]
+    expected = every.probabilities[possible].astype(float)
+    expected /= expected.sum(0)
+    assert np.allclose(some.probabilities[possible].astype(float), expected, atol=5e-3)
+    assert not some.probabilities[[k for k in range(11) if k not in possible]].any()
+    assert set(np.unique(some.labels)) <= set(possible) and some.names == ('boat', 'cow')
+    assert set(some.named) == {'boat', 'cow'} and every.names is None and every.named == {}
+    best = some.probabilities.astype(float).max(0)
+    assert np.abs(some.confidence - 255 * best).max() <= 1 and every.confidence is None
+    assert set(some.scores()) == {some.classes[label] for label in np.unique(some.labels)}
+    nothing = segmenter(photo, names=[], confidence=True)
+    assert not nothing.labels.any() and nothing.scores() == {'background': 1} and nothing.named == {}
+
+
+def test_names_of_several_images(segmenter, photo):
+    first, second, third = segmenter([photo] * 3, names=[['dog'], None, ['cat']])
+    assert (first.names, second.names, third.names) == (('dog',), None, ('cat',))
+    assert np.array_equal(second.labels, segmenter(photo).labels)
+    assert np.array_equal(first.labels, segmenter(photo, names=['dog']).labels)
+    assert first.named and third.named and not second.named
+
+
+def test_wrong_names_are_told_before_the_first_image(segmenter, photo, monkeypatch):
+    monkeypatch.setattr(segmenter, 'prepare', None)
+    for names, message in ((['dgo'], "image 0: the model knows no class 'dgo'. Did you mean 'dog'"),
+                           ('dog', "a list such as"), (['background'], 'no class of its own')):
+        with pytest.raises(ValueError, match=message):
+            segmenter(photo, names=names)
+    with pytest.raises(ValueError, match='for each of the 2 images, got 1'):
+        segmenter([photo, photo], names=[['dog']])
+    with pytest.raises(ValueError, match='was not asked for'):
+        SegmentationResult(np.zeros((2, 2), np.uint8), ('background', 'dog'), photo).scores()

@@ -28,3 +28,10 @@ def test_the_result_counts_saves_and_names(tmp_path):
         result.save(tmp_path / 'x.jpg')
     with pytest.raises(ValueError, match='.png, .jpg or .webp'):
         result.save(tmp_path / 'x.png', tmp_path / 'x.gif')
+
+
+def test_ignored_pixels_are_of_no_class():
+    labels, sure = np.array([[0, 1], [255, 255]], np.uint8), np.array([[255, 51], [0, 0]], np.uint8)
+    result = SegmentationResult(labels, ('background', 'cat'), np.zeros((2, 2, 3), np.uint8), confidence=sure)
+    assert result.areas() == {'background': 0.25, 'cat': 0.25}
+    assert result.scores() == {'background': 1, 'cat': pytest.approx(0.2)}

@@ -5,6 +5,7 @@
 >>> result = segment('photo.jpg')
 >>> result.labels.shape, result.areas()
 >>> result.overlay().save('photo_overlay.png')
+>>> segment('photo.jpg', names=['cup', 'table'], confidence=True).scores()
 """
 from __future__ import annotations
 
