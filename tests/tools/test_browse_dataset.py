@@ -41,6 +41,17 @@ def test_without_random_transforms_one_draw_is_enough_and_the_truth_is_shown(pho
     assert titles(row) == ['photo', 'ground truth', 'draw 1'] and row.labels == (1, 2, 3)
 
 
+def test_labels_that_are_taught_are_shown_where_the_draws_have_them(photos, run_tool, tmp_path):
+    root, config = photos
+    assert run_tool('make_seeds', config, '--out', tmp_path / 'seeds') == 0
+    dataset = DATASETS.build(browsable(dict(
+        type='ImageLabelDataset', reader=dict(type='FolderReader', data_root=str(root), classes=['cat', 'dog', 'bus']),
+        pixel_labels=str(tmp_path / 'seeds'), pipeline=[dict(type='RandomCrop', size=64), dict(type='PackSample')])))
+    row = browse_row(dataset, 1, draws=2, seed=0, height=40)
+    assert titles(row) == ['photo', 'draw 1, labels', 'draw 2, labels']
+    assert {255} <= set(row.labels) <= {1, 255}, 'labels of an image of cats, and what the crop added'
+
+
 def test_masks_are_shown_as_they_are_and_as_a_draw_has_them(photos, run_tool, tmp_path, capsys):
     root, config = photos
     pipeline = f'train_dataloader.dataset.pipeline={TRANSFORMS}'

@@ -84,7 +84,9 @@ class ProtocolValHook(Hook):
         finally:
             progress.stop()
             scoring.restore()
-        scoring.finish(self.name)
+        score = scoring.finish(self.name)
+        # What a validation leaves is logged with its scores; nothing is after this.
+        runner.visualizer.add_scalars({f'val_protocol/{self.name}': score}, step=runner.iter)
 
 
 class _ProtocolScore:
@@ -112,12 +114,12 @@ class _ProtocolScore:
         self.model.test_cfg, training = self.before
         self.model.train(training)
 
-    def finish(self, name: str) -> None:
-        """Restore the model, score, and leave score and cost for the summary."""
+    def finish(self, name: str) -> float:
+        """Restore the model, score, and leave score (mIoU, percent) and cost for the summary."""
         self.restore()
         tell = self.runner.message_hub.update_info
         score = self.evaluator.evaluate(len(self.dataset))['mIoU']
         tell(f'val_protocol/{name}', score)
-        self.runner.visualizer.add_scalars({f'mIoU_with_{name.replace(" ", "_")}': score}, step=self.runner.iter)
         tell('val_protocol/seconds', time.monotonic() - self.began)
         tell('val_protocol/cpu_seconds', time.process_time() - self.cpu)
+        return score
