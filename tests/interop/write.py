@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1] / 'support')]
-
 
 def write(root: Path) -> Path:
     """Exports of every form below ``root/export``, and what they are to give back beside them; returns ``root``."""
@@ -27,4 +25,5 @@ def write(root: Path) -> Path:
 
 
 if __name__ == '__main__':
+    sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1] / 'support')]
     write(Path(sys.argv[1]))

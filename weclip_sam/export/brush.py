@@ -12,6 +12,7 @@ import numpy as np
 CHANNELS = 4
 _SIZES = np.array([3, 4, 8, 16])  # bits of a length
 _WORD = 8  # bits of a byte
+_BLOCK = 1 << 16  # runs that are written at a time
 
 
 def brush_rle(mask: np.ndarray) -> list[int]:
@@ -22,8 +23,11 @@ def brush_rle(mask: np.ndarray) -> list[int]:
     size = np.searchsorted(1 << _SIZES, lengths)  # 2^3 = 8 is a length that 3 bits still hold, less one
     bits = _SIZES[size]
     codes = (((4 + size) << bits) + lengths - 1 << _WORD) + values * 255
-    header = np.array([len(flat) * CHANNELS, _WORD - 1, *(_SIZES - 1)])
-    return _packed(np.concatenate([header, codes]), np.concatenate([[32, 5, 4, 4, 4, 4], 3 + bits + _WORD]))
+    header = np.array([len(flat) * CHANNELS, _WORD - 1, *(_SIZES - 1)]), np.array([32, 5, *(4,) * len(_SIZES)])
+    bits += 3 + _WORD
+    blocks = [_stream(codes[first:first + _BLOCK], bits[first:first + _BLOCK])
+              for first in range(0, len(codes), _BLOCK)]
+    return np.packbits(np.concatenate([_stream(*header), *blocks])).tolist()
 
 
 def _short(lengths: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,8 +39,7 @@ def _short(lengths: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
     return cut, np.repeat(values, pieces).astype(np.int64)
 
 
-def _packed(codes: np.ndarray, bits: np.ndarray) -> list[int]:
-    """Numbers of so many bits each, one after the other, highest bit first; zeros fill the last byte."""
-    place = np.arange(bits.sum()) - np.repeat(np.cumsum(bits) - bits, bits)
-    stream = np.repeat(codes, bits) >> (np.repeat(bits, bits) - 1 - place) & 1
-    return np.packbits(stream.astype(np.uint8)).tolist()
+def _stream(codes: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Numbers of so many bits each, one after the other, highest bit first: uint8 of 0 and 1."""
+    left = np.repeat(np.cumsum(bits), bits) - 1 - np.arange(bits.sum())
+    return (np.repeat(codes, bits) >> left & 1).astype(np.uint8)
