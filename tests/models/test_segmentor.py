@@ -162,7 +162,7 @@ HUB = 'https://huggingface.co/timm'
 
 
 @pytest.mark.parametrize('name, given, saved, words', [
-    ('resnet101.tv_in1k', 'my nets/r.safetensors', "'my nets/r.safetensors'", r'Get resnet101\.tv_in1k\\S+ \(179 MB, '),
+    ('resnet101.tv_in1k', 'my nets/r.safetensors', "'my nets/r.safetensors'", r'Get resnet101\.tv_in1k\S+ \(179 MB, '),
     ('resnet101.tv_in1k', 'r.pth', 'resnet101.tv_in1k.safetensors', r'not there.* --to \.  .* \(and give \S+ as wei'),
     ('vit_base_patch16_224.augreg_in21k_ft_in1k', 'v.safetensors', 'v.safetensors', r'\(346 MB, licence apache-2.0\)'),
     ('resnet18.a1_in1k', 'r.safetensors', 'r.safetensors', r'resnet18\.a1_in1k\.\S+ \(licence apache-2.0\) with'),
