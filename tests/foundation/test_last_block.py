@@ -101,7 +101,8 @@ def test_bfloat16_moves_the_maps_little_and_float16_nothing(case):
         encoded = clip.encode(rand(4, 3, 24, 40))
     encoder = (gradcam(clip, encoded, text, labels).scores - maps).abs()
     assert low.dtype == torch.float32 and 0 < (low - maps).abs().max() < 2e-2
-    assert (low - maps).abs().mean() < encoder.mean()  # what the encoder's bfloat16 moves them
+    # As the encoder's own bfloat16 moves them: a third of it on a CPU with AMX, a tenth more than it with avx512_bf16.
+    assert (low - maps).abs().mean() < 2 * encoder.mean()
     with torch.autocast('cpu', torch.float16):
         assert torch.equal(gradcam(clip, features, text, labels).scores, maps)
 
