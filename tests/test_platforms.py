@@ -18,7 +18,8 @@ NOT_EVERYWHERE = {'fcntl', 'resource', 'pwd', 'grp', 'termios', 'tty', 'pty', 's
 CALLS = {'fork': (), 'forkpty': (), 'wait3': (), 'wait4': ('engine/memory.py',), 'waitid': (), 'getuid': (),
          'geteuid': (), 'getgid': (), 'setsid': (), 'killpg': (), 'getpgid': (), 'setpgid': (), 'mkfifo': (),
          'chown': (), 'lchown': (), 'statvfs': (), 'fchmod': (), 'getloadavg': (), 'uname': (), 'nice': (),
-         'sched_getaffinity': ('io/parallel.py', 'engine/start/environment.py'), 'sched_setaffinity': (), 'posix_fallocate': (), 'sendfile': (),
+         'sched_getaffinity': ('io/parallel.py', 'engine/start/environment.py'), 'sched_setaffinity': (),
+         'posix_fallocate': (), 'sendfile': (),
          'SIGKILL': (), 'SIGUSR1': (), 'SIGUSR2': (), 'SIGHUP': (), 'SIGALRM': (), 'alarm': (), 'setitimer': (),
          'kill': ('io/processes.py', 'engine/start/together.py')}
 
