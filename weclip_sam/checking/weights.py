@@ -25,6 +25,7 @@ from weclip_sam.foundation.published import (
 )
 from weclip_sam.foundation.sam_card import WEIGHTS_DIR
 from weclip_sam.foundation.timm_weights import timm_places
+from weclip_sam.io.config_files import packaged_configs
 from weclip_sam.io.identity import sha256_of
 from weclip_sam.io.parallel import Progress, no_progress
 
@@ -117,10 +118,7 @@ def _of_timm(known: Published, wanted_by: tuple[str, ...], needed: bool = True) 
 
 def shipped_configs() -> list[Path]:
     """The package's own configs, sorted, without the parts that they are made of and the experiments."""
-    package = Path(__file__).resolve().parents[1]
-    folder = next((each for each in (package / 'configs', package.parent / 'configs') if each.is_dir()), None)
-    return [] if folder is None else sorted(path for path in folder.glob('*/*.py')
-                                            if path.parent.name not in ('_base_', 'compare'))
+    return [path for path in packaged_configs().values() if path.parent.name != 'compare']
 
 
 def merge(found: Iterable[Need]) -> list[Need]:

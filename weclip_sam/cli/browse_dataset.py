@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from weclip_sam.checking.browse import browsable, browse_row, lacks_bank, write_sheets
+from weclip_sam.commands import tool
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.engine import ProgressReporter, friendly_errors, load_config, prepare_work_dir
 from weclip_sam.engine.hooks.seed_eval import spread
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f'--split {args.split}: none of {len(chosen)} images could be read')
         paths = write_sheets(rows, dataset.metainfo['classes'], out, args.split)
         if bank := lacks_bank(settings):
-            print(f'without SAM masks: {bank} does not exist yet; tools/make_masks.py makes it, or training')
+            print(f'without SAM masks: {bank} does not exist yet; {tool("make_masks")} makes it, or training')
         print(f'{len(rows)} of {len(dataset)} images on {len(paths)} sheet(s): {paths[0]}'
               + (f' to {paths[-1].name}' if len(paths) > 1 else ''))
     sys.exit(1 if failed else 0)

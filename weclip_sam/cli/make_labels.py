@@ -22,6 +22,7 @@ from mmengine.dist import is_main_process
 
 from weclip_sam.api import choose_device
 from weclip_sam.cli.outputs import add_model_options, add_output_options, check_exports, write_exports
+from weclip_sam.commands import tool
 from weclip_sam.datasets.readers.folder import LABEL_FILE
 from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.engine.start.launch import LAUNCHERS
@@ -69,7 +70,7 @@ def find_table(args: argparse.Namespace) -> Path:
     if len(args.photos) == 1 and beside.is_file():
         return beside
     raise ValueError('labels are made of what is named: give the table of the photos, --labels FILE (header '
-                     'image,classes; predict.py needs none)')
+                     f'image,classes; {tool("predict")} needs none)')
 
 
 def make_labels(args: argparse.Namespace, device: torch.device) -> int:
@@ -88,7 +89,7 @@ def make_labels(args: argparse.Namespace, device: torch.device) -> int:
     if args.photos:
         files = [file for file, _ in images]
         names = names_of_photos(table, files, list(folders), maker.classes[1:])
-        require_listed(names, files, table, 'predict them: predict.py')
+        require_listed(names, files, table, f'predict them: {tool("predict")}')
         maker.take_photos([(file, name, given or ()) for (file, name), given in zip(images, names, strict=True)])
     else:
         maker.take_split(args.split)

@@ -20,8 +20,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Print a config as a run uses it.')
     parser.add_argument('config', help='a config file')
     parser.add_argument('--out', metavar='FILE', help='write it there (a .py file) instead')
-    parser.add_argument('--amp', action='store_true', help='as train.py --amp does')
-    parser.add_argument('--seed', type=int, help='as train.py --seed does')
+    parser.add_argument('--amp', action='store_true', help='as train --amp does')
+    parser.add_argument('--seed', type=int, help='as train --seed does')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
     return parser.parse_args(argv)
 

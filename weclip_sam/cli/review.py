@@ -26,7 +26,7 @@ from weclip_sam.review.problems import ORDERS
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='A page to look through labels, the doubtful ones first.')
-    parser.add_argument('folder', help='what predict.py, make_labels.py or make_seeds.py wrote, or label PNGs')
+    parser.add_argument('folder', help='what predict, make-labels or make-seeds wrote, or label PNGs')
     parser.add_argument('--out', metavar='DIR', help='where the page is written (default: review in FOLDER)')
     parser.add_argument('--images', metavar='DIR', help='where the photos are, if FOLDER does not say or they moved')
     parser.add_argument('--classes', metavar='FILE',

@@ -31,9 +31,11 @@ from weclip_sam.checking.weights import (
     shipped_configs,
     state_of,
 )
+from weclip_sam.commands import tool
 from weclip_sam.engine import friendly_errors, load_config
 from weclip_sam.engine.progress import announce, phase_progress
 from weclip_sam.foundation.published import FOLDER, WHO, Published, find_published
+from weclip_sam.io.config_files import find_config, packaged_config
 from weclip_sam.io.download import DownloadError, Fetched, download
 from weclip_sam.io.files import write_json
 from weclip_sam.io.locks import FolderTaken
@@ -46,14 +48,14 @@ _NAMED = 6  # configs that want a checkpoint; more are counted
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """``command``: ``fetch`` or nothing, and the arguments of the one or the other."""
     if argv and argv[0] == FETCH:
-        parser = argparse.ArgumentParser(prog='weights.py fetch', description='Download published checkpoints.')
+        parser = argparse.ArgumentParser(prog=f'{tool("weights")} fetch', description='Download published checkpoints.')
         parser.add_argument('names', nargs='+', metavar='NAME',
                             help='of the list, a file name in it, a timm network (resnet18.a1_in1k), a CLIP of '
                                  'open_clip (ViT-B-32-quickgelu.openai), or a config, which stands for all it lacks')
         parser.add_argument('--to', metavar='DIR', help=f'where to (default: {FOLDER}, where configs look first)')
         return argparse.Namespace(command=FETCH, **vars(parser.parse_args(argv[1:])))
     parser = argparse.ArgumentParser(description='List the checkpoints that configs need; fetch NAME downloads one.',
-                                     epilog='weights.py fetch --help tells of the other form')
+                                     epilog=f'{tool("weights")} fetch --help tells of the other form')
     parser.add_argument('configs', nargs='*', metavar='CONFIG', help="config files (default: all of the package's)")
     parser.add_argument('--verify', action='store_true', help='read the files that are there for their SHA-256')
     parser.add_argument('--json', metavar='FILE', help='write the list there too')
@@ -90,7 +92,7 @@ def collect(configs: Sequence[str], options: Sequence[str] = ()) -> list[Need]:
     """What these configs need or might use; of several (and of the package's, if none is given) by their names."""
     if len(configs) == 1:
         return needs(load_config(configs[0], list(options)))
-    files = [Path(config) for config in configs] or shipped_configs()
+    files = [find_config(config) for config in configs] or shipped_configs()
     if not files:
         raise ValueError("the package's configs are not beside it: name a CONFIG")
     found: list[Need] = []
@@ -131,7 +133,7 @@ def as_text(need: Need, state: State, verified: bool) -> list[str]:
         told['SHA-256'] = f'{known.sha256 or ""} ({WHO[known.sha256_by][1]})'.lstrip()
         told['from'] = known.url
         if state.verdict == MISSING:
-            told['missing'] = f'tools/weights.py fetch {known.name}'
+            told['missing'] = f'{tool("weights")} fetch {known.name}'
     elif need.note:
         told['note'] = need.note
     lines = [f'{need.name}: {need.what}' if need.what != need.name else need.name]
@@ -183,13 +185,13 @@ def fetch_all(names: Sequence[str], to: str | None) -> bool:
             print(f'error: {error}', file=sys.stderr)
     for why, files in unreached.items():
         print(f'error: {", ".join(files)}: nobody can be reached ({why}). Without a network fetch them elsewhere (the '
-              f'list, tools/weights.py, has the URLs) and put them into {to or FOLDER}', file=sys.stderr)
+              f'list, {tool("weights")}, has the URLs) and put them into {to or FOLDER}', file=sys.stderr)
     return sound
 
 
 def _meant(name: str) -> list[tuple[Published, Path]]:
     """What a name means, each with the folder where it is looked for."""
-    if not name.endswith('.py'):
+    if not name.endswith('.py') and packaged_config(name) is None:
         return [(find_published(name), Path(FOLDER))]
     return [(need.known, need.places[0].parent) for need in needs(load_config(name), optional=False)
             if need.known is not None and state_of(need).verdict in (MISSING, WRONG)]

@@ -16,6 +16,7 @@ import timm
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import tool
 from weclip_sam.io.text import read_json
 
 FOLDER = 'checkpoints'  # below the working directory: where every published checkpoint is looked for first
@@ -96,7 +97,7 @@ class Published:
         line = f'curl -L --create-dirs -o {shlex.quote(str(path))} {self.url}'
         if path.name != self.file:  # fetch would give it another name
             return f'Get {self.file}{self.facts} with: {line}'
-        return f'Get {self.file}{self.facts} with: tools/weights.py fetch {self.name}{folder}  or: {line}'
+        return f'Get {self.file}{self.facts} with: {tool("weights")} fetch {self.name}{folder}  or: {line}'
 
 
 @cache

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from weclip_sam.commands import tool
 from weclip_sam.datasets import ImageLabelDataset, Reader, Record, Vocabulary
 from weclip_sam.engine.progress import announce
 from weclip_sam.engine.start.config import protocol_settings
@@ -214,11 +215,12 @@ class FindMasks:
 
 def _label_making(model: Any, checkpoint: str) -> WeClip:
     if not isinstance(model, WeClip):
-        raise ValueError(f'{checkpoint}: a {type(model).__name__} makes no labels of named images; make_labels.py '
-                         'takes trained WeCLIP, WeCLIP+ and WeCLIP-SAM models (predict.py --labels FILE takes any)')
+        raise ValueError(f'{checkpoint}: a {type(model).__name__} makes no labels of named images; '
+                         f'{tool("make_labels")} takes trained WeCLIP, WeCLIP+ and WeCLIP-SAM models '
+                         f'({tool("predict")} --labels FILE takes any)')
     if model.seeds is None:
         raise ValueError(f"{checkpoint}: this model learnt from labels that were made before (labels='offline') and "
-                         'makes none itself; predict.py --labels FILE predicts among the named classes')
+                         f'makes none itself; {tool("predict")} --labels FILE predicts among the named classes')
     return model
 
 

@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch import nn
 
+from weclip_sam.commands import tool
 from weclip_sam.engine.start.class_names import require_same_classes
 from weclip_sam.engine.start.warm_start import MATCH, match_classes
 from weclip_sam.io.checkpoints import check_covers, require_finite
@@ -186,7 +187,7 @@ class CheckpointGuardHook(Hook):
                                'anew')
             return
         if not (starts and self.other_classes):
-            remedy = 'Start with train.py --from, which matches them by name' if starts else ''
+            remedy = f'Start with {tool("train")} --from, which matches them by name' if starts else ''
             require_same_classes(path, checkpoint, _classes_in_use(runner), remedy)
         if not starts:
             if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.commands import tool
 from weclip_sam.export.deploy.card import FORMAT
 from weclip_sam.export.deploy.files import KEY, require
 from weclip_sam.io.images import fit_within
@@ -52,7 +53,7 @@ class Deployed:
             self.session = onnxruntime.InferenceSession(source if isinstance(source, bytes) else path, options,
                                                         providers=['CPUExecutionProvider'])
         except Exception as error:  # a class of its own for each thing that may be wrong, under no common one
-            raise ValueError(f'{path}: ONNX Runtime cannot read it; expected an .onnx file of tools/deploy.py. '
+            raise ValueError(f'{path}: ONNX Runtime cannot read it; expected an .onnx file of {tool("deploy")}. '
                              f'({" ".join(str(error).split())[:200]})') from None
         self.card = _card(self.session.get_modelmeta().custom_metadata_map.get(KEY), path)
         self.classes: tuple[str, ...] = tuple(self.card['classes'])
@@ -115,7 +116,7 @@ def _card(text: str | None, path: str) -> dict[str, Any]:
         ValueError: there is none, or one that is not understood.
     """
     if text is None:
-        raise ValueError(f'{path}: says nothing of classes and preprocessing, so tools/deploy.py did not write it; '
+        raise ValueError(f'{path}: says nothing of classes and preprocessing, so {tool("deploy")} did not write it; '
                          'export the checkpoint anew')
     try:
         card = json.loads(text)
