@@ -15,12 +15,8 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import write_labels
 from weclip_sam.models.refine import SamUse
-<<<<<<< HEAD
-from weclip_sam.visualization import explained_overlay, label_colors
+from weclip_sam.visualization import enlarge, explained_overlay, label_colors
 from weclip_sam.visualization.detections import to_supervision
-=======
-from weclip_sam.visualization import class_colors, enlarge, overlay_labels
->>>>>>> labels
 
 
 @dataclass(frozen=True)
