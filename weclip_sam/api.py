@@ -21,6 +21,7 @@ from PIL import Image
 
 from weclip_sam.datasets.frame import Frame
 from weclip_sam.engine.start.config import use_test_options
+from weclip_sam.engine.start.devices import choose_device
 from weclip_sam.engine.start.preparation import preparation, read_side
 from weclip_sam.engine.start.restore import only_registered, restore_model
 from weclip_sam.engine.start.sam_at_test import banks_there, fill_generator, looks_at_sam
@@ -30,7 +31,7 @@ from weclip_sam.mask_bank import MaskBank, masks_of_photo
 from weclip_sam.models.name_scores import name_scores
 from weclip_sam.offline.photo_names import check_names, in_label_order
 from weclip_sam.registry import MODELS, SEED_STEPS, TRANSFORMS
-from weclip_sam.result import SegmentationResult, as_bytes
+from weclip_sam.result import SegmentationResult, as_bytes, as_half
 from weclip_sam.structures import SegSample
 from weclip_sam.visualization import enlarge
 
@@ -278,7 +279,7 @@ class Segmenter:
         sure = sample.get('confidence')
         return SegmentationResult(
             whole(sample.prediction), self.classes, np.asarray(one.picture),
-            _as_half(sample.probabilities, size) if probabilities else None, self.palette, one.name,
+            as_half(sample.probabilities, size) if probabilities else None, self.palette, one.name,
             one.picture.info.get('suspected_bits'), sample.get('sam'), None if sure is None else whole(as_bytes(sure)),
             one.names, {self.classes[1:][c]: score for c, score in fitting.items()})
 
@@ -302,15 +303,6 @@ class Segmenter:
         return samples, [score if own else {} for score, own in zip(scores, named, strict=True)]
 
 
-def _as_half(probabilities: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """C+1 H W float16 at that size; class by class, so that they are never held twice as floats."""
-    scores = np.empty((len(probabilities), *size), np.float16)
-    for place, one in zip(scores, probabilities, strict=True):
-        plane = one.cpu().numpy()
-        place[:] = plane if plane.shape == size else enlarge(plane, size)
-    return scores
-
-
 def _shrunk(image: ImageInput, picture: Image.Image, side: int | None) -> Image.Image:
     """``image`` (already read as ``picture``) with at most this long side."""
     height, width = fit_within((picture.height, picture.width), side)
@@ -323,19 +315,3 @@ def _shrunk(image: ImageInput, picture: Image.Image, side: int | None) -> Image.
 
 def _name(image: Any, index: int) -> str:
     return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f'image {index}'
-
-
-def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The device of that name, or a GPU if there is one, else the CPU.
-
-    Raises:
-        ValueError: a device that cannot be used here.
-    """
-    if device is None:
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ValueError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from None
-    return chosen

@@ -15,7 +15,7 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import write_labels
 from weclip_sam.models.refine import SamUse
-from weclip_sam.visualization import explained_overlay, label_colors
+from weclip_sam.visualization import enlarge, explained_overlay, label_colors
 from weclip_sam.visualization.detections import to_supervision
 
 
@@ -129,3 +129,12 @@ class SegmentationResult:
 def as_bytes(confidence: torch.Tensor) -> torch.Tensor:
     """Of numbers in [0, 1] what files of confidences hold: uint8, 255 times them, rounded."""
     return (255 * confidence).round().to(torch.uint8)
+
+
+def as_half(probabilities: torch.Tensor, size: Sequence[int]) -> np.ndarray:
+    """C+1 H W float16 at that size; class by class, so that they are never held twice as floats."""
+    scores = np.empty((len(probabilities), *size), np.float16)
+    for place, one in zip(scores, probabilities, strict=True):
+        plane = one.cpu().numpy()
+        place[:] = plane if plane.shape == tuple(size) else enlarge(plane, size)
+    return scores

@@ -115,6 +115,16 @@ def test_other_photos_names_or_files_are_made_anew(tmp_path, photos):
     assert run(out, renamed, options=dict(overwrite=True))[1] == ['p0', 'p1', 'p2', 'sub/p3']
 
 
+def test_overwriting_removes_results_and_nothing_else(tmp_path, photos):
+    out = tmp_path / 'out'
+    run(out, photos)
+    mine = out / 'photos' / 'mine.png'
+    mine.parent.mkdir()
+    mine.write_bytes(b'somebody put photos where results go')
+    run(out, photos[:1], options=dict(overwrite=True))
+    assert mine.is_file() and sorted(path.name for path in (out / 'labels').rglob('*.png')) == ['p0.png']
+
+
 def test_what_was_corrected_by_hand_stays_or_is_an_error(tmp_path, photos):
     out = tmp_path / 'out'
     run(out, photos)

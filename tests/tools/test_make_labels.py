@@ -77,6 +77,7 @@ def test_labels_of_the_images_that_a_model_was_trained_on(make, checkpoint, tmp_
         assert np.array_equal(np.asarray(Image.open(one.image)), np.asarray(dataset.load_image(index)))
 
 
+@pytest.mark.slow
 def test_masks_of_a_bank_are_taken_and_give_the_same_labels(make, run_tool, labelling_run, tmp_path):
     make('--out', tmp_path / 'live')
     bank, config = tmp_path / 'bank', ROOT / 'configs' / 'weclip_sam' / 'weclip-sam_tiny_400_shapes.py'
@@ -118,6 +119,7 @@ def test_masks_of_a_photo_are_recognised_by_its_content(make, scenes, tmp_path):
     assert code == 0 and 'made live for 1 of 2 images' in told.out
 
 
+@pytest.mark.slow
 def test_sam_and_crf_refine_labels_among_the_named_classes(make, scenes, tmp_path):
     plain, refined = tmp_path / 'plain', tmp_path / 'refined'
     make(scenes, '--out', plain)
@@ -171,6 +173,7 @@ def test_two_processes_share_the_photos(make, scenes, checkpoint, tmp_path):
         assert path.read_bytes() == (shared / path.relative_to(whole)).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_cannot_be(make, scenes, tmp_path):
     table, out = scenes / 'labels.csv', tmp_path / 'out'
     rows, reader = table.read_text(), dict(_delete_=1, type='FolderReader', data_root=str(scenes))

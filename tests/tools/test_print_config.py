@@ -57,6 +57,7 @@ def test_what_is_wrong_is_one_line(run_tool, capsys, tmp_path, monkeypatch):
     monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
     for arguments, told in (([LEAF, '--out', tmp_path / 'x.txt'], 'a config is a .py file'),
                             ([LEAF, '--out', LEAF], 'would overwrite the config itself'),
+                            (['weclip_sam/weclip-sam_tiny_400_shapes.py', '--out', LEAF], 'would overwrite the config'),
                             ([LEAF, '--cfg-options', 'model.decoder.stride=3', 'modl=1'], "Did you mean 'model'?"),
                             ([LEAF.with_name('weclip-sam_tiny_40_shapes.py')], 'no such config. Did you mean')):
         assert run_tool('print_config', *arguments) == 2

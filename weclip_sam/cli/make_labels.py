@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from mmengine.dist import is_main_process
 
-from weclip_sam.api import choose_device
 from weclip_sam.cli.outputs import add_model_options, add_output_options, check_exports, write_exports
 from weclip_sam.commands import tool
 from weclip_sam.datasets.readers.folder import LABEL_FILE
 from weclip_sam.engine import friendly_errors, prepare_work_dir
+from weclip_sam.engine.start.devices import choose_device
 from weclip_sam.engine.start.launch import LAUNCHERS
 from weclip_sam.engine.start.predictions import LABELS, prediction_card
 from weclip_sam.engine.start.sam_at_test import add_sam_option

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.out and not args.out.endswith('.py'):
             raise ValueError(f'--out {args.out}: a config is a .py file')
         config = load_config(args.config, args.cfg_options)
-        if args.out and Path(args.out).resolve() == Path(args.config).resolve():
+        if args.out and Path(args.out).resolve() == Path(config.filename).resolve():
             raise ValueError(f'--out {args.out}: would overwrite the config itself; give another file')
         if args.amp:
             use_amp(config)

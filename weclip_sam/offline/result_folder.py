@@ -28,7 +28,7 @@ from weclip_sam.offline.results import CONFIDENCE, DOUBT_MAPS, LABELS, OVERLAYS,
 from weclip_sam.offline.work import WorkReport
 from weclip_sam.result import SegmentationResult
 
-PLACES = (LABELS, OVERLAYS, CONFIDENCE, DOUBT_MAPS, PHOTOS)
+PLACES = (LABELS, OVERLAYS, CONFIDENCE, DOUBT_MAPS)  # whose PNGs --overwrite removes; photos may be somebody's
 PATIENCE = 10  # so many images that cannot be written, and none that can: it is not their names
 
 
@@ -140,7 +140,7 @@ class ResultFolder:
             self._used.append(result.sam)
 
     def _write(self, one: Asked, result: SegmentationResult) -> dict[str, Any]:
-        files = {kind: self.out / self._path(kind, one.name) for kind in PLACES}
+        files = {kind: self.out / self._path(kind, one.name) for kind in (*PLACES, PHOTOS)}
         entry: dict[str, Any] = dict(image=self._photo(one), labels=self._path(LABELS, one.name))
         if one.image is None:
             with atomic_open(files[PHOTOS]) as file:
