@@ -25,9 +25,9 @@ def test_the_worked_step_trains(tmp_path, monkeypatch, capsys):
     from weclip_sam.registry import SEED_STEPS
     page = (ROOT / 'docs' / 'extending.md').read_text()
     step, config = re.findall(r'```python\n(.*?)```', page, re.DOTALL)[:2]
-    assert 'class Sharpen' in step and "_base_ = ['configs/" in config
+    assert 'class Sharpen' in step and "_base_ = ['weclip_sam::" in config
     (tmp_path / 'my_steps.py').write_text(step)
-    (tmp_path / 'my_sharper.py').write_text(config.replace("'configs/", f"'{ROOT}/configs/") + SHORT)
+    (tmp_path / 'my_sharper.py').write_text(config + SHORT)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     try:
