@@ -89,3 +89,8 @@ def test_a_label_that_no_class_has(tmp_path):
 def test_no_such_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match='no such folder of labels'):
         open_labels(tmp_path / 'nowhere')
+
+
+def test_an_empty_folder_is_told_before_names_are_asked_for(tmp_path):
+    with pytest.raises(ValueError, match='holds no label PNG'):
+        open_labels(tmp_path)

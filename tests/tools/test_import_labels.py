@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from blocks import blocks
 from brush_code import brush
+from PIL import Image
 
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.engine import build_runner, load_config
 from weclip_sam.io.images import read_labels, write_labels
+from weclip_sam.offline.results import open_labels
 from weclip_sam.registry import DATASETS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -153,3 +155,42 @@ def test_one_line_each(data, tmp_path, run_tool, capsys, options, message):
 @pytest.mark.parametrize('options', [[], ['--classes', 'voc', '--complete'], ['--classes', 'voc', '--keep-ignored']])
 def test_options_that_do_not_go_together(run_tool, tmp_path, options):
     assert run_tool('import_labels', tmp_path, '--out', tmp_path / 'out', *options) == 2
+
+
+@pytest.fixture
+def labelled(tmp_path, write_image):
+    """A folder of labels as predict.py writes it, with the photos that they are of."""
+    photos, out = tmp_path / 'photos', tmp_path / 'labels'
+    images = []
+    for number in range(2):
+        name = f'p{number}'
+        write_image(photos / f'{name}.jpg', (24, 32), number)
+        write_labels(out / 'labels' / f'{name}.png', blocks(1), [(0, 0, 0), (9, 0, 0), (0, 9, 0)])
+        images.append(dict(image=str(photos / f'{name}.jpg'), labels=f'labels/{name}.png', names=['cat']))
+    (out / 'predictions.json').write_text(json.dumps(dict(
+        classes=['background', *CLASSES], palette=[[0, 0, 0], [9, 0, 0], [0, 9, 0]], images=images, pixels_noted=True)))
+    return out
+
+
+@pytest.mark.parametrize('kind', ['palette', 'colours'])
+def test_a_corrected_copy_means_what_the_labels_meant(labelled, tmp_path, run_tool, kind):
+    corrected = tmp_path / 'edited' / 'p1.png'
+    write_labels(corrected, blocks(2, 1), [(0, 0, 0), (9, 0, 0), (0, 9, 0)])
+    if kind == 'colours':
+        Image.open(corrected).convert('RGB').save(corrected)
+    assert run_tool('import_labels', corrected.parent, '--like', labelled, '--out', tmp_path / 'out') == 0
+    assert np.array_equal(read_labels(tmp_path / 'out' / 'p1.png'), blocks(2, 1))
+    back = open_labels(tmp_path / 'out')  # and goes on to exports and the review: the photo is known
+    assert back.images[0].image == tmp_path / 'photos' / 'p1.jpg' and back.images[0].names == ('cat',)
+
+
+def test_a_label_that_was_corrected_in_its_place(labelled, tmp_path, run_tool, capsys):
+    write_labels(labelled / 'labels' / 'p0.png', blocks(2), [(0, 0, 0), (9, 0, 0), (0, 9, 0)])
+    with Image.open(labelled / 'labels' / 'p0.png') as image:  # an editor's: no note of what was there
+        image.load()
+        image.info.clear()
+        image.save(labelled / 'labels' / 'p0.png')
+    assert run_tool('import_labels', labelled, '--like', labelled, '--out', tmp_path / 'out') == 0
+    said = capsys.readouterr().out
+    assert '1 labels written' in said and 'earlier labels say' not in said
+    assert np.array_equal(read_labels(tmp_path / 'out' / 'p0.png'), blocks(2))

@@ -50,6 +50,7 @@ def quick_check(config: Mapping[str, Any]) -> Report:
     config = as_run(config, report)
     _check_names(config, report)
     _check_texts(config, report)
+    _check_schedule(config, report)
     _check_sam_at_test(config, report)
     for place, node in find_foundation(config):
         try:
@@ -103,6 +104,23 @@ def _check_sam_at_test(config: Any, report: Report) -> None:
             fill_sam_at_test(config)
         except ValueError as error:
             report.add('error', 'config', 'model.test.refine', str(error))
+
+
+def _check_schedule(config: Mapping[str, Any], report: Report) -> None:
+    """What a training that was cut short by ``train_cfg.max_iters`` alone would never come to."""
+    length = (config.get('train_cfg') or {}).get('max_iters')
+    start = (config.get('model') or {}).get('rfm_start')
+    if not isinstance(length, int):
+        return
+    if isinstance(start, int) and start >= length:
+        report.add('warning', 'schedule', 'model.rfm_start', f'the decoder is heard from iteration {start} on, but the '
+                   f'training ends at {length}, so that labels never listen to it; for a shorter training give '
+                   f'model.rfm_start={length // 2} or so')
+    for place, step in enumerate(config.get('param_scheduler') or []):
+        end = step.get('end') if isinstance(step, Mapping) else None
+        if isinstance(end, int) and end > length and not step.get('by_epoch', True):
+            report.add('warning', 'schedule', f'param_scheduler.{place}.end', f'the learning rate falls until iteration '
+                       f'{end}, but the training ends at {length}; give param_scheduler.{place}.end={length}')
 
 
 def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report: Report) -> None:
@@ -218,6 +236,7 @@ def full_check(config: Mapping[str, Any], workers: int | None = None, progress: 
     config = as_run(config, report)
     _check_names(config, report)
     _check_texts(config, report)
+    _check_schedule(config, report)
     _check_sam_at_test(config, report)
     nodes = list(find_foundation(config))
     wrong = {finding.where for finding in report.errors}

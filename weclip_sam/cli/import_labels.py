@@ -20,6 +20,7 @@ from weclip_sam.io.names import printable
 from weclip_sam.offline.results import open_labels
 from weclip_sam.review.corrections.found import ClassLabels
 from weclip_sam.review.corrections.importing import CORRECTED, OTHERS, Imported, import_corrections
+from weclip_sam.review.corrections.masks import as_labels_of
 from weclip_sam.review.corrections.source import FORMATS, read_source
 from weclip_sam.review.corrections.target import Target
 
@@ -85,7 +86,9 @@ def main(argv: list[str] | None = None) -> None:
         target = target_of(args)
         labels = ClassLabels(target.classes, renamed(args.rename))
         numbers = None if args.numbers is None else resolve_classes(args.numbers)
-        sources = {str(path): read_source(Path(path), labels, args.format, numbers) for path in args.sources}
+        as_they_were = as_labels_of(target.classes, target.palette, args.like) if args.like else None
+        sources = {str(path): read_source(Path(path), labels, args.format, numbers, as_they_were)
+                   for path in args.sources}
         labels.check()
         out = Path(prepare_work_dir(args.out, '--out'))
         with own_folder(out, 'import', option='--out'), phase_progress() as progress:

@@ -156,12 +156,12 @@ def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = No
     try:
         found = _predicted(root, header) if 'images' in header and isinstance(header['images'], list) else \
             _lying_about(root, header)
+        if not found:
+            raise ValueError(f'{root}: holds no label PNG')
         named = _class_names(header, classes, root)
         palette = tuple((int(r), int(g), int(b)) for r, g, b in header.get('palette') or ())
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f'{root / name}: not the record of labels that it should be') from None
-    if not found:
-        raise ValueError(f'{root}: holds no label PNG')
     if photos is not None:
         found = [_with_photo(one, photos, images) for one in found]
     found.sort(key=lambda one: one.name)
@@ -240,8 +240,8 @@ def _class_names(header: Mapping[str, Any], classes: Any, root: Path) -> tuple[s
         given = os.fspath(classes) if isinstance(classes, (str, os.PathLike)) else list(classes)
         return (BACKGROUND, *(read_classes(Path(), given) or ()))
     if not header.get('classes'):
-        raise ValueError(f'{root}: nothing says which class each label is; give their names (a file with one a line, '
-                         'without the background)')
+        raise ValueError(f'{root}: nothing says which class each label is; give their names with --classes FILE (one '
+                         'a line, without the background)')
     named = tuple(map(str, header['classes']))
     return named if named[0] == BACKGROUND else (BACKGROUND, *named)
 

@@ -209,7 +209,7 @@ def test_ignored_pixels_stay_ignored(tmp_path):
 
 def test_numbers_that_nobody_names(tmp_path):
     write_labels(tmp_path / 'a.png', blocks(1, 2))
-    with pytest.raises(ValueError, match='nothing says which class the numbers of these masks are: give --numbers'):
+    with pytest.raises(ValueError, match='nothing says which class the numbers of these masks are: give --like'):
         read(tmp_path)
     found, rest = read(tmp_path, numbers=CLASSES[:2])
     assert not found and 'the number 2 means nothing in' in rest.failed['a']

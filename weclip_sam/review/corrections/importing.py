@@ -105,7 +105,7 @@ def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Ta
             done.failed[name] = str(error)
             continue
         if name in target.like:
-            labels = _compared(labels, target.like[name].labels, keep_ignored, done)
+            labels = _compared(labels, target.like[name].labels, keep_ignored, done, correction.where)
         _write(out / f'{name}.png', _shrunk(labels, max_side), target, correction.where, done)
         header[name] = correction.where
     if complete:
@@ -119,8 +119,11 @@ def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Ta
     return done
 
 
-def _compared(labels: np.ndarray, earlier: Path, keep_ignored: bool, done: Imported) -> np.ndarray:
-    """A correction beside the earlier label: counted, and with what was ignored there."""
+def _compared(labels: np.ndarray, earlier: Path, keep_ignored: bool, done: Imported, where: str) -> np.ndarray:
+    """A correction beside the earlier label: counted, and with what was ignored there. One that was made in its place
+    is beside nothing."""
+    if os.path.abspath(where) == os.path.abspath(earlier):
+        return labels
     try:
         before = read_labels(earlier)
     except ValueError:
@@ -247,7 +250,8 @@ def _refuse_others(out: Path, names: Sequence[str]) -> None:
 def _write_header(out: Path, target: Target, corrected: Mapping[str, str]) -> None:
     """What the labels mean, for whoever reads them, and two lists of images for ``val_split`` and ``train_split``."""
     named = {name: join_names(one.names) for name, one in target.like.items() if one.names is not None}
-    folder = {} if target.folder is None else dict(image_folder=str(target.folder))
+    photos = target.photo_folder()
+    folder = {} if photos is None else dict(image_folder=str(photos))
     write_json(out / SEEDS_HEADER, {'format': IMPORTED, 'classes': list(target.classes[1:]), **folder, NOTED: True,
                                     'corrected': dict(sorted(corrected.items())), 'image_labels': named,
                                     'palette': [list(map(int, colour)) for colour in target.palette]})

@@ -45,7 +45,8 @@ class Meaning:
     source: str = ''
 
 
-def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = None) -> Corrections:
+def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = None,
+               else_as: Meaning | None = None) -> Corrections:
     """The masks of a folder or a zip; each is looked at, once more than it is painted, so that names are known before
     anything is written.
 
@@ -53,13 +54,14 @@ def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = 
         files: all its ``.png``, ``.txt`` and ``.json``.
         labels: of the classes.
         names: of numbers, background first, if the files do not say.
+        else_as: what masks mean where nothing else says it: as the labels that were corrected.
 
     Raises:
         ValueError: no PNG in it, a ``labelmap.txt`` or header that is none, or nothing that says what masks mean.
     """
     header, source = _header(files)
     masks = _masks(files, bool(header))
-    meaning = _meaning(files, names, header, source)
+    meaning = _meaning(files, names, header, source, else_as)
     made_here = bool(header.get(NOTED)) and header.get('format') != IMPORTED and files.path.is_dir()
     found, untouched = Corrections(), 0
     for name, file in masks.items():
@@ -79,6 +81,18 @@ def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = 
         found.notes.append(f'{files.path}: {untouched} labels are as they were made, so nobody corrected them, and are '
                            'left out')
     return found
+
+
+def as_labels_of(classes: Sequence[str], palette: Sequence[Sequence[int]], source: str) -> Meaning:
+    """What the pixels of label PNGs with this palette mean, as colours and as numbers.
+
+    Args:
+        classes: names by label, background first.
+        palette: RGB triples by label.
+        source: whose they are.
+    """
+    colours = {_packed(colour): name for colour, name in zip(palette, classes, strict=False)}
+    return Meaning({**colours, _packed(voc_palette()[IGNORE_LABEL]): 'void'}, dict(enumerate(classes)), source)
 
 
 def _masks(files: Files, made_here: bool) -> dict[str, str]:
@@ -112,7 +126,8 @@ def _header(files: Files) -> tuple[dict[str, Any], str]:
     return {}, ''
 
 
-def _meaning(files: Files, names: Sequence[str] | None, header: Mapping[str, Any], source: str) -> Meaning:
+def _meaning(files: Files, names: Sequence[str] | None, header: Mapping[str, Any], source: str,
+             else_as: Meaning | None = None) -> Meaning:
     beside = {name.rsplit('/', 1)[-1]: name for name in reversed(files.names)}
     if LABEL_MAP in beside:
         return _label_map(decode_text(files.read(beside[LABEL_MAP]).getvalue(), files.where(beside[LABEL_MAP])),
@@ -131,8 +146,11 @@ def _meaning(files: Files, names: Sequence[str] | None, header: Mapping[str, Any
         colours = {_packed(colour): name for colour, name in zip(voc_palette(), names, strict=False)}
         return Meaning({**colours, _packed(voc_palette()[IGNORE_LABEL]): 'void'}, dict(enumerate(names)),
                        "VOC's classes and colours")
-    raise ValueError(f'{files.path}: nothing says which class the numbers of these masks are: give --numbers FILE, a '
-                     f'list of the names by number, one a line, or put {LABEL_MAP} or {CLASS_FILE} in it')
+    if else_as is not None:
+        return else_as
+    raise ValueError(f'{files.path}: nothing says which class the numbers of these masks are: give --like FOLDER, the '
+                     'labels that were corrected, or --numbers FILE, a list of the names by number, one a line, or '
+                     f'put {LABEL_MAP} or {CLASS_FILE} in it')
 
 
 def _label_map(text: str, where: str) -> Meaning:

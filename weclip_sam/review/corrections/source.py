@@ -10,14 +10,14 @@ from weclip_sam.io.text import parse_json, read_json
 from weclip_sam.review.corrections.coco import read_coco
 from weclip_sam.review.corrections.found import ClassLabels, Corrections
 from weclip_sam.review.corrections.label_studio import read_label_studio
-from weclip_sam.review.corrections.masks import read_masks
+from weclip_sam.review.corrections.masks import Meaning, read_masks
 
 FORMATS = ('auto', 'coco', 'cvat', 'voc', 'label-studio')
 _SUFFIXES = ('.png', '.txt', '.json')
 
 
-def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Sequence[str] | None = None
-                ) -> Corrections:
+def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Sequence[str] | None = None,
+                else_as: Meaning | None = None) -> Corrections:
     """The corrections in a JSON file, a folder or a zip.
 
     Args:
@@ -26,6 +26,7 @@ def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Se
         kind: one of :data:`FORMATS`. ``auto``: a JSON is Label Studio's if it is a list and COCO's if it is an object;
             a zip without masks but with one JSON is that; all else is masks (``cvat`` and ``voc`` are one).
         numbers: names of the numbers in masks, background first.
+        else_as: what masks mean where nothing else says it.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -43,7 +44,7 @@ def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Se
     files = Files(path, lambda name: name.lower().endswith(_SUFFIXES))
     jsons = [name for name in files.names if name.lower().endswith('.json')]
     if masks or (kind == 'auto' and any(name.lower().endswith('.png') for name in files.names)):
-        return read_masks(files, labels, numbers)
+        return read_masks(files, labels, numbers, else_as)
     if len(jsons) > 1:  # CVAT writes one for keypoints and one for captions, too
         jsons = [name for name in jsons if PurePosixPath(name).name.startswith('instances')] or jsons
     if len(jsons) != 1:

@@ -51,6 +51,18 @@ class Target:
             class_colors(len(classes)).tolist()
         return cls(tuple(classes), palette, known, None if images is None else Path(images).resolve(), before)
 
+    def photo_folder(self) -> Path | None:
+        """Where the photos are, if they lie in one folder under the names of their labels."""
+        if self.folder is not None:
+            return self.folder
+        folders = set()
+        for name, photo in (self.photos or {}).items():
+            path = '' if photo is None else normal(strip_suffix(photo.absolute().as_posix()))
+            if not path.endswith(f'/{name}'):
+                return None
+            folders.add(Path(path[:-len(name)]))
+        return folders.pop() if len(folders) == 1 else None
+
     def find(self, name: str, where: str, suggest: bool = True) -> str:
         """The image that a source calls so. To ``suggest`` another takes a while among thousands.
 
