@@ -215,3 +215,17 @@ def test_labels_of_large_files_equal_those_of_the_test(checkpoint, tmp_path, max
     assert size == ((1600, 2400) if max_side is None else (200, 300))
     step = 1600 // size[0]
     assert np.array_equal(ours[step // 2::step, step // 2::step], expected.prediction.numpy())
+
+
+def test_it_is_shown_in_a_line(segmenter, checkpoint):
+    assert repr(segmenter) == f'Segmenter({str(checkpoint)!r}, 10 classes: bird, boat, bus, ...; on cpu)'
+
+
+def test_segments_of_an_image(segmenter, photo):
+    result = segmenter(photo)
+    found = segmenter.segments(photo)
+    assert [each['label'] for each in found] == [name for name in segmenter.classes if name in result.areas()]
+    assert sum((np.asarray(each['mask']) > 0).sum() for each in found) == result.labels.size
+    assert all(each['score'] is None for each in found)
+    assert all(0 < each['score'] <= 1 for each in segmenter.segments(photo, scores=True))
+    assert 'background' not in [each['label'] for each in segmenter.segments(photo, background=False)]

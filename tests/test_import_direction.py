@@ -17,7 +17,7 @@ FLOORS = (
     {'engine', 'result'},
     {'offline'},
     {'checking', 'comparison', 'export', 'review'},
-    {'api'},
+    {'api', 'jobs'},
     {'cli', '__init__'},
 )
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
