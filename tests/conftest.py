@@ -112,6 +112,13 @@ def labelling_run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def forget_runs():
+    """Clear mmengine's globals after a test that trains."""
+    yield
+    clear_mmengine()
+
+
 class MemoryReader(Reader):
     """Images made on the spot: image i has value i everywhere; labels and masks follow from i."""
 

@@ -253,3 +253,17 @@ def test_wrong_names_are_told_before_the_first_image(segmenter, photo, monkeypat
         segmenter([photo, photo], names=[['dog']])
     with pytest.raises(ValueError, match='was not asked for'):
         SegmentationResult(np.zeros((2, 2), np.uint8), ('background', 'dog'), photo).scores()
+
+
+def test_it_is_shown_in_a_line(segmenter, checkpoint):
+    assert repr(segmenter) == f'Segmenter({str(checkpoint)!r}, 10 classes: bird, boat, bus, ...; on cpu)'
+
+
+def test_segments_of_an_image(segmenter, photo):
+    result = segmenter(photo)
+    found = segmenter.segments(photo)
+    assert [each['label'] for each in found] == [name for name in segmenter.classes if name in result.areas()]
+    assert sum((np.asarray(each['mask']) > 0).sum() for each in found) == result.labels.size
+    assert all(each['score'] is None for each in found)
+    assert all(0 < each['score'] <= 1 for each in segmenter.segments(photo, scores=True))
+    assert 'background' not in [each['label'] for each in segmenter.segments(photo, background=False)]

@@ -17,7 +17,7 @@ FLOORS = (
     {'engine', 'result'},
     {'offline'},
     {'checking', 'comparison', 'export', 'review'},
-    {'api'},
+    {'api', 'jobs'},
     {'demo'},
     {'cli', '__init__'},
     {'__main__'},

@@ -1,3 +1,6 @@
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,3 +38,48 @@ def test_ignored_pixels_are_of_no_class():
     result = SegmentationResult(labels, ('background', 'cat'), np.zeros((2, 2, 3), np.uint8), confidence=sure)
     assert result.areas() == {'background': 0.25, 'cat': 0.25}
     assert result.scores() == {'background': 1, 'cat': pytest.approx(0.2)}
+
+
+@pytest.fixture
+def result():
+    labels = np.zeros((30, 40), np.uint8)
+    labels[:10], labels[20:, :20] = 2, 1
+    return SegmentationResult(labels, ('background', 'cat', 'dog', 'bus'), np.full((30, 40, 3), 90, np.uint8),
+                              name='photos/a.jpg')
+
+
+def test_segments_are_those_of_hugging_face_s_pipeline(result):
+    found = result.segments()
+    assert [each['label'] for each in found] == ['background', 'cat', 'dog']
+    for each in found:
+        assert set(each) == {'score', 'label', 'mask'} and each['score'] is None
+        assert each['mask'].mode == 'L' and each['mask'].size == (40, 30)
+        assert np.array_equal(np.asarray(each['mask']), 255 * result.mask(each['label']).astype(np.uint8))
+    assert [each['label'] for each in result.segments(background=False)] == ['cat', 'dog']
+
+
+def test_scores_of_segments_are_mean_probabilities(result):
+    probabilities = np.zeros((4, 30, 40), np.float16)
+    probabilities[1, 20:25], probabilities[1, 25:] = 0.5, 1.0
+    found = {each['label']: each['score'] for each in replace(result, probabilities=probabilities).segments()}
+    assert found == dict(background=0.0, cat=0.75, dog=0.0)
+
+
+def test_a_result_is_shown_in_a_line_and_in_notebooks_as_a_picture(result):
+    assert repr(result) == "SegmentationResult('photos/a.jpg', 40 x 30: background 50.0%, dog 33.3%, cat 16.7%)"
+    with Image.open(io.BytesIO(result._repr_png_())) as picture:
+        assert picture.format == 'PNG' and picture.size == result.overlay().size  # enlarged, with its legend
+        assert np.array_equal(np.asarray(picture), np.asarray(result.overlay()))
+
+
+def test_a_notebook_is_not_sent_a_large_picture():
+    size = 300, 2000
+    large = SegmentationResult(np.ones(size, np.uint8), ('background', 'cat'), np.zeros((*size, 3), np.uint8))
+    with Image.open(io.BytesIO(large._repr_png_())) as picture:
+        assert max(picture.size) == 512
+
+
+def test_ten_classes_are_not_all_named():
+    labels = np.arange(10, dtype=np.uint8)[None].repeat(3, 0)
+    shown = repr(SegmentationResult(labels, tuple('abcdefghij'), np.zeros((3, 10, 3), np.uint8)))
+    assert shown.count('%') == 5 and len(shown) < 120

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from weclip_sam.api import Segmenter
 from weclip_sam.io.checkpoints import safe_load
 from weclip_sam.io.images import read_labels
 
@@ -66,6 +67,20 @@ class Darker(object):
     def __call__(self, state):
         dark = state.rgb.mean(1) < self.below
         return replace(state, background=torch.where(dark, 2.0, state.background))
+'''
+DIM = '''
+
+@SEED_STEPS.register_module()
+class Dim(nn.Module):
+    needs, gives = frozenset({'maps'}), frozenset({'maps'})
+
+    def __init__(self):
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, state):
+        scores = state.maps.scores ** self.power.detach()
+        return replace(state.with_maps('dim', state.maps.with_scores(scores)), losses=dict(dim=self.power ** 2))
 '''
 CONFIG = '''
 _base_ = {base!r}
@@ -144,6 +159,23 @@ def test_parts_from_outside_train_resume_make_seeds_and_predict(house, capsys):
     assert stop.value.code == 0
     # The refinement was used: everything is darker than 300.
     assert not np.asarray(read_labels('out/labels/grey.png', 10)).any()
+
+
+def test_a_checkpoint_predicts_without_the_modules_of_its_own_seed_steps(house):
+    folder, run = house
+    own = (folder / 'train.py').read_text().replace("encoders=dict(grey=dict(type='Grey')),", '')
+    own = own.replace("decoder=dict(token_layers=[0, 1], encoder='grey'), test=dict(refine=[dict(type='Darker', "
+                      'below=300)])', '')
+    (folder / 'steps.py').write_text(own.replace("dict(type='Tint', start=0.5)", "dict(type='Dim')"))
+    (folder / 'toy_rooms.py').write_text(MODULE + DIM)
+    run('train', 'steps.py', '--work-dir', 'whole')
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    expected = Segmenter('whole/iter_4.pth', 'cpu', config='steps.py')(image).labels
+    assert 'seeds.1.power' in safe_load('whole/iter_4.pth', kind='weights')['state_dict']
+    forget('toy_rooms')
+    segmenter = Segmenter('whole/iter_4.pth', 'cpu')
+    assert segmenter.model.seeds is None and 'toy_rooms' not in sys.modules
+    assert np.array_equal(segmenter(image).labels, expected)
 
 
 def test_a_checkpoint_imports_no_code(house, capsys):

@@ -1,6 +1,6 @@
 """The trained model as a function: images in, labels out.
 
->>> from weclip_sam.api import Segmenter
+>>> from weclip_sam import Segmenter
 >>> segment = Segmenter('work_dirs/run/iter_400.pth')
 >>> result = segment('photo.jpg')
 >>> result.labels.shape, result.areas()
@@ -88,6 +88,7 @@ class Segmenter:
     Attributes:
         classes: C+1 names by label, ``background`` first.
         device: where the model is.
+        checkpoint: its file.
 
     Raises:
         FileNotFoundError: no such checkpoint (or the frozen encoder's weights, which are named).
@@ -101,7 +102,7 @@ class Segmenter:
                  sam: bool | str | Mapping[str, Any] = False, max_side: int = 2048) -> None:
         if max_side < 16:
             raise ValueError(f'Segmenter: max_side must be at least 16 pixels, got {max_side}')
-        self.device = choose_device(device)
+        self.checkpoint, self.device = os.fspath(checkpoint), choose_device(device)
         model, self.config, meta = restore_model(checkpoint, config, options)
         if not hasattr(model, 'test_cfg'):
             raise ValueError(f'{checkpoint}: a {type(model).__name__} predicts no label for every pixel; '
@@ -179,6 +180,15 @@ class Segmenter:
                 raise result
             results[index] = result
         return [results[index] for index in range(len(image))]
+
+    def segments(self, image: ImageInput, scores: bool = False, background: bool = True) -> list[dict[str, Any]]:
+        """One image as Hugging Face's ``pipeline('image-segmentation')`` gives it, see
+        :meth:`SegmentationResult.segments`; with ``scores`` every class has one, which takes memory for all classes."""
+        return self(image, probabilities=scores).segments(background)
+
+    def __repr__(self) -> str:
+        names = [*self.classes[1:4], *(['...'] if len(self.classes) > 4 else [])]
+        return f'Segmenter({self.checkpoint!r}, {len(self.classes) - 1} classes: {", ".join(names)}; on {self.device})'
 
     def stream(self, images: Sequence[ImageInput], *, names: Sequence[Names] | None = None, probabilities: bool = False,
                confidence: bool = False, batch_size: int = 8

@@ -1,6 +1,7 @@
 """What a model says about one image, and the forms that this takes."""
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from weclip_sam.io.images import write_labels
 from weclip_sam.models.refine import SamUse
 from weclip_sam.visualization import enlarge, explained_overlay, label_colors
 from weclip_sam.visualization.detections import to_supervision
+
+_TOLD = 5  # classes that a result's repr names
+_SHOWN = 512  # long side of what a notebook shows, in pixels
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,37 @@ class SegmentationResult:
                 raise ValueError(f'{overlay}: an overlay is written as .png, .jpg or .webp')
             with atomic_open(overlay) as file:
                 self.overlay().save(file, format=kind)
+
+    def segments(self, background: bool = True) -> list[dict[str, Any]]:
+        """The classes that occur, in label order, as Hugging Face's ``pipeline('image-segmentation')`` gives them.
+
+        Args:
+            background: whether it is one of them.
+
+        Returns:
+            For each ``label`` (its name), ``mask`` (a PIL image of mode L, 255 where it is, of the image's size) and
+            ``score``: the mean probability in [0, 1] of its pixels, or None without ``probabilities``.
+        """
+        found: list[dict[str, Any]] = []
+        for label, name in enumerate(self.classes):
+            mask = self.labels == label
+            if mask.any() and (label or background):
+                score = None if self.probabilities is None else float(self.probabilities[label][mask].mean(dtype=float))
+                found.append(dict(score=score, label=name, mask=Image.fromarray(mask.astype(np.uint8) * 255)))
+        return found
+
+    def __repr__(self) -> str:
+        shares = ', '.join(f'{name} {share:.1%}' for name, share in list(self.areas().items())[:_TOLD])
+        height, width = self.labels.shape
+        return f'SegmentationResult({self.name!r}, {width} x {height}: {shares})'
+
+    def _repr_png_(self) -> bytes:
+        """The overlay, as notebooks show it."""
+        picture = self.overlay()
+        picture.thumbnail((_SHOWN, _SHOWN))
+        file = io.BytesIO()
+        picture.save(file, format='PNG')
+        return file.getvalue()
 
 
 def as_bytes(confidence: torch.Tensor) -> torch.Tensor:

@@ -301,8 +301,9 @@ def test_training_begins_with_the_warnings_of_the_check(config_file, tmp_path, m
     (tmp_path / 'photos' / 'labels.csv').write_text('image,classes\n0.png,cat\n1.png,cat;dog\n2.png,\n')
     main, said = importlib.import_module('weclip_sam.cli.train').main, []
     logger = SimpleNamespace(warning=lambda text: said.append(text), info=lambda text: None)
-    runner = SimpleNamespace(logger=logger, train=lambda: said.append('trained'))
-    monkeypatch.setitem(main.__globals__, 'build_runner', lambda config: runner)
+    runner = SimpleNamespace(logger=logger, train=lambda: said.append('trained'),
+                             visualizer=SimpleNamespace(_vis_backends={}))
+    monkeypatch.setattr('weclip_sam.jobs.build_runner', lambda config: runner)
     main([str(config_file), '--work-dir', str(tmp_path / 'run'), '--cfg-options', f'data_root={tmp_path / "photos"}'])
     assert len(said) == 3 and said[-1] == 'trained'
     assert said[0].startswith('no label, train_dataloader: 1 of 3 images have no label and teach background only')

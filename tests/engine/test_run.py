@@ -1,5 +1,6 @@
 """A whole run of the toy: what it prints and writes."""
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from weclip_sam.engine import ProgressReporter, build_runner
 from weclip_sam.engine.hooks.seed_eval import spread
-from weclip_sam.engine.progress import format_seconds
+from weclip_sam.engine.progress import announce, format_seconds
 
 
 def test_a_run_ends_with_its_summary_and_writes_its_files(run_toy, tmp_path, capsys):
@@ -143,3 +144,11 @@ def test_ground_truth_that_disagrees_with_the_names_is_told(run_toy, tmp_path, c
     assert len(told) == 2 and all('very probably wrong' in line for line in told)
     check = json.loads((tmp_path / 'run' / 'summary.json').read_text())['val']['ground_truth_check']
     assert check['images'] == check['disagreeing'] == 5 and check['very_probably_wrong']
+
+
+def test_a_notebook_is_told_on_stdout(monkeypatch, capsys):
+    assert ProgressReporter().stream is sys.stderr
+    monkeypatch.setitem(sys.modules, 'ipykernel', object())
+    assert ProgressReporter().stream is sys.stdout
+    announce('loading')
+    assert capsys.readouterr() == ('loading\n', '')

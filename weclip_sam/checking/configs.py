@@ -119,7 +119,7 @@ def _check_schedule(config: Mapping[str, Any], report: Report) -> None:
     for place, step in enumerate(config.get('param_scheduler') or []):
         end = step.get('end') if isinstance(step, Mapping) else None
         if isinstance(end, int) and end > length and not step.get('by_epoch', True):
-            report.add('warning', 'schedule', f'param_scheduler.{place}.end', f'the learning rate falls until iteration '
+            report.add('warning', 'schedule', f'param_scheduler.{place}.end', 'the learning rate falls until iteration '
                        f'{end}, but the training ends at {length}; give param_scheduler.{place}.end={length}')
 
 

@@ -12,11 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
+from weclip_sam.engine import friendly_errors, load_config
 from weclip_sam.engine.start.launch import LAUNCHERS
-from weclip_sam.engine.start.work_dir import own_folder
-from weclip_sam.offline.seed_run import run_seeds
-from weclip_sam.offline.shards import start_sharing, stop_sharing
+from weclip_sam.jobs import run_making_seeds
 from weclip_sam.offline.splits import SPLITS
 
 
@@ -40,15 +38,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         config = load_config(args.config, args.cfg_options)
-        name = Path(args.config).stem
-        out = prepare_work_dir(args.out or f'work_dirs/{name}/seeds/{args.split}', '--out')
-        device = start_sharing(args.launcher)
-        try:
-            with own_folder(out, 'seed making', args.launcher, '--out'):
-                failed = run_seeds(config, name, args.split, out, device, labels=args.labels, scores=args.scores,
-                                   evaluate=args.evaluate, overwrite=args.overwrite, workers=args.workers)
-        finally:
-            stop_sharing()
+        _, failed = run_making_seeds(config, Path(args.config).stem, args.split, args.out, args.launcher,
+                                     labels=args.labels, scores=args.scores, evaluate=args.evaluate,
+                                     overwrite=args.overwrite, workers=args.workers)
     sys.exit(1 if failed else 0)
 
 

@@ -9,30 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.dist import is_main_process
-from mmengine.runner import Runner
-
-from weclip_sam.checking.configs import log_warnings, require_sound
-from weclip_sam.checking.findings import Report
 from weclip_sam.commands import command_line
-from weclip_sam.engine import (
-    build_runner,
-    friendly_errors,
-    load_config,
-    prepare_work_dir,
-    safe_load,
-    start_distributed,
-    unwrapped,
-    use_resume,
-)
-from weclip_sam.engine.start.config import use_amp, use_randomness
-from weclip_sam.engine.start.launch import LAUNCHERS, asked_to_resume
-from weclip_sam.engine.start.restore import changed_settings
+from weclip_sam.engine import friendly_errors, load_config
+from weclip_sam.engine.start.launch import LAUNCHERS
 from weclip_sam.engine.start.tracker import TRACKERS
-from weclip_sam.engine.start.warm_start import match_classes, use_start
-from weclip_sam.engine.start.work_dir import check_outside_images, own_work_dir
-from weclip_sam.engine.tracking import end_trackers
-from weclip_sam.offline.shards import stop_sharing
+from weclip_sam.jobs import run_training
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -78,53 +59,11 @@ def main(argv: list[str] | None = None) -> None:
 
     with friendly_errors(lambda: state.get('work_dir'), on_stop):
         config = load_config(args.config, args.cfg_options)
-        default = config.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-        check_outside_images(config, args.work_dir or default)
-        config.work_dir = prepare_work_dir(args.work_dir or default)
-        if args.amp:
-            use_amp(config)
-        use_randomness(config, args.seed, args.deterministic)
-        if args.track:
-            config.tracker = args.track
-        if args.start:
-            use_start(config, args.start, bool(args.resume))
-        start_distributed(args.launcher, config)
-        checked = require_sound(config)
-        resume = args.resume or asked_to_resume(config)
-        named = any(option.startswith('randomness') for option in args.cfg_options)
-        seed = config.randomness['seed'] if named else args.seed
-        with own_work_dir(config, resume, args.overwrite, seed) as work_dir:
-            if work_dir.finished:
-                if is_main_process():
-                    print(work_dir.finished)
-            else:
-                state['work_dir'] = config.work_dir  # from here on it is ours: errors may be written there
-                resumed = use_resume(config, resume, work_dir.classes)
-                runner = build_runner(config)
-                try:
-                    if args.start and not resumed and work_dir.classes:  # tells what does not fit before it is too late
-                        match_classes(unwrapped(runner.model), safe_load(args.start, kind='weights'),
-                                      work_dir.classes, args.start, config.model)
-                    work_dir.begin()
-                    state['begun'] = config.work_dir
-                    train(runner, resume, resumed, checked)
-                    work_dir.finish()
-                finally:
-                    end_trackers(runner.visualizer, failed=True)  # those that have not ended with the training
-                del runner
-        stop_sharing()
+        run_training(config, Path(args.config).stem, args.work_dir, resume=args.resume, overwrite=args.overwrite,
+                     amp=args.amp, seed=args.seed, deterministic=args.deterministic, launcher=args.launcher,
+                     track=args.track, start=args.start, state=state,
+                     seed_named=any(option.startswith('randomness') for option in args.cfg_options))
 
-
-def train(runner: Runner, resume: str | None, resumed: str | None, checked: Report) -> None:
-    """Train, and say first what of the data and of a resumed run is not as it should be."""
-    log_warnings(checked, runner.logger)
-    if resume:
-        runner.logger.info(f'Resuming from {resumed}' if resumed else
-                           f'Nothing to resume in {runner.work_dir}: starting from the beginning')
-    if resumed and (changed := changed_settings(resumed, runner.cfg)):
-        runner.logger.warning('The run goes on with other settings than it began with: ' + '; '.join(changed[:8])
-                              + ('' if len(changed) <= 8 else f' and {len(changed) - 8} more'))
-    runner.train()
 
 
 if __name__ == '__main__':

@@ -37,23 +37,29 @@ def format_seconds(seconds: float) -> str:
     return f'{hours}:{minutes:02}:{rest:02}' if hours else f'{minutes}:{rest:02}'
 
 
+def default_stream() -> TextIO:
+    """Where one is told how far the work is: stderr, so that results on stdout stay clean. A notebook paints stderr as
+    if something had gone wrong, and has no other use for stdout."""
+    return sys.stdout if 'ipykernel' in sys.modules else sys.stderr
+
+
 def announce(text: str) -> None:
-    """One line on stderr, from the main process, before work that is silent for a while (loading a SAM, say)."""
+    """One line, from the main process, before work that is silent for a while (loading a SAM, say)."""
     if is_main_process():
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=default_stream(), flush=True)
 
 
 class ProgressReporter:
     """One phase at a time, as a bar on a terminal or as a line every few seconds elsewhere.
 
     Args:
-        stream: where to; stderr, so that results on stdout stay clean.
+        stream: where to; :func:`default_stream` if None.
         line_interval: seconds between plain lines.
         unit: what a step is called.
     """
 
     def __init__(self, stream: TextIO | None = None, line_interval: float = 15.0, unit: str = 'it') -> None:
-        self.stream = stream or sys.stderr
+        self.stream = stream or default_stream()
         self.line_interval, self.unit = line_interval, unit
         self._bar: Progress | None = None
         self._task: TaskID | None = None

@@ -43,6 +43,12 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
     path = find_config(path)
     config = read_config(path)
     _check_top_level(config, path)
+    return change_config(config, options, str(path))
+
+
+def change_config(config: Config, options: dict[str, Any] | Sequence[str] | None = None, source: str = 'the config'
+                  ) -> Config:
+    """Apply options to a config, in place, as :func:`load_config` does; ``source`` is named in errors."""
     if options:
         parsed = parse_options(options, config) if not isinstance(options, dict) else options
         variables = {key.split('.')[0] for key in parsed} - RUNNER_KEYS - _FILLED
@@ -53,7 +59,7 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | Sequence[str]
             if config[name] != old:
                 _carry(config, name, old)
     fill_scenes_seed(config)
-    check_kinds(config, str(path))
+    check_kinds(config, source)
     return config
 
 

@@ -1,6 +1,7 @@
 """From a checkpoint alone back to the model: its config and class names travel in it, and nothing is executed."""
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -94,6 +95,21 @@ def only_registered(node: Any, registries: Sequence[Registry], source: str, plac
         node['type'] = short
 
 
+def leave_out_steps(model: Any, source: str) -> None:
+    """Of a model's config, in place: without its seed steps where one of them is registered nowhere here.
+
+    Steps make labels to learn from; predictions do without them, and so without the modules of a user's own steps. What
+    a prediction does need (model, encoders, decoder, ``test.refine``) stays as it is.
+    """
+    kind = str(model.get('type')).rpartition('.')[2]
+    if kind not in registered_names(MODELS) or 'labels' not in inspect.signature(MODELS.get(kind)).parameters:
+        return
+    try:
+        only_registered(model.get('seeds') or (), (MODELS, SEED_STEPS), source)
+    except ValueError:
+        model['seeds'], model['labels'] = None, 'offline'
+
+
 def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = None,
                   options: Mapping[str, Any] | Sequence[str] | None = None, labels: bool = False
                   ) -> tuple[nn.Module, Config, dict[str, Any]]:
@@ -141,6 +157,7 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
     if (settings.model.get('backbone') or {}).get('weights') is not None:
         settings.model.backbone['weights'] = None  # the checkpoint has the trained ones
     if config is None:
+        leave_out_steps(settings.model, str(path))
         only_registered(settings.model, (MODELS, SEED_STEPS), str(path))
     model = MODELS.build(settings.model)
     check_covers(model, content['state_dict'], str(path))
