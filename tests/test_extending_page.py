@@ -5,7 +5,9 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = """
@@ -21,6 +23,7 @@ visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 
 @pytest.mark.slow
 def test_the_worked_step_trains(tmp_path, monkeypatch, capsys):
+    from weclip_sam.cli.predict import main as predict
     from weclip_sam.cli.train import main
     from weclip_sam.registry import SEED_STEPS
     page = (ROOT / 'docs' / 'extending.md').read_text()
@@ -36,5 +39,10 @@ def test_the_worked_step_trains(tmp_path, monkeypatch, capsys):
         SEED_STEPS._module_dict.pop('Sharpen', None)
         sys.modules.pop('my_steps', None)
         importlib.invalidate_caches()
+    # Predictions need no step that made labels: its module is gone.
+    Image.fromarray(np.full((40, 48, 3), 128, np.uint8)).save('photo.png')
+    with pytest.raises(SystemExit) as stop:
+        predict(['run/iter_2.pth', 'photo.png', '--out', 'out', '--device', 'cpu'])
+    assert stop.value.code == 0 and (tmp_path / 'out' / 'labels' / 'photo.png').is_file()
     summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
     assert 'sharpen' in summary['train_seeds']['stages'], summary['train_seeds']

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from weclip_sam import jobs
+
 BAD_OPTIONS = ['data_root=2024', 'data_root=[new]', 'data_root=None', 'data_root=1e5', 'data_root=cups,balls',
                'data_root=', 'train_dataloader.dataset=3', 'custom_hooks=3', 'model=None',
                'mask_bank=5/5/5', 'model=3', 'model.type=Nobody', 'train_dataloader=7', 'no_such.key=1', 'x',
