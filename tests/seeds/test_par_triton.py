@@ -2,14 +2,16 @@
 import importlib.util
 import sys
 
+import numpy as np
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from weclip_sam.seeds import par
 from weclip_sam.seeds.par import Par, pixel_adaptive_refinement
 from weclip_sam.structures import ClassMaps, SeedState
 
-pytest.importorskip('triton', reason='Triton is not installed')
+triton = pytest.importorskip('triton', reason='Triton is not installed')
 
 
 def rand(*shape, seed=0):
@@ -19,6 +21,8 @@ def rand(*shape, seed=0):
 @pytest.fixture(scope='module')
 def kernels():
     """A copy of the module whose kernels run on the CPU: what interprets them is chosen when they are defined."""
+    if TorchVersion(np.__version__) >= '2.4' and TorchVersion(triton.__version__) < '3.7':
+        pytest.skip(f'the interpreter of Triton {triton.__version__} does not go with numpy {np.__version__}')
     spec = importlib.util.find_spec('weclip_sam.seeds.par_triton')
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:

@@ -136,7 +136,11 @@ def _product_and_sum(_: Tensor, left: Tensor, right: Tensor, *__: Any, **___: An
     return _product(left, right)
 
 
-FORMULAS = {**flop_registry, torch.ops.aten.mm: _product, torch.ops.aten.addmm: _product_and_sum}
+# torch has the CPU's attention since 2.15; what it computes is what the GPU's does.
+_ATTENTION = {getattr(torch.ops.aten, f'_scaled_dot_product_flash_attention_for_cpu{part}'):
+              flop_registry[getattr(torch.ops.aten, f'_scaled_dot_product_flash_attention{part}')]
+              for part in ('', '_backward')}
+FORMULAS = {**_ATTENTION, **flop_registry, torch.ops.aten.mm: _product, torch.ops.aten.addmm: _product_and_sum}
 
 
 def moved(*things: Any, dtype: torch.dtype = torch.float32) -> float:
