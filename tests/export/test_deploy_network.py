@@ -11,6 +11,8 @@ from weclip_sam.engine.start.restore import restore_model
 from weclip_sam.export.deploy import InferenceNetwork, export_network, network_card
 from weclip_sam.export.deploy.network import broken_condition
 
+# In torch 2.11 a pooling asks whether a side is even.
+CONVOLUTIONS_FAIL = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 15)
 # A vision transformer of timm's whose patches (10) do not divide CLIP's (8), positions as torch.hub resizes them.
 CARD = dict(img_size=30, patch_size=10, embed_dim=24, depth=2, num_heads=2)
 MODELS_OF = dict(
@@ -49,7 +51,9 @@ def build(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', MODELS_OF)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=pytest.mark.skipif(CONVOLUTIONS_FAIL and name == 'second_stage', reason='older torch'))
+    for name in MODELS_OF])
 def test_a_program_for_all_sizes_gives_the_labels_of_the_model(build, name):
     network, card = build(name)
     program = export_network(network).module()

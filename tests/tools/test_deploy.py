@@ -30,8 +30,10 @@ def deploy(capsys):
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
     """A second stage, which is exported quickly."""
+    backbone = dict(_delete_=True, type='TimmBackbone', name='test_vit', weights=None)
     return write_checkpoint(tmp_path_factory.mktemp('deploy') / 'iter_1.pth',
-                            'two_stage/deeplab-v3_resnet18_800_shapes.py', {'model.head.channels': 8}, ('cat', 'dog'))
+                            'two_stage/deeplab-v3_vit-b16_20k_voc.py',
+                            {'model.backbone': backbone, 'model.head.channels': 8}, ('cat', 'dog'))
 
 
 @pytest.mark.slow
