@@ -1,12 +1,14 @@
 """tools/deploy.py: one line for what cannot be exported, nothing written that does not agree."""
 import importlib
 import os
+import re
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
-import torch
 from untrained import write_checkpoint
 
+ROOT = Path(__file__).parents[2]
 needs_onnx = pytest.mark.skipif(any(find_spec(name) is None for name in ('onnx', 'onnxscript', 'onnxruntime')),
                                 reason='the extra deploy is not installed')
 
@@ -28,16 +30,22 @@ def deploy(capsys):
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
     """A second stage, which is exported quickly."""
+    backbone = dict(_delete_=True, type='TimmBackbone', name='test_vit', weights=None)
     return write_checkpoint(tmp_path_factory.mktemp('deploy') / 'iter_1.pth',
-                            'two_stage/deeplab-v3_resnet18_800_shapes.py', {'model.head.channels': 8}, ('cat', 'dog'))
+                            'two_stage/deeplab-v3_vit-b16_20k_voc.py',
+                            {'model.backbone': backbone, 'model.head.channels': 8}, ('cat', 'dog'))
 
 
 @pytest.mark.slow
-def test_a_program_of_torch(deploy, small, tmp_path):
+def test_a_program_of_torch(deploy, small, tmp_path, monkeypatch):
     code, said = deploy(small, '--out', tmp_path / 'new' / 'model.pt2')
     assert code == 0 and 'model.pt2: ' in said and '3 classes with the background' in said
-    program = torch.export.load(tmp_path / 'new' / 'model.pt2').module()
-    assert program(torch.zeros(1, 3, 40, 56, dtype=torch.uint8))[0].shape == (1, 40, 56)
+    monkeypatch.chdir(tmp_path / 'new')
+    lines = re.search('```python\n(.*?)```', (ROOT / 'docs' / 'deployment.md').read_text(), re.DOTALL).group(1)
+    seen = {}
+    exec(lines, seen)  # as the documentation says
+    assert seen['card']['classes'] == ['background', 'cat', 'dog']
+    assert seen['labels'].shape == (1, 2 * seen['card']['smallest'], 3 * seen['card']['smallest'])
     code, said = deploy(small, '--out', tmp_path / 'new' / 'model.pt2')
     assert code == 2 and said.count('\n') == 1 and 'is there already' in said and '--overwrite' in said
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 
 def making_graph() -> bool:
@@ -21,6 +20,7 @@ def making_graph() -> bool:
 def same_size(one: Sequence[int], other: Sequence[int]) -> bool:
     """Whether two sizes are equal; in a graph whether they are so for every image."""
     if making_graph():
+        from torch.fx.experimental.symbolic_shapes import statically_known_true  # brings sympy with it
         return len(one) == len(other) and all(statically_known_true(a == b) for a, b in zip(one, other, strict=True))
     return tuple(one) == tuple(other)
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from weclip_sam.datasets.shapes.scenes import render_scene
-from weclip_sam.export.deploy.deployed import Deployed, whole_patches
+from weclip_sam.export.deploy.deployed import Deployed
 from weclip_sam.export.deploy.network import InferenceNetwork
 
 ENOUGH = 0.999  # share of equal labels below which a file is not what it should be: rounding moves fewer
@@ -52,11 +52,11 @@ def agreement(deployed: Deployed, segment: Callable[[Image.Image], np.ndarray],
 
 
 def time_ratio(deployed: Deployed, network: InferenceNetwork, picture: Image.Image) -> float:
-    """ONNX Runtime's time over torch's for one image as it is, in turn in this process; medians.
+    """ONNX Runtime's time over torch's for one picture, prepared already, in turn in this process; medians.
 
     Give both the same number of threads.
     """
-    image, _ = whole_patches(np.asarray(picture), deployed.card)
+    image, _ = deployed.prepare(picture)
     given = torch.from_numpy(image)
     seconds: list[list[float]] = [[], []]
     with torch.inference_mode():

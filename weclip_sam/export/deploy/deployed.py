@@ -66,16 +66,19 @@ class Deployed:
     def __call__(self, picture: Image.Image) -> np.ndarray:
         """H W uint8, the label of every pixel of an RGB picture."""
         given = picture.height, picture.width
-        height, width = fit_within(given, self.card['read_side'])
-        if (height, width) != given:
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        pixels = np.asarray(_resized(picture, self.card['resize']))
-        image, box = whole_patches(pixels, self.card)
+        image, box = self.prepare(picture)
         logits = torch.from_numpy(self.run(image)[1])
         if self.card['border'] == 'pad':
             logits = F.interpolate(logits, image.shape[2:], mode='bilinear')[..., :box[0], :box[1]]
-        labels = F.interpolate(logits, (height, width), mode='bilinear')[0].argmax(0)
+        labels = F.interpolate(logits, fit_within(given, self.card['read_side']), mode='bilinear')[0].argmax(0)
         return enlarge(labels.to(torch.uint8).numpy(), given, smooth=False)
+
+    def prepare(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int]]:
+        """A picture as :meth:`run` takes it, 1 3 H W, and the height and width in it that are image."""
+        height, width = fit_within((picture.height, picture.width), self.card['read_side'])
+        if (width, height) != picture.size:
+            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        return whole_patches(np.asarray(_resized(picture, self.card['resize'])), self.card)
 
 
 def whole_patches(pixels: np.ndarray, card: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
