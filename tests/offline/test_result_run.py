@@ -75,7 +75,8 @@ def test_everything_is_written_and_read_back(tmp_path, photos, capsys):
 
 def test_what_is_not_wanted_is_not_written(tmp_path, photos):
     run(tmp_path / 'out', photos, options=dict(overlays=False, confidence=False, doubts=False))
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['labels', 'predictions.json']
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['environment.json', 'labels',
+                                                                          'predictions.json']
     folder = open_labels(tmp_path / 'out')
     assert folder.images[0].confidence is None and folder.read_doubts(folder.images[0]) is None
 
