@@ -118,8 +118,8 @@ def test_losses_do_not_depend_on_masks(config, iterations, offline, voc, tmp_pat
     finally:
         _opened = None
     images = [name for name in opened if name.endswith('.jpg')]
-    # One for every sample, and one for every image that the check sees, three where SAM does (its file's digest is taken,
-    # and its size, which tells how much room masks need): the listener hears what is opened.
+    # One for every sample, and one for every image that the check sees, three where SAM does (its file's digest is
+    # taken, and its size, which tells how much room masks need): the listener hears what is opened.
     assert len(images) == 2 * iterations + 5 + (15 if 'weclip-sam' in config else 0)
     assert not [name for name in opened if 'SegmentationClass' in name]
 
