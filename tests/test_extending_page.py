@@ -25,6 +25,7 @@ visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 def test_the_worked_step_trains(tmp_path, monkeypatch, capsys):
     from weclip_sam.cli.predict import main as predict
     from weclip_sam.cli.train import main
+    from weclip_sam.engine.start.restore import restore_model
     from weclip_sam.registry import SEED_STEPS
     page = (ROOT / 'docs' / 'extending.md').read_text()
     step, config = re.findall(r'```python\n(.*?)```', page, re.DOTALL)[:2]
@@ -44,5 +45,8 @@ def test_the_worked_step_trains(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         predict(['run/iter_2.pth', 'photo.png', '--out', 'out', '--device', 'cpu'])
     assert stop.value.code == 0 and (tmp_path / 'out' / 'labels' / 'photo.png').is_file()
+    # Labels do need it, and nothing is made with half of a pipeline.
+    with pytest.raises(ValueError, match=r"'Sharpen', which is not registered"):
+        restore_model('run/iter_2.pth', labels=True)
     summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
     assert 'sharpen' in summary['train_seeds']['stages'], summary['train_seeds']

@@ -157,7 +157,8 @@ def restore_model(path: str | os.PathLike, config: str | os.PathLike | None = No
     if (settings.model.get('backbone') or {}).get('weights') is not None:
         settings.model.backbone['weights'] = None  # the checkpoint has the trained ones
     if config is None:
-        leave_out_steps(settings.model, str(path))
+        if not labels:  # which the steps make
+            leave_out_steps(settings.model, str(path))
         only_registered(settings.model, (MODELS, SEED_STEPS), str(path))
     model = MODELS.build(settings.model)
     check_covers(model, content['state_dict'], str(path))
