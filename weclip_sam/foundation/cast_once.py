@@ -64,9 +64,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, activation: tuple[str, str] 
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
 
 
+# Asked once: torch 2.11 cannot compile the question, and a compiled step would be three graphs instead of one.
+_WITH_AUTOCAST = frozenset(kind for kind in ('cpu', 'cuda', 'xpu', 'mps', 'hpu', 'mtia', 'maia')
+                           if torch.amp.is_autocast_available(kind))
+
+
 def precision(device: torch.device, weights: torch.dtype) -> torch.dtype:
     """What autocast asks for on ``device``, or, where it is off, the dtype of the ``weights`` themselves."""
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+    if device.type in _WITH_AUTOCAST and torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
     return weights
 
