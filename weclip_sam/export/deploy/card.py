@@ -8,10 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from weclip_sam.colors import label_colors
 from weclip_sam.engine.start.preparation import preparation, read_side
 from weclip_sam.export.deploy.network import InferenceNetwork, read_encoders
 from weclip_sam.io.identity import file_digest
-from weclip_sam.io.images import voc_palette
 
 FORMAT = 1  # raised when readers of a card have to change
 LARGEST = 2048  # long side at which photos are looked at where nothing else bounds it, as Segmenter does
@@ -32,17 +32,12 @@ def network_card(network: InferenceNetwork, config: Config, meta: Mapping[str, A
     return dict(
         format=FORMAT, made_by=f'weclip_sam {__version__}', model=type(network.model).__name__,
         checkpoint=dict(name=Path(checkpoint).name, digest=file_digest(checkpoint)),
-        classes=names, palette=_palette(meta.get('palette') or (), len(names)),
+        classes=names, palette=label_colors(meta.get('palette'), len(names)).tolist(),
         input=dict(name='image', layout='NCHW', type='uint8', channels='RGB', range=[0, 255]),
         outputs=dict(labels='N H W uint8, index into classes', logits='N classes h w float32'),
         read_side=_read_side(config, steps), resize=steps, border=test['border'], divisor=network.divisor,
         smallest=network.smallest, pad_value=round(getattr(network.model.data_preprocessor, 'fill', 0)),
         normalisation=dict(where='inside the network', **_normalisation(network.model)), left_out=_left_out(test))
-
-
-def _palette(palette: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """The colours of label files, see :func:`weclip_sam.io.images.write_labels`."""
-    return [[int(value) for value in colour] for colour in [*palette, *voc_palette()[len(palette):]][:size]]
 
 
 def _read_side(config: Config, steps: Sequence[Mapping[str, Any]]) -> int | None:
