@@ -1,4 +1,4 @@
-"""Names as METHODS of CLIP-ES has them, and what may go wrong with one's own."""
+"""Names as CLIP-ES words them, and what may go wrong with one's own."""
 import pytest
 
 from weclip_sam.colors import voc_palette

@@ -14,7 +14,7 @@ class PolyWarmupLR(LRSchedulerMixin, _ParamScheduler):
 
     For t < warmup_iters: ``1 - (1 - t / warmup_iters) * (1 - warmup_ratio)``; afterwards ``(1 - t / T) ** power``. The
     decay is not shifted by the warm-up, so the two do not meet: at t = warmup_iters the factor falls to
-    ``(1 - warmup_iters / T) ** power``. So WeCLIP trains (METHODS section 4).
+    ``(1 - warmup_iters / T) ** power``. So WeCLIP's public code trains.
 
     Args:
         optimizer: optimizer or optimizer wrapper.

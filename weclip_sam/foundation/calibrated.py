@@ -1,7 +1,7 @@
 """CLIP's patch tokens on a calibrated path: attention among queries, keys and values themselves, no MLP.
 
-ExCEL (METHODS section 7). Two residual streams run through the last blocks: o is the ordinary one; z starts as its copy
-and takes, in every block, W_o (M v) alone, where q, k and v are read from o and
+From ExCEL. Two residual streams run through the last blocks: o is the ordinary one; z starts as its
+copy and takes, in every block, W_o (M v) alone, where q, k and v are read from o and
 
     M = (softmax(q q^T s) + softmax(k k^T s) + softmax(v v^T s)) / 3,        s = d^-1/2, for each head.
 

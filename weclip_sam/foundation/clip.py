@@ -145,7 +145,7 @@ class FrozenClip(nn.Module):
 
     def finish(self, tokens: Tensor, activations: Tensor | None = None,
                padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run the last block and embed the **mean patch token**, as CLIP-ES localises (METHODS section 0).
+        """Run the last block and embed the **mean patch token**, as CLIP-ES localises.
 
         Differentiable. Queries, keys and values are read from ``activations``; the residual comes from ``tokens``,
         so a gradient with respect to ``activations`` flows through the attention branch only.

@@ -1,7 +1,7 @@
 """The automatic mask generator: a grid of points, three masks per point, only the sure, stable and distinct ones kept.
 
-Its rules are those of segment_anything's ``SamAutomaticMaskGenerator`` with the level bonuses of FMA-WSSS
-(METHODS section 3). It keeps what that one throws away: which of SAM's three outputs a mask came from.
+Its rules are those of segment_anything's ``SamAutomaticMaskGenerator`` with the level bonuses of FMA-WSSS. It keeps
+what that one throws away: which of SAM's three outputs a mask came from.
 """
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ DEFAULT_TEMPLATES = ('a clean origami {}.',)
 @torch.no_grad()
 def text_features(clip: FrozenClip, names: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES,
                   chunk: int = 256) -> Tensor:
-    """Encode every name in every template and fuse the templates (METHODS section 0).
+    """Encode every name in every template and fuse the templates, as CLIP-ES does.
 
     Each sentence is normalised, the templates of one name are averaged, and the mean is normalised again. Synonyms
     are fused by writing them into one name (``'person with clothes,people,human'``), not by averaging.

@@ -1,6 +1,6 @@
 """WeCLIP+'s further losses: overlap (Dice), two branches that teach each other, labels that the decoder corrects.
 
-METHODS section 8. Labels: 0 background, 1..C, 255 ignore.
+Labels: 0 background, 1..C, 255 ignore.
 """
 from __future__ import annotations
 

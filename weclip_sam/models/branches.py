@@ -2,7 +2,7 @@
 
 Each encoder's tokens go through an adapter of their own (WeCLIP's fusion, of one block) and are brought to the grid of
 the first encoder; the same transformer layers and classifier run on every adapter's features. The prediction is the
-mean of the branches' logits, the affinity sigmoid(F^T F) of the adapters' features side by side (METHODS section 8).
+mean of the branches' logits, the affinity sigmoid(F^T F) of the adapters' features side by side.
 """
 from __future__ import annotations
 

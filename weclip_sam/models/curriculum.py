@@ -1,4 +1,4 @@
-"""The curriculum: from which iteration on the seed steps may listen to the decoder (WeCLIP section 3.4)."""
+"""The curriculum: from which iteration on the seed steps may listen to the decoder (WeCLIP section 3.3)."""
 from __future__ import annotations
 
 from typing import Any

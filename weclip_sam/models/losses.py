@@ -1,4 +1,4 @@
-"""Losses of the online decoder (WeCLIP section 3.5; METHODS section 4). Labels: 0 background, 1..C, 255 ignore."""
+"""Losses of the online decoder, as WeCLIP's. Labels: 0 background, 1..C, 255 ignore."""
 from __future__ import annotations
 
 from functools import lru_cache

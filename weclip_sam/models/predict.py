@@ -208,7 +208,7 @@ def labels_to_original(labels: Tensor, sample: SegSample) -> Tensor:
 
 def multi_scale_logits(forward: Callable[[Tensor], Tensor], images: Tensor, scales: Sequence[float] = (1.0,),
                        flip: bool = False, multiple: int = 1, fit: str = 'crop') -> Tensor:
-    """Fuse the logits of several scaled and mirrored copies of a batch (WeCLIP's test protocol, METHODS section 4).
+    """Fuse the logits of several scaled and mirrored copies of a batch (WeCLIP's test protocol).
 
     Per scale the mean over the image and its mirror image is taken (mirrored back); the scales' means are resized
     bilinearly to the grid of scale 1 and averaged.

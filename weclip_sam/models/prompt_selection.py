@@ -1,4 +1,4 @@
-"""Which prompt template suits one's own images: sharpness-based selection (CLIP-ES, section 3.3; METHODS section 1).
+"""Which prompt template suits one's own images: sharpness-based selection (CLIP-ES, section 3.2).
 
 A good template lets CLIP see all classes of an image alike. Over the images with several classes, sharpness is the sum
 of the variances of these classes' softmax scores over the sum of their means; the template with the lowest wins. Only

@@ -31,7 +31,7 @@ PADDINGS = ('ignore', 'teach')
 
 @MODELS.register_module()
 class WeClip(WithCurriculum, Segments, WithSeeds):
-    """The single-stage model (WeCLIP, section 3; METHODS section 4).
+    """The single-stage model (WeCLIP, section 3).
 
     Which system it is depends on ``seeds`` alone: with SAM votes in the pipeline it is WeCLIP-SAM, with RFM and PAR it
     is WeCLIP as published.
@@ -139,7 +139,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         self._fixed = FixedShape(self.see, **options)
 
     def loss(self, inputs: Tensor, data_samples: list[SegSample]) -> dict[str, Tensor]:
-        """Losses of one batch (WeCLIP eq. 11-13).
+        """Losses of one batch: WeCLIP's, and those of ``agreement``.
 
         Args:
             inputs: B 3 H W float, RGB in 0..255.

@@ -1,7 +1,7 @@
 """Affinity from attention: maps spread along what CLIP, or the decoder, holds for the same thing.
 
-CAA (class-aware attention-based affinity, CLIP-ES section 3.2) averages the attention of the last blocks. RFM
-(refinement module, WeCLIP section 3.4) chooses among them by the decoder's own affinity and multiplies by it. Both then
+CAA (class-aware attention-based affinity, CLIP-ES section 3.3) averages the attention of the last blocks. RFM
+(refinement module, WeCLIP section 3.3) chooses among them by the decoder's own affinity and multiplies by it. Both then
 make the attention doubly stochastic (Sinkhorn), symmetric, square it, and let scores flow out of each class's boxes.
 """
 from __future__ import annotations
@@ -37,7 +37,7 @@ def mean_attention(attentions: Tensor, layers: int | Sequence[int] = 8) -> Tenso
 
 def attention_distance(attentions: Tensor | Sequence[Tensor], seg_affinity: Tensor,
                        selection: str = 'published') -> Tensor:
-    """L B: how far each block's attention is from the decoder's affinity A_f (WeCLIP eq. 8), by one of two measures.
+    """L B: how far each block's attention is from the decoder's affinity A_f (WeCLIP eq. 5), by one of two measures.
 
     ``published``: d_l = sum(A_f - A_l), signed. As attention rows sum to one, A_f cancels when blocks are compared:
     what decides is how much attention patches give the class token. ``row_normalised``: d_l = sum |A_f - A_l| on maps
@@ -63,7 +63,7 @@ def attention_distance(attentions: Tensor | Sequence[Tensor], seg_affinity: Tens
 
 def choose_attention(attentions: Tensor | Sequence[Tensor], seg_affinity: Tensor,
                      selection: str = 'published') -> tuple[Tensor, Tensor]:
-    """RFM's choice (WeCLIP eq. 8-10): per image, average the blocks with d_l <= mean(d), times the decoder's affinity.
+    """RFM's choice (WeCLIP eq. 5-7): per image, average the blocks with d_l <= mean(d), times the decoder's affinity.
 
     Args:
         attentions, seg_affinity, selection: see :func:`attention_distance`.

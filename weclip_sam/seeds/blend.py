@@ -86,7 +86,7 @@ class BlendPrediction:
 
 @SEED_STEPS.register_module()
 class WeighByPrediction:
-    """Seed step: the maps times what the decoder gives each class at each patch (WeCLIP+, METHODS section 8).
+    """Seed step: the maps times what the decoder gives each class at each patch (WeCLIP+).
 
     Put it before the affinity that spreads the maps. As maps are stretched to [0, 1) afterwards only the *shape* of the
     probability matters: a class that the decoder hardly believes in still peaks near one. Before the curriculum's

@@ -1,4 +1,4 @@
-"""Box masks of class maps (CLIP-ES, section 3.2): where a class may spread to.
+"""Box masks of class maps (CLIP-ES, section 3.3): where a class may spread to.
 
 The published boxes are those of OpenCV contours on 8-bit maps. Kept here to the pixel: scores are cut (not rounded) to
 256 levels; the threshold is ``int(t * max)`` of those levels and strict; a box ends at ``min(end, size - 1)`` and the

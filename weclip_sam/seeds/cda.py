@@ -1,7 +1,7 @@
 """CDA: patches belong together where they look alike to all classes (class-distribution-aware affinity of CD-CLIP).
 
-From the description (METHODS section 6); there is no public code. S are the cosines between patches and texts,
-min-maxed; p_i = softmax(S_i) is a distribution over the texts for each patch; and
+From its description; there is no public code. S are the cosines between patches and texts, min-maxed; p_i =
+softmax(S_i) is a distribution over the texts for each patch; and
 
     A = softmax_j((1 - JS(p_i || p_j)) / tau) * A_init        (JS: Jensen-Shannon distance, natural logarithm)
 

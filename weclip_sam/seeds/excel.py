@@ -1,4 +1,4 @@
-"""ExCEL's training-free maps: patches against texts, without a gradient (METHODS section 7).
+"""ExCEL's training-free maps: patches against texts, without a gradient.
 
 Patch tokens come from a calibrated second path through CLIP's last blocks (``foundation/calibrated.py``), the class
 token from the ordinary one. With p = softmax(2 f_CLS . T) and w = p / mean(p)::

@@ -1,4 +1,4 @@
-"""Softmax-GradCAM (CLIP-ES, section 3.1; METHODS section 1): where in the image CLIP sees each named class.
+"""Softmax-GradCAM (CLIP-ES, section 3.1): where in the image CLIP sees each named class.
 
 For a present class c, y_c is its softmax probability among the image's own classes and the background nouns, A (P D)
 the first layer norm's output in the last block, w_c = mean over patches of dy_c/dA, and M_c = relu(sum_d w_cd A_d).
@@ -116,7 +116,7 @@ def score_gradients(logits: Tensor, allowed: Tensor, picked: Tensor, softmax: st
 
 def localisation_logits(clip: Any, tokens: Tensor, text_features: Tensor, activations: Tensor | None = None,
                         padding: Tensor | None = None) -> Tensor:
-    """N C+G: ``exp(logit_scale) * v . t`` with v the normalised mean patch embedding (METHODS section 0).
+    """N C+G: ``exp(logit_scale) * v . t`` with v the normalised mean patch embedding, as in CLIP-ES.
 
     Args:
         clip: the frozen encoder.

@@ -1,4 +1,4 @@
-"""SAM when the model is used, by prompts: each connected component of a prediction is asked for (METHODS section 9).
+"""SAM when the model is used, by prompts: each connected component of a prediction is asked for.
 
 A mask of a whole class is no prompt that SAM understands; one component at a time is: its box, points within it, and
 the model's own log-odds as a rough mask. SAM's answer takes the component's place only where the two agree.

@@ -1,4 +1,4 @@
-"""SAM when the model is used: all masks of an image vote on the model's probabilities (METHODS section 9).
+"""SAM when the model is used: all masks of an image vote on the model's probabilities.
 
 A decoder on patches knows what is where, but not where it ends; SAM's masks end where things do. Each mask takes the
 mean probability of every class over its pixels, and a pixel takes the mean of the masks that cover it.
