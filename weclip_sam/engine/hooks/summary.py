@@ -127,7 +127,8 @@ class SummaryHook(Hook):
                     yield f'WARNING, {name}: {truth.message()}'
                 if not metric.print_table and metric.prefix != WITHOUT:
                     yield metric.last_report.format(f'{name}: IoU by class, percent')
-                yield f'mIoU of the prediction on {_shown(split, metric, metrics)}: {100 * metric.last_report.miou:.2f}'
+                where = _shown(_images_of(runner, split), metric, metrics)
+                yield f'mIoU of the prediction on {where}: {100 * metric.last_report.miou:.2f}'
         for cost in self._of_kind(runner, SamCost).get('test', []):
             if cost.last_report is not None:
                 summary['sam'] = cost.last_report.to_json()
@@ -184,8 +185,18 @@ def _said_in_training(runner: Any, summary: dict[str, Any], trained: bool) -> It
             yield f'mIoU of the {what} on {seeds["images"]} train images: {seeds[what]:.2f}'
 
 
+def _images_of(runner: Any, loop: str) -> str:
+    """The split that a loop's data set reads (that of ``test`` mostly ``val``); the loop's name where none is said."""
+    node: Any = runner.cfg.get(f'{loop}_dataloader')
+    for key in ('dataset', 'reader', 'split'):
+        node = node.get(key) if isinstance(node, dict) else None
+    if not isinstance(node, str) or not node:
+        return loop
+    return 'all images' if node == 'all' else Path(node).stem  # a folder's may be a list: val.txt
+
+
 def _shown(split: str, metric: IoUMetric, metrics: list[IoUMetric]) -> str:
-    """How a metric's set is called: ``test``, or ``test with SAM`` beside ``test without SAM``."""
+    """How a metric's set is called: ``val``, or ``val with SAM`` beside ``val without SAM``."""
     if metric.prefix == WITHOUT:
         return f'{split} without SAM'
     if not metric.prefix and any(other.prefix == WITHOUT for other in metrics):
