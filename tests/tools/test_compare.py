@@ -469,7 +469,7 @@ def test_slips_in_an_experiment_file_are_named(experiment_file, change, message)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name, seeds, methods', [('shapes', 3, 15), ('shapes_deeplab', 1, 3),
-                                                    ('shapes_joins', 1, 6), ('shapes_unseen', 1, 5)])
+                                                    ('shapes_joins', 1, 6), ('shapes_unseen', 1, 5), ('voc', 1, 6)])
 def test_the_shipped_comparisons_are_ready_to_run(name, seeds, methods, monkeypatch, tmp_path):
     """Every stage's config exists and takes its options, nothing points at another stage's folder by accident."""
     monkeypatch.chdir(ROOT)

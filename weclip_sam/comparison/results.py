@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.config import Config
 
 from weclip_sam.comparison.experiment import TESTS, Experiment, Run, Stage
 from weclip_sam.comparison.pictures import draw_pictures
@@ -154,22 +155,28 @@ def _label_scores(stage: Stage, summary: Mapping[str, Any]) -> dict[str, float]:
 def check_terms(experiment: Experiment) -> list[tuple[str, dict[str, str]]]:
     """What the configs of the methods say about images, encoder and masks: (what, method to value)."""
     found: dict[str, dict[str, dict[str, None]]] = {}
+    configs: dict[tuple[str, ...], Config | None] = {}  # tests of a training read the same one
     for run in experiment.runs:
         if run.seed:
             continue
         for stage in run.stages:
-            for what, value in _terms_of(stage).items():
+            for what, value in _terms_of(stage, configs).items():
                 found.setdefault(what, {}).setdefault(run.method, {})[value] = None
     return [(what, {method: ' / '.join(values) for method, values in by_method.items()})
             for what, by_method in found.items()]
 
 
-def _terms_of(stage: Stage) -> dict[str, str]:
+def _terms_of(stage: Stage, configs: dict[tuple[str, ...], Config | None]) -> dict[str, str]:
     arguments = list(stage.arguments)
     options = arguments[arguments.index('--cfg-options') + 1:] if '--cfg-options' in arguments else []
-    try:
-        config = load_config(arguments[0], options)
-    except (ValueError, OSError):
+    given = (arguments[0], *options)
+    if given not in configs:
+        try:
+            configs[given] = load_config(arguments[0], options)
+        except (ValueError, OSError):
+            configs[given] = None
+    config = configs[given]
+    if config is None:
         return {}  # it was collected from elsewhere: nothing can be said
     terms = {}
     train = ((config.get('train_dataloader') or {}).get('dataset') or {}).get('reader')
