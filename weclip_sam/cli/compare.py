@@ -3,7 +3,8 @@
 The experiment file lists the methods and their stages (see ``weclip_sam/comparison/experiment.py``). ``--list`` prints
 them with what they took or will take (``weclip_sam/comparison/listing.py``). ``--run`` runs what is missing, seed by
 seed, and goes on after a kill; ``--collect`` only reads what is finished. Both write ``report.html`` (one page that
-needs nothing else), ``report.md`` and ``report.json`` into the experiment's root, or into ``--out``.
+needs nothing else), ``report.md`` and ``report.json`` into the experiment's root, or into ``--out``. ``--published``,
+which takes no experiment, prints what others published on VOC and COCO, with the source of each figure.
 
 Exit code: 0, or 1 if a stage failed (the report says which).
 """
@@ -17,6 +18,7 @@ from weclip_sam.commands import command_line
 from weclip_sam.comparison.experiment import Stage, load_experiment
 from weclip_sam.comparison.html import to_html
 from weclip_sam.comparison.listing import listing
+from weclip_sam.comparison.published import published_listing
 from weclip_sam.comparison.report import to_json, to_markdown
 from weclip_sam.comparison.results import collect
 from weclip_sam.comparison.stages import run_experiment
@@ -24,16 +26,19 @@ from weclip_sam.comparison.tables import incomplete
 from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.io.files import atomic_open, write_json
+from weclip_sam.io.pipes import lasting_output
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Compare methods on one data set.')
-    parser.add_argument('experiment', help='an experiment file, e.g. configs/compare/shapes.py')
+    parser.add_argument('experiment', nargs='?', help='an experiment file, e.g. configs/compare/shapes.py')
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--run', action='store_true', help='run the missing stages, then report')
     what.add_argument('--collect', action='store_true', help='report what is finished; run nothing')
     what.add_argument('--list', action='store_true',
                       help='print the stages of every method, what is finished, and how long the rest takes')
+    what.add_argument('--published', action='store_true',
+                      help='print published figures of VOC and COCO with their sources; needs no experiment')
     parser.add_argument('--root', help="where the runs are (default: the experiment's root)")
     parser.add_argument('--seeds', type=int, help="how many seeds (default: the experiment's)")
     parser.add_argument('--methods', nargs='+', metavar='NAME',
@@ -41,7 +46,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--commands', action='store_true', help='with --list: the command of every stage, too')
     parser.add_argument('--out', help='where the report goes (default: the root)')
     parser.add_argument('--no-pictures', action='store_true', help='tables only')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.published and args.experiment:
+        parser.error('--published takes no experiment file: the figures are the same for all')
+    if not args.published and not args.experiment:
+        parser.error('the following arguments are required: experiment')
+    return args
 
 
 def command(stage: Stage) -> str:
@@ -51,6 +61,10 @@ def command(stage: Stage) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.published:
+        with lasting_output():
+            print('\n'.join(published_listing()))
+        return
     failed = {}
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         experiment = load_experiment(args.experiment, args.root, args.seeds)
