@@ -3,6 +3,7 @@ import builtins
 import io
 import os
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from weclip_sam.datasets import ImageLabelDataset, VocReader
 from weclip_sam.datasets.readers.base import ListError
 from weclip_sam.datasets.readers.labels import write_label_table
-from weclip_sam.datasets.readers.voc import classes_from_xml
+from weclip_sam.datasets.readers.voc import classes_from_xml, indices_from_table
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY, Vocabulary
 from weclip_sam.io.images import write_labels
 
+ROOT = Path(__file__).parents[3]
 XML = '<annotation><filename>{}.jpg</filename>{}</annotation>'
 OBJECT = '<object><name>{}</name><part><name>head</name></part><difficult>1</difficult></object>'
 
@@ -45,6 +47,16 @@ def test_label_file_is_preferred(voc):
     assert [r.classes for r in VocReader(str(voc), 'train').records] == [(7,), (5, 6)]
     assert VocReader(str(voc), 'train', labels='xml').records[0].classes == (11, 14)
     assert VocReader(str(voc), 'train', labels='none').records[0].classes == ()
+
+
+def test_the_label_file_that_data_formats_shows_is_read(tmp_path):
+    text = (ROOT / 'docs' / 'data_formats.md').read_text(encoding='utf-8')
+    example = text.split('**`image_labels.csv`**')[1].split('```csv\n')[1].split('```')[0]
+    (tmp_path / 'image_labels.csv').write_text(example)
+    names = [line.partition(',')[0] for line in example.splitlines()[1:]]
+    found = indices_from_table(tmp_path / 'image_labels.csv', names)
+    assert [[VOC_CLASSES[index] for index in found[name]] for name in names] == [
+        ['aeroplane', 'person'], ['aeroplane'], ['tvmonitor']]
 
 
 def test_list_with_paths(voc):
