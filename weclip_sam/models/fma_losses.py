@@ -1,5 +1,5 @@
 """What FMA-WSSS teaches prompts with: a multi-label contrastive loss and the CAM activation loss
-(https://arxiv.org/abs/2310.13026)."""
+(https://arxiv.org/abs/2312.03585)."""
 from __future__ import annotations
 
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Prompt tuning of FMA-WSSS (https://arxiv.org/abs/2310.13026): CLIP is frozen, prompts are trained."""
+"""Prompt tuning of FMA-WSSS (https://arxiv.org/abs/2312.03585): CLIP is frozen, prompts are trained."""
 from __future__ import annotations
 
 from collections.abc import Sequence

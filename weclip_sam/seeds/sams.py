@@ -1,4 +1,4 @@
-"""SAM-guided seeds: every SAM mask votes as a whole (SAMS of FMA-WSSS, https://arxiv.org/abs/2310.13026).
+"""SAM-guided seeds: every SAM mask votes as a whole (SAMS of FMA-WSSS, https://arxiv.org/abs/2312.03585).
 
 1. Score of a class on a mask: mean of relu(CAM) over the mask; min-max over the masks of the image, per class.
 2. Background score of a mask: (1 - best class score) ** q; the highest score names the mask.
