@@ -55,6 +55,7 @@ terms = [
     'The same frozen CLIP ViT-B/16, and the same SAM ViT-H with one bank of masks, wherever they are used; WeCLIP-SAM '
     'and WeCLIP+ have a frozen DINOv2 beside them.',
     'Two-stage methods that share labels read the very same label files.',
+    'Multi-scale is scales 1 and 0.75 with flip, but for WeCLIP+, which has its published 1 and 1.5.',
     'Every figure is of the last checkpoint; none is chosen by its score on val.']
 tuning = [
     dict(what="WeCLIP-SAM: means of the maps, weight of the decoder's prediction, Dice, stride of the decoder",
