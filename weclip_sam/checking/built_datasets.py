@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from weclip_sam.checking.findings import Report
 from weclip_sam.datasets.image_label import ImageLabelDataset
-from weclip_sam.datasets.readers.base import ListError, MissingImages
+from weclip_sam.datasets.readers.faults import ListError, MissingImages
 from weclip_sam.datasets.readers.folder import FolderReader
 from weclip_sam.registry import DATASETS
 
