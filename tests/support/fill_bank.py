@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from forking import require_one_thread
 
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.structures import MaskSet
@@ -27,6 +28,7 @@ def some_masks(seed: int = 0, count: int = 3, height: int = 9, width: int = 7) -
 
 def fork_to_fill(folder: str, numbers: Sequence[int]) -> int:
     """The process that puts the masks of these numbers, one after the other."""
+    require_one_thread()
     if pid := os.fork():
         return pid
     code = 1

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import child_processes
+from forking import require_one_thread
 
 COMMANDS, RESULTS = 'commands.json', 'results.json'
 LIMIT = 120.0  # seconds for a script
@@ -44,6 +45,7 @@ def fork_two(command: Sequence[str], outputs: Sequence[Path]) -> list[int]:
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
     pids = []
+    require_one_thread()
     for rank, output in enumerate(outputs):
         if pid := os.fork():
             pids.append(pid)
@@ -75,8 +77,6 @@ def codes_of(pids: Sequence[int]) -> list[int]:
 def main(folder: Path) -> str | None:
     """The script that a fork is to run; None in the process that has started them all, at the end."""
     import weclip_sam.engine  # noqa: F401  what takes long
-    if os.path.isdir('/proc/self/task'):
-        assert len(os.listdir('/proc/self/task')) == 1, 'a fork would lack the threads that this process has'
     results = []
     for number, command in enumerate(json.loads((folder / COMMANDS).read_text(encoding='utf-8'))):
         outputs = [folder / f'output{number}.{rank}' for rank in range(2)]
