@@ -1,4 +1,4 @@
-"""Several processes and one mask bank: ``fill_bank.py together|killed FOLDER``.
+"""Several processes and one mask bank, in two ways: ``fill_bank.py FOLDER`` fills FOLDER/together and FOLDER/killed.
 
 The processes are forks of this one, which has imported torch but never run it.
 """
@@ -64,4 +64,5 @@ def written(folder: str) -> int:
 
 
 if __name__ == '__main__':
-    dict(together=together, killed=killed)[sys.argv[1]](sys.argv[2])
+    for fill in (together, killed):
+        fill(os.path.join(sys.argv[1], fill.__name__))
