@@ -55,6 +55,7 @@ def fork_two(command: Sequence[str], outputs: Sequence[Path]) -> list[int]:
             os.dup2(file.fileno(), 2)
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
                           MASTER_PORT=port)
+        os.environ.pop('WECLIP_SAM_TRACEBACK', None)  # errors are lines, whatever this terminal wants
         sys.argv, sys.path[0] = list(command), str(Path(command[0]).parent)
         return []
     return pids
