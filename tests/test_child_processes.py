@@ -69,8 +69,17 @@ def test_no_test_forks_after_torch_has_run_or_joins_a_group_at_a_place_of_its_ow
     def those_with(pattern):
         return {path.name for path in files if re.search(pattern, path.read_text(encoding='utf-8'))}
     forks = those_with(r"get_context\(['\"]fork['\"]|os\.fork\(")
-    assert forks <= {'fill_bank.py', 'lock_child.py'}  # they fork before they run torch
+    assert forks <= {'fill_bank.py', 'lock_child.py', 'two_ranks.py'}  # they fork before they run torch
     places = those_with(r"MASTER_PORT=|['\"]MASTER_PORT['\"]\]? ?[:=]")
     # The first asks the system for a free port each time; the others only look at the variables and join nothing.
-    assert places <= {'test_ends_together.py', 'test_locks.py', 'test_work_dir.py'}
+    assert places <= {'two_ranks.py', 'test_locks.py', 'test_work_dir.py'}
     assert torch.get_num_threads() == 1  # nor has a forked data worker anything to wait for
+
+
+def test_a_process_of_two_threads_may_not_fork():
+    code = ('import threading; from forking import require_one_thread; require_one_thread(); stop = threading.Event()\n'
+            'threading.Thread(target=stop.wait).start()\ntry: require_one_thread()\nexcept AssertionError as error: '
+            'print(error)\nfinally: stop.set()')
+    if sys.platform == 'linux':
+        assert '2 threads, of which a fork' in child_processes.run(['-c', code], child_processes.environment(
+            TESTS / 'support'))

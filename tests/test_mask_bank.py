@@ -215,11 +215,18 @@ def test_readers_see_what_others_add(tmp_path):
     assert reader.ids() == ['a']
 
 
-def test_several_processes_fill_one_bank(tmp_path):
-    child_processes.run([fill_bank.__file__, 'together', tmp_path])
-    bank = MaskBank(tmp_path, 'g', 'd', mode='r')
+@pytest.fixture(scope='module')
+def filled(tmp_path_factory):
+    """The folder of two banks that forks filled, see ``support/fill_bank.py``."""
+    folder = tmp_path_factory.mktemp('filled')
+    child_processes.run([fill_bank.__file__, folder])
+    return folder
+
+
+def test_several_processes_fill_one_bank(filled):
+    bank = MaskBank(filled / 'together', 'g', 'd', mode='r')
     assert bank.ids() == sorted(str(number) for number in range(fill_bank.TOGETHER))
-    assert len(list(tmp_path.glob('shard-*.masks'))) == 3
+    assert len(list((filled / 'together').glob('shard-*.masks'))) == 3
     for name in bank.ids():
         assert_same(bank.get(name), some_masks(int(name)))
 
@@ -242,10 +249,9 @@ def test_forked_and_pickled_banks_write_their_own_shard(tmp_path, monkeypatch):
         assert_same(again.get(str(i)), some_masks(i))
 
 
-def test_kill_loses_nothing_that_was_put(tmp_path):
-    child_processes.run([fill_bank.__file__, 'killed', tmp_path])
+def test_kill_loses_nothing_that_was_put(filled):
     names = [str(number) for number in range(fill_bank.KILLED)]
-    bank = MaskBank(tmp_path, 'g', 'd')
+    bank = MaskBank(filled / 'killed', 'g', 'd')
     done = len(bank)
     assert 3 <= done < len(names) and bank.ids() == sorted(names[:done])  # in order, without a gap
     for name in names[:done:7]:

@@ -7,8 +7,6 @@ tests/test_configs.py takes the same steps on drawn scenes.
 import csv
 import json
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +20,7 @@ from mmengine.dataset import pseudo_collate
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 
+from weclip_sam.datasets.prepare_coco import prepare_coco
 from weclip_sam.datasets.readers.labels import write_label_table
 from weclip_sam.engine import build_runner, load_config
 from weclip_sam.foundation.clip import FrozenClip
@@ -114,9 +113,8 @@ def coco(root):
         (root / split).mkdir()
         for name in names:
             shutil.copy(SHARED / 'coco_mini' / 'images' / f'{name}.jpg', root / split)
-    done = subprocess.run([sys.executable, ROOT / 'tools' / 'prepare_coco.py', root, '--classes', 'json', '--workers',
-                           '1'], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    report = prepare_coco(root, classes='json', workers=1)
+    assert report.ok, report.text()
     return {f'{part}.reader.classes': 'json' for part in (
         'train_dataloader.dataset', 'val_dataloader.dataset', 'test_dataloader.dataset', 'seed_dataset')}
 
@@ -151,20 +149,14 @@ model = dict(encoders=dict(sam=dict(type='SamEye')),
 """
 
 
-@pytest.fixture
-def two_threads():
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
-
-
 @pytest.mark.skipif(not SHARED.is_dir(), reason='no ../shared folder beside the repository')
 @pytest.mark.parametrize('name, data, side', [
-    ('30k_voc', voc, 1024), ('80k_coco', coco, 512), ('5k_folder', rooms, 512)])
+    ('30k_voc', voc, 512), ('80k_coco', coco, 256), ('5k_folder', rooms, 256)])
 def test_two_eyes_take_a_step_a_seed_and_a_prediction_with_real_files_on_real_images(
-        name, data, side, weights, tmp_path, two_threads, monkeypatch):
+        name, data, side, weights, tmp_path, monkeypatch):
     """WeCLIP+ as published (DINO live, in its decoder) with SAM's eye in its seeds: SAM ViT-B makes masks and features
-    of an image once, at 1,024 pixels that is most of the time; the step, the seed and the vote read them from the bank.
+    of an image once; the step, the seed and the vote read them from the bank. The file's own 1,024 pixels would be most
+    of the time: at fewer its position tables are resampled, which is what can fail here.
     """
     root, bank = tmp_path / 'data', tmp_path / 'masks'
     options = data(root) | {
@@ -198,7 +190,7 @@ def test_two_eyes_take_a_step_a_seed_and_a_prediction_with_real_files_on_real_im
         assert 0 <= json.loads((tmp_path / 'run' / 'summary.json').read_text(encoding='utf-8'))['val']['mIoU'] <= 100
 
     image = DATASETS.build(dict(config.train_dataloader.dataset, pipeline=[
-        dict(type='ResizeLong', size=512), dict(type='PackSample', original=True)]))
+        dict(type='ResizeLong', size=256), dict(type='PackSample', original=True)]))
     size, classes = image.image_size(0), image.image_labels[0].nonzero()[:, 0]
     model.set_test(dict(refine=[dict(type='VotePrediction')], crf=dict(iterations=1)), model.clip.patch_size)
     refined = model.eval().val_step(pseudo_collate([image[0]]))[0].prediction

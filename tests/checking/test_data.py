@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from weclip_sam.checking.data import check_datasets, find_datasets
+from weclip_sam.checking.built_datasets import find_datasets
+from weclip_sam.checking.data import check_datasets
 from weclip_sam.checking.findings import Report
 from weclip_sam.io.images import write_labels
 from weclip_sam.mask_bank import MaskBank
@@ -190,7 +191,7 @@ def test_all_missing_images_are_named_and_the_others_checked(photos, monkeypatch
     assert '1 of 2 ground-truth masks are missing' in texts[2]
     assert texts[3:5] == [f'{photos}/images/{number}.png: no such file' for number in (0, 2)]
     assert '3.png: not a readable image' in texts[5] and report.datasets['train_dataloader']['images'] == 2
-    monkeypatch.setattr('weclip_sam.checking.data.MAX_MISSING', 1)
+    monkeypatch.setattr('weclip_sam.checking.built_datasets.MAX_MISSING', 1)
     texts = [message for check, _, message in _found(_check(_config(photos))) if check == 'image']
     assert texts[:2] == [f'{photos}/images/0.png: no such file', '... and 1 more missing files']
 
@@ -356,7 +357,7 @@ def test_mask_bank(photos):
 
 
 def test_quick_reads_little_but_finds_missing_files(photos, monkeypatch):
-    monkeypatch.setattr('weclip_sam.checking.data.read_image', lambda *args: pytest.fail('decoded an image'))
+    monkeypatch.setattr('weclip_sam.checking.image_files.read_image', lambda *args: pytest.fail('decoded an image'))
     assert _check(_config(photos), full=False).ok
     os.rename(photos / 'images' / '0.png', photos / 'images' / 'x.png')
     assert 'images are missing' in _found(_check(_config(photos), full=False))[0][2]

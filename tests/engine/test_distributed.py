@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+from two_ranks import run_on_two
 
 ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).parent / 'toy'
@@ -55,8 +56,8 @@ def runs(tmp_path_factory):
 
 
 def test_no_process_waits_for_one_whose_masks_are_there_or_have_failed(tmp_path):
-    child_processes.run(child_processes.torchrun(TOY / 'late_process.py', tmp_path), child_processes.environment(TOY),
-                        tmp_path, timeout=120)
+    ended, = run_on_two([[TOY / 'late_process.py', tmp_path]], tmp_path, TOY)
+    assert [code for code, _ in ended] == [0, 0], ended
     failed = 'SAM masks of 1 images could not be made, for example b: torn'
     for failing, said in (('none', 'fine'), ('b', failed)):
         for rank in range(2):

@@ -17,7 +17,7 @@ from weclip_sam.io.images import write_labels
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = ('dog', 'cat', 'bus')
-ITERATIONS = 20
+ITERATIONS = 6  # two epochs and more
 
 _opened: list[str] | None = None
 

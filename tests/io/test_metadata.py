@@ -138,5 +138,5 @@ def test_png_info_of_usual_size_is_read_at_once(tmp_path, monkeypatch):
     info = PngInfo()
     info.add_text('Comment', 'text')
     Image.fromarray(PIXELS).save(tmp_path / 'a.png', pnginfo=info)
-    monkeypatch.setattr('weclip_sam.io.images.pixels_only', lambda file: pytest.fail('not needed'))
+    monkeypatch.setattr('weclip_sam.io.image_files.pixels_only', lambda file: pytest.fail('not needed'))
     assert np.array_equal(read_image(tmp_path / 'a.png'), PIXELS)

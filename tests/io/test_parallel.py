@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from weclip_sam.checking import data as preflight
-from weclip_sam.datasets import prepare_coco as prepare
+from weclip_sam.checking import data
+from weclip_sam.datasets import coco_masks
 from weclip_sam.engine import explain
 from weclip_sam.io.parallel import WorkerError, parallel_map
 
 ROOT = Path(__file__).resolve().parents[2]
-paint = prepare._paint
+paint = coco_masks.paint
 
 
 def _die_at_five(task):
@@ -57,7 +57,7 @@ def test_preparation_is_one_line_when_a_worker_dies_and_goes_on(tmp_path, write_
         categories=[dict(id=1, name='person')], annotations=[])))
     arguments = [str(tmp_path), '--splits', 'train2014', '--workers', '2']
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, '_paint', _die_painting)
+        patch.setattr(coco_masks, 'paint', _die_painting)
         error = _error_of('prepare_coco', arguments, capsys)
     assert 'error: masks of train2014: a worker process died' in error and '--workers' in error
     # The pool ends the other worker, too, perhaps while it writes.
@@ -76,7 +76,7 @@ def test_a_check_is_one_line_when_a_worker_dies(tmp_path, write_image, monkeypat
     (tmp_path / 'labels.csv').write_text('image,classes\n' + ''.join(f'{i}.png,cat\n' for i in range(4)))
     base = ROOT / 'configs' / '_base_' / 'datasets' / 'folder.py'
     (tmp_path / 'config.py').write_text(f"_base_ = [r'{base}']\nmodel = dict()\n")
-    monkeypatch.setattr(preflight, '_inspect', _die)
+    monkeypatch.setattr(data, 'inspect', _die)
     error = _error_of('check_data', [str(tmp_path / 'config.py'), '--workers', '2', '--cfg-options',
                                      f'data_root={tmp_path}'], capsys)
     assert 'error: files: a worker process died after 0 of 4 files' in error

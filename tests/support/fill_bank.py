@@ -1,4 +1,4 @@
-"""Several processes and one mask bank: ``fill_bank.py together|killed FOLDER``.
+"""Several processes and one mask bank, in two ways: ``fill_bank.py FOLDER`` fills FOLDER/together and FOLDER/killed.
 
 The processes are forks of this one, which has imported torch but never run it.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from forking import require_one_thread
 
 from weclip_sam.mask_bank import MaskBank
 from weclip_sam.structures import MaskSet
@@ -27,6 +28,7 @@ def some_masks(seed: int = 0, count: int = 3, height: int = 9, width: int = 7) -
 
 def fork_to_fill(folder: str, numbers: Sequence[int]) -> int:
     """The process that puts the masks of these numbers, one after the other."""
+    require_one_thread()
     if pid := os.fork():
         return pid
     code = 1
@@ -62,4 +64,5 @@ def written(folder: str) -> int:
 
 
 if __name__ == '__main__':
-    dict(together=together, killed=killed)[sys.argv[1]](sys.argv[2])
+    for fill in (together, killed):
+        fill(os.path.join(sys.argv[1], fill.__name__))

@@ -1,4 +1,8 @@
-"""A process that takes a folder's lock: ``python lock_child.py hold|fork|grab FOLDER``; it forks before torch runs."""
+"""A process that takes a folder's lock: ``python lock_child.py hold|fork|grab FOLDER``.
+
+It imports no torch. When it forks it has one more thread, the lock's heartbeat, which sleeps and holds nothing that the
+fork could wait for; the fork has ended before it goes on.
+"""
 import multiprocessing
 import sys
 import time
@@ -14,8 +18,10 @@ if what == 'hold':
 elif what == 'fork':
     with FolderLock(folder) as lock:
         worker = multiprocessing.get_context('fork').Process(target=lock.release)
+        assert 'torch' not in sys.modules
         worker.start()
-        worker.join()
+        worker.join(60)
+        assert worker.exitcode == 0
         print('still held' if living_owner(folder) is not None else 'given back')
 else:
     print('ready', flush=True)

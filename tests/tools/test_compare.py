@@ -79,21 +79,28 @@ else:
 '''
 
 
+def write_tools(folder):
+    (folder / 'tools').mkdir()
+    for name in ('train', 'test', 'make_seeds', 'make_masks'):
+        (folder / 'tools' / f'{name}.py').write_text(STUB)
+    return folder / 'tools'
+
+
+def write_experiment(folder):
+    path = folder / 'experiment.py'
+    path.write_text(EXPERIMENT.replace('CONFIG', repr(CONFIG)).replace('SMALL', repr(SMALL))
+                    .replace('= ROOT', f'= {str(folder / "runs")!r}'))
+    return path
+
+
 @pytest.fixture
 def tools(tmp_path):
-    folder = tmp_path / 'tools'
-    folder.mkdir()
-    for name in ('train', 'test', 'make_seeds', 'make_masks'):
-        (folder / f'{name}.py').write_text(STUB)
-    return folder
+    return write_tools(tmp_path)
 
 
 @pytest.fixture
 def experiment_file(tmp_path):
-    path = tmp_path / 'experiment.py'
-    path.write_text(EXPERIMENT.replace('CONFIG', repr(CONFIG)).replace('SMALL', repr(SMALL))
-                    .replace('= ROOT', f'= {str(tmp_path / "runs")!r}'))
-    return path
+    return write_experiment(tmp_path)
 
 
 def load_tool():
@@ -255,13 +262,15 @@ def test_methods_without_the_one_in_focus(experiment_file, tools, tmp_path, monk
     assert stop.value.code == 0 and (tmp_path / 'runs' / 'report.html').is_file()
 
 
-@pytest.fixture
-def comparison(experiment_file, tools, tmp_path):
-    experiment = load_experiment(experiment_file)
-    run_experiment(experiment, tools)
-    predict(tmp_path / 'runs/ours/seed0/test-single', [0.0, 0.2, 0.9, 0.1])
-    predict(tmp_path / 'runs/two-stage/seed0/test-single', [0.3, 0.0, 0.1, 0.1])
-    shutil.rmtree(tmp_path / 'runs/ours/seed1/test-crf')
+@pytest.fixture(scope='module')
+def comparison(tmp_path_factory):
+    """Of stages that have run, one of them removed; nothing changes it."""
+    folder = tmp_path_factory.mktemp('comparison')
+    experiment = load_experiment(write_experiment(folder))
+    run_experiment(experiment, write_tools(folder))
+    predict(folder / 'runs/ours/seed0/test-single', [0.0, 0.2, 0.9, 0.1])
+    predict(folder / 'runs/two-stage/seed0/test-single', [0.3, 0.0, 0.1, 0.1])
+    shutil.rmtree(folder / 'runs/ours/seed1/test-crf')
     return collect(experiment, 'python tools/compare.py x')
 
 

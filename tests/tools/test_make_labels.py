@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from two_ranks import run_on_two
 
 from weclip_sam.datasets.shapes.reader import ShapesReader
 from weclip_sam.engine import safe_load
@@ -40,7 +41,21 @@ def make(run_tool, checkpoint, capsys):
 @pytest.fixture
 def scenes(tmp_path):
     """Three scenes of another split as PNGs, one of them large, with a table."""
-    root, reader = tmp_path / 'photos', ShapesReader('tune', 3)
+    return write_scenes(tmp_path / 'photos')
+
+
+@pytest.fixture(scope='module')
+def whole(run_tool, labelling_run, tmp_path_factory):
+    """Their labels, of a run that nothing disturbed, in a folder ``whole`` beside the scenes ``photos``."""
+    folder = tmp_path_factory.mktemp('undisturbed')
+    scenes = write_scenes(folder / 'photos')
+    assert run_tool('make_labels', labelling_run / 'iter_400.pth', scenes, '--out', folder / 'whole', '--device',
+                    'cpu') == 0
+    return folder / 'whole'
+
+
+def write_scenes(root):
+    reader = ShapesReader('tune', 3)
     (root / 'sub').mkdir(parents=True)
     rows = ['image,classes']
     for index, record in enumerate(reader.records):
@@ -120,9 +135,8 @@ def test_masks_of_a_photo_are_recognised_by_its_content(make, scenes, tmp_path):
 
 
 @pytest.mark.slow
-def test_sam_and_crf_refine_labels_among_the_named_classes(make, scenes, tmp_path):
-    plain, refined = tmp_path / 'plain', tmp_path / 'refined'
-    make(scenes, '--out', plain)
+def test_sam_and_crf_refine_labels_among_the_named_classes(make, whole, tmp_path):
+    plain, refined, scenes = whole, tmp_path / 'refined', whole.parent / 'photos'
     code, told = make(scenes, '--out', refined, '--sam', '--crf')
     assert code == 0 and record_of(refined)['sam'] is True and record_of(refined)['crf'] is True
     changed = 0
@@ -134,9 +148,8 @@ def test_sam_and_crf_refine_labels_among_the_named_classes(make, scenes, tmp_pat
     assert 'another model or protocol' in make(scenes, '--out', refined)[1].err
 
 
-def test_stopped_and_started_again(make, scenes, run_slowly, checkpoint, tmp_path):
-    whole, out = tmp_path / 'whole', tmp_path / 'out'
-    make(scenes, '--out', whole)
+def test_stopped_and_started_again(make, whole, run_slowly, checkpoint, tmp_path):
+    out, scenes = tmp_path / 'out', whole.parent / 'photos'
     run_slowly('make_labels', checkpoint, scenes, '--out', out, '--device', 'cpu', seconds=0, stop_at=2)
     assert len(list((out / 'labels').rglob('*.png'))) == 2 and record_of(out)['images'] == []
     code, told = make(scenes, '--out', out)
@@ -147,9 +160,8 @@ def test_stopped_and_started_again(make, scenes, run_slowly, checkpoint, tmp_pat
 
 
 @pytest.mark.slow
-def test_killed_anywhere_and_started_again(make, scenes, checkpoint, tmp_path):
-    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-    make(scenes, '--out', whole)
+def test_killed_anywhere_and_started_again(make, whole, checkpoint, tmp_path):
+    killed, scenes = tmp_path / 'killed', whole.parent / 'photos'
     child = child_processes.start([ROOT / 'tools' / 'make_labels.py', checkpoint, scenes, '--out', killed,
                                    '--device', 'cpu'])
     deadline = time.monotonic() + 120
@@ -163,11 +175,11 @@ def test_killed_anywhere_and_started_again(make, scenes, checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_photos(make, scenes, checkpoint, tmp_path):
-    whole, shared = tmp_path / 'whole', tmp_path / 'shared'
-    make(scenes, '--out', whole)
-    child_processes.run(child_processes.torchrun(ROOT / 'tools' / 'make_labels.py', checkpoint, scenes, '--out', shared,
-                                                 '--launcher', 'pytorch', '--device', 'cpu'), timeout=240)
+def test_two_processes_share_the_photos(whole, checkpoint, tmp_path):
+    shared = tmp_path / 'shared'
+    ended, = run_on_two([[ROOT / 'tools' / 'make_labels.py', checkpoint, whole.parent / 'photos', '--out', shared,
+                          '--launcher', 'pytorch', '--device', 'cpu']], tmp_path)
+    assert [code for code, _ in ended] == [0, 0], ended
     assert record_of(shared)['images'] == record_of(whole)['images']
     for path in whole.rglob('*.png'):
         assert path.read_bytes() == (shared / path.relative_to(whole)).read_bytes()

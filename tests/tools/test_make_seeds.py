@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from two_ranks import run_on_two
 
 from weclip_sam.colors import class_colors
 from weclip_sam.io.images import read_labels, write_labels
@@ -92,16 +93,15 @@ def test_killed_anywhere_and_started_again(photos, tmp_path, load_tool, run_tool
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     run_tool('make_seeds', config, '--out', whole)
 
-    for enough in (1, 4):
-        child = child_processes.start([ROOT / 'tools' / 'make_seeds.py', config, '--out', killed])
-        deadline = time.monotonic() + 60
-        while len(list(killed.glob('*.png'))) < enough and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        child_processes.kill(child)
-        for path in killed.glob('*.png'):
-            assert path.read_bytes() == (whole / path.name).read_bytes()  # never a torn file under its final name
+    child = child_processes.start([ROOT / 'tools' / 'make_seeds.py', config, '--out', killed])
+    deadline = time.monotonic() + 240
+    while len(list(killed.glob('*.png'))) < 3 and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    child_processes.kill(child)
+    for path in killed.glob('*.png'):
+        assert path.read_bytes() == (whole / path.name).read_bytes()  # never a torn file under its final name
     assert run_tool('make_seeds', config, '--out', killed) == 0
-    assert files_of(killed) == files_of(whole) and summary_of(killed)['found'] >= 4
+    assert files_of(killed) == files_of(whole) and summary_of(killed)['found'] >= 3
 
 
 @pytest.mark.slow
@@ -109,9 +109,11 @@ def test_two_processes_share_the_images(photos, tmp_path, load_tool, run_tool, s
     root, config = photos
     whole, shared, bank = tmp_path / 'whole', tmp_path / 'shared', tmp_path / 'bank'
     run_tool('make_seeds', config, '--out', whole)
-    for tool, out, *options in (('make_seeds.py', shared, '--evaluate'), ('make_masks.py', bank)):
-        child_processes.run(child_processes.torchrun(ROOT / 'tools' / tool, config, '--out', out, '--launcher',
-                                                     'pytorch', *options), timeout=120)
+    (tmp_path / 'two').mkdir()
+    for ended in run_on_two([[ROOT / 'tools' / tool, config, '--out', out, '--launcher', 'pytorch', *options]
+                             for tool, out, *options in (('make_seeds.py', shared, '--evaluate'),
+                                                         ('make_masks.py', bank))], tmp_path / 'two'):
+        assert [code for code, _ in ended] == [0, 0], ended
     assert files_of(shared) == files_of(whole)
     summary = summary_of(shared)
     assert summary['processes'] == 2 and summary['made'] == 8 and summary['evaluation']['images'] == 8

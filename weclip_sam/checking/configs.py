@@ -12,7 +12,8 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-from weclip_sam.checking.data import DATA_ERRORS, check_datasets, walk_config
+from weclip_sam.checking.built_datasets import DATA_ERRORS, walk_config
+from weclip_sam.checking.data import check_datasets
 from weclip_sam.checking.findings import Report
 from weclip_sam.checking.photos import photo_reader
 from weclip_sam.checks import suggest_name

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from weclip_sam.commands import command_line
 from weclip_sam.datasets.prepared import Prepared, lines_digest, table_digest
-from weclip_sam.datasets.readers.base import read_list
 from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
+from weclip_sam.datasets.readers.lists import read_list
 from weclip_sam.datasets.readers.voc import (
     LABEL_FILE,
     LIST_DIR,

@@ -1,109 +1,50 @@
-"""Images and label PNGs, read with suspicion and written whole."""
+"""Images and label PNGs, read with suspicion and written whole.
+
+The way in to both: images are read here, what opens any file is ``image_files``, what labels are is ``label_pngs``.
+"""
 from __future__ import annotations
 
-import hashlib
 import os
-import warnings
-from collections.abc import Callable, Sequence
-from typing import IO, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from weclip_sam.colors import Palette, label_colors
-from weclip_sam.colors import voc_palette as voc_palette  # part of what label PNGs are
+from weclip_sam.colors import voc_palette  # part of what label PNGs are
 from weclip_sam.io.depth import DEEP, Depth, deep_to_colour, deep_to_grey, look_at
-from weclip_sam.io.files import atomic_open
-from weclip_sam.io.metadata import orientation, pixels_only
-from weclip_sam.structures import IGNORE_LABEL
+from weclip_sam.io.image_files import (
+    FORMATS,
+    MAX_PIXELS,
+    SUFFIXES,
+    ImageReadError,
+    is_image_name,
+    strip_suffix,
+    with_image,
+)
+from weclip_sam.io.label_pngs import (
+    check_labels,
+    decode_colours,
+    decode_labels,
+    is_grey,
+    label_palette,
+    labels_changed,
+    labels_made_of,
+    pixels_digest,
+    read_labels,
+    write_grey,
+    write_labels,
+)
+from weclip_sam.io.metadata import orientation
 
-Result = TypeVar('Result')
+__all__ = [
+    'FORMATS', 'MAX_PIXELS', 'SUFFIXES', 'ImageReadError', 'as_rgb', 'check_labels', 'decode_colours', 'decode_labels',
+    'fit_within', 'image_header', 'image_size', 'is_grey', 'is_image_name', 'label_palette', 'labels_changed',
+    'labels_made_of', 'pixels_digest', 'read_image', 'read_labels', 'strip_suffix', 'voc_palette', 'write_grey',
+    'write_labels']
 
-MAX_PIXELS = 100_000_000  # 10,000 x 10,000: larger files are taken for decompression bombs
-# What is decoded at all, whatever a file is called: Pillow also knows EPS, which it hands to Ghostscript, a program.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'JPEG2000')  # MPO is opened as JPEG
-# How the names of such files end, in lower case: what is taken for an image where a folder is searched.
-SUFFIXES = tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in (*FORMATS, 'MPO')))
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}
-
-_MADE_OF, _PIXELS = 'made_of', 'pixels'  # keys of a label PNG's text
-
-
-class ImageReadError(ValueError):
-    """An image file that cannot be used; the message names the file and the reason."""
-
-
-def is_image_name(name: str | os.PathLike[str]) -> bool:
-    """Whether a file is called like an image, in capitals or not."""
-    return os.fspath(name).lower().endswith(SUFFIXES)
-
-
-def strip_suffix(name: str) -> str:
-    """A name without the suffix of an image; what else is behind a dot belongs to the name."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in SUFFIXES else name
-
-
-def _with_image(path: str | os.PathLike[str], max_pixels: int, use: Callable[[Image.Image], Result],
-                formats: Sequence[str] = FORMATS, content: IO[bytes] | None = None) -> Result:
-    """What ``use`` makes of an image that is opened by its header only; any failure becomes an ImageReadError.
-
-    Where there is ``content``, it is read instead of the file; ``path`` only tells where it came from. An image that
-    fails is tried again without its metadata: what is wrong with them never makes a picture unreadable.
-    """
-    try:
-        try:
-            return _open(path if content is None else content, path, max_pixels, use, formats)
-        except (ImageReadError, Image.DecompressionBombError, MemoryError):
-            raise
-        except Exception as error:  # Pillow's decoders raise nearly any type on broken bytes
-            bare = None if isinstance(error, OSError) and error.errno is not None else _bare(path, content)
-            if bare is None:
-                raise
-            try:
-                return _open(bare, path, max_pixels, use, formats)
-            except ImageReadError:
-                raise
-            except Exception:
-                raise error from None
-    except ImageReadError:
-        raise
-    except FileNotFoundError:
-        raise ImageReadError(f'{path}: no such file') from None
-    except UnidentifiedImageError:
-        raise ImageReadError(f'{path}: not a readable image; expected {", ".join(formats)} (by content, not by name), '
-                             'undamaged and with pixels that Pillow decodes: convert or replace it') from None
-    except Image.DecompressionBombError:
-        raise ImageReadError(f'{path}: far more than max_pixels={max_pixels} pixels; refused as a decompression '
-                             'bomb') from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the path's or the disk's fault, not the content's
-            raise ImageReadError(f'{path}: cannot be read ({error.strerror})') from error
-        raise ImageReadError(f'{path}: not a readable image ({type(error).__name__}: {error}); '
-                             'it may be truncated or no image at all: replace it') from error
-
-
-def _open(file: str | os.PathLike[str] | IO[bytes], path: str | os.PathLike[str], max_pixels: int,
-          use: Callable[[Image.Image], Result], formats: Sequence[str]) -> Result:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow warns about sizes and broken metadata; the size is checked below
-        with Image.open(file, formats=tuple(formats)) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageReadError(f'{path}: {width} x {height} pixels are more than max_pixels={max_pixels}; '
-                                     'shrink the image, or raise the limit if you trust the file')
-            return use(image)
-
-
-def _bare(path: str | os.PathLike[str], content: IO[bytes] | None) -> IO[bytes] | None:
-    if content is not None:
-        return pixels_only(content)
-    with open(path, 'rb') as file:
-        return pixels_only(file)
 
 
 def _seen_size(image: Image.Image) -> tuple[int, int]:
@@ -128,7 +69,7 @@ def image_header(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> 
         deep = image.mode.startswith(DEEP) or look_at(image).colour
         return _seen_size(image)[::-1], deep
 
-    return _with_image(path, max_pixels, use)
+    return with_image(path, max_pixels, use)
 
 
 def fit_within(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
@@ -156,7 +97,7 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, max_s
     Raises:
         ImageReadError: naming the file, when it is missing, truncated, too large or not of :data:`FORMATS`.
     """
-    return _with_image(path, max_pixels, lambda image: _read(image, max_side))
+    return with_image(path, max_pixels, lambda image: _read(image, max_side))
 
 
 def _read(image: Image.Image, max_side: int | None) -> Image.Image:
@@ -230,167 +171,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, (255, 255, 255, 255)), image)
     return image if image.mode == 'RGB' else image.convert('RGB')
-
-
-def check_labels(labels: np.ndarray, source: str, num_classes: int | None,
-                 size: tuple[int, int] | None = None) -> None:
-    """Check label values and size.
-
-    Args:
-        labels: H W integers.
-        source: the file they came from, for the error.
-        num_classes: C; allowed are 0..C and 255. None allows everything.
-        size: the (height, width) the labels must have.
-
-    Raises:
-        ValueError: naming the file and what is wrong.
-    """
-    if size is not None and labels.shape != tuple(size):
-        raise ValueError(f'{source}: labels are {labels.shape[0]} x {labels.shape[1]} (height x width), but the image '
-                         f'is {size[0]} x {size[1]}')
-    if num_classes is not None:
-        present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=256))
-        wrong = [int(v) for v in present if v > num_classes and v != IGNORE_LABEL]
-        if wrong:
-            raise ValueError(f'{source}: label values {wrong[:10]} name no class; allowed are 0 (background) to '
-                             f'{num_classes} and {IGNORE_LABEL} (ignore)')
-
-
-def decode_labels(path: str | os.PathLike[str], content: IO[bytes] | None = None, max_pixels: int = MAX_PIXELS,
-                  deep: bool = False) -> np.ndarray:
-    """A label PNG as it is: one channel, palette or grey; the values are not checked.
-
-    Args:
-        path: the file.
-        content: what to read instead (a member of an archive, say); ``path`` then names it in errors.
-        max_pixels: as in :func:`read_image`.
-        deep: whether grey of 16 bits is a label map, too.
-
-    Returns:
-        H W of whatever type the PNG has.
-
-    Raises:
-        ImageReadError: when it is missing, truncated, too large, no PNG, or not a palette or grey image.
-    """
-    def values(image: Image.Image) -> np.ndarray:
-        if image.mode not in (('P', 'L', '1', 'I;16', 'I') if deep else ('P', 'L', '1')):
-            bits = 'one channel' if deep else '8 bits'
-            raise ImageReadError(f'{path}: labels must be a palette or grey image of {bits}, got mode {image.mode!r} '
-                                 '(colours cannot be mapped back to classes)')
-        return np.array(image)
-
-    return _with_image(path, max_pixels, values, ('PNG',), content)
-
-
-def decode_colours(path: str | os.PathLike[str], content: IO[bytes] | None = None, max_pixels: int = MAX_PIXELS
-                   ) -> np.ndarray:
-    """The colours of a PNG whose colours, not its numbers, name classes, H W 3 uint8. Arguments and errors as above.
-    """
-    return _with_image(path, max_pixels, lambda image: np.array(image.convert('RGB')), ('PNG',), content)
-
-
-def is_grey(path: str | os.PathLike[str], content: IO[bytes] | None = None) -> bool:
-    """Whether a PNG has numbers alone, and no colours; its pixels are not read. Arguments and errors as above."""
-    return _with_image(path, MAX_PIXELS, lambda image: image.mode in ('1', 'L', 'I', 'I;16'), ('PNG',), content)
-
-
-def label_palette(path: str | os.PathLike[str], content: IO[bytes] | None = None) -> dict[int, tuple[int, int, int]]:
-    """The colours of a palette PNG by number, without decoding it; none of a grey one. Arguments and errors as above.
-    """
-    def colours(image: Image.Image) -> dict[int, tuple[int, int, int]]:
-        flat = (image.getpalette('RGB') or []) if image.mode == 'P' else []
-        return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=True)))
-
-    return _with_image(path, MAX_PIXELS, colours, ('PNG',), content)
-
-
-def read_labels(path: str | os.PathLike[str], num_classes: int | None = None, size: tuple[int, int] | None = None,
-                max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a label PNG: one byte per pixel, palette or grey.
-
-    Args:
-        path: the file.
-        num_classes: C; values other than 0..C and 255 are refused. None accepts all.
-        size: expected (height, width), or None.
-        max_pixels: as in :func:`read_image`.
-
-    Returns:
-        H W uint8.
-
-    Raises:
-        ImageReadError: when the file is missing, truncated, too large, no PNG, or not a palette or grey image of 8
-            bits.
-        ValueError: when values or size are not as expected.
-    """
-    labels = decode_labels(path, max_pixels=max_pixels).astype(np.uint8, copy=False)
-    check_labels(labels, str(path), num_classes, size)
-    return labels
-
-
-def write_labels(path: str | os.PathLike[str], labels: np.ndarray,
-                 palette: Palette | None = None, made_of: str | None = None) -> None:
-    """Write labels as a palette PNG, atomically. It says what its pixels are: see :func:`labels_changed`.
-
-    Args:
-        path: the file; its folder is made if missing.
-        labels: H W integers in 0..255.
-        palette: RGB triples by label; labels beyond it keep the VOC colour.
-        made_of: what they were made of (a digest, say); :func:`labels_made_of` gives it back.
-
-    Raises:
-        ValueError: when ``labels`` is not H W integer within 0..255.
-    """
-    labels = np.asarray(labels)
-    if labels.ndim != 2 or labels.dtype.kind not in 'bui' or labels.size == 0:
-        raise ValueError(f'labels for {path}: expected a non-empty H W integer array, got {labels.dtype} '
-                         f'{labels.shape}')
-    if labels.min() < 0 or labels.max() > 255:
-        raise ValueError(f'labels for {path}: values must be within 0..255, got {labels.min()}..{labels.max()}')
-    image = Image.fromarray(labels.astype(np.uint8))
-    image.putpalette(label_colors(palette, 256).reshape(-1).tolist())
-    text = PngInfo()
-    text.add_text(_PIXELS, pixels_digest(labels))
-    if made_of is not None:
-        text.add_text(_MADE_OF, made_of)
-    with atomic_open(path) as file:
-        image.save(file, format='PNG', pnginfo=text)
-
-
-def write_grey(path: str | os.PathLike[str], values: np.ndarray) -> None:
-    """Write H W uint8 as a grey PNG of 8 bits, atomically; its folder is made if missing."""
-    with atomic_open(path) as file:
-        Image.fromarray(values).save(file, format='PNG')
-
-
-def pixels_digest(labels: np.ndarray) -> str:
-    """32 hexadecimal digits of labels, whatever file they are in (of those of another shape mostly others)."""
-    return hashlib.blake2b(np.ascontiguousarray(labels, np.uint8).tobytes(), digest_size=16).hexdigest()
-
-
-def labels_changed(path: str | os.PathLike[str], unsaid: bool = True) -> bool:
-    """Whether a label PNG shows something else than when :func:`write_labels` wrote it: someone corrected it.
-
-    Args:
-        path: the file.
-        unsaid: the answer for one that does not say what it showed, as most editors leave it.
-
-    Returns:
-        False, too, where there is no file, or one that cannot be read: nothing is lost with it.
-    """
-    def changed(image: Image.Image) -> bool:
-        shown, known = pixels_digest(np.array(image)), image.info.get(_PIXELS)
-        return unsaid if known is None else known != shown
-
-    try:
-        return _with_image(path, MAX_PIXELS, changed, ('PNG',))
-    except ImageReadError:
-        return False
-
-
-def labels_made_of(path: str | os.PathLike[str]) -> str | None:
-    """What :func:`write_labels` was told about a label PNG, or None; the pixels are not read.
-
-    Raises:
-        ImageReadError: when it is no readable PNG.
-    """
-    return _with_image(path, MAX_PIXELS, lambda image: image.info.get(_MADE_OF), ('PNG',))

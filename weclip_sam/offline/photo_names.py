@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.datasets.readers.base import nearest
+from weclip_sam.datasets.readers.faults import nearest
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.vocabulary import check_class_names, is_number
 from weclip_sam.io.names import normal, stem

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from weclip_sam.datasets import FolderReader, ImageLabelDataset
-from weclip_sam.datasets.readers.base import ListError, MissingImages
+from weclip_sam.datasets.readers.faults import ListError, MissingImages
 from weclip_sam.datasets.readers.folder import in_val
 from weclip_sam.io.images import write_labels
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from weclip_sam.datasets import CocoReader, FolderReader, VocReader
-from weclip_sam.datasets.readers.base import ListError, MissingImages
+from weclip_sam.datasets.readers.faults import ListError, MissingImages
 from weclip_sam.datasets.readers.one_hot import OneHotLabels
 from weclip_sam.datasets.vocabulary import COCO_CLASSES, VOC_CLASSES
 

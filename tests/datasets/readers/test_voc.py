@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from weclip_sam.datasets import ImageLabelDataset, VocReader
-from weclip_sam.datasets.readers.base import ListError
+from weclip_sam.datasets.readers.faults import ListError
 from weclip_sam.datasets.readers.labels import write_label_table
 from weclip_sam.datasets.readers.voc import classes_from_xml, indices_from_table
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY, Vocabulary

@@ -9,7 +9,7 @@ import numpy as np
 
 from weclip_sam.commands import command_line, tool
 from weclip_sam.datasets.prepared import Prepared
-from weclip_sam.datasets.readers.base import Reader, Record, find_file, locate_files
+from weclip_sam.datasets.readers.base import Reader, Record
 from weclip_sam.datasets.readers.coco_json import (
     class_of_category,
     has_outline,
@@ -19,6 +19,8 @@ from weclip_sam.datasets.readers.coco_json import (
     rasterise,
     vocabulary_from_json,
 )
+from weclip_sam.datasets.readers.faults import find_file
+from weclip_sam.datasets.readers.files import locate_files
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
 from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, COCO_VOCABULARY, Vocabulary

@@ -7,17 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from weclip_sam.datasets.prepared import Prepared
-from weclip_sam.datasets.readers.base import (
-    Faults,
-    Reader,
-    Record,
-    class_positions,
-    find_file,
-    locate_files,
-    nearest,
-    png_paths,
-)
+from weclip_sam.datasets.readers.base import Reader, Record
+from weclip_sam.datasets.readers.faults import Faults, find_file, nearest
+from weclip_sam.datasets.readers.files import locate_files, png_paths
 from weclip_sam.datasets.readers.labels import read_label_table
+from weclip_sam.datasets.readers.lists import class_positions
 from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE, PROMPT_FILE, read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
 from weclip_sam.datasets.vocabulary import Vocabulary, is_background, is_ignored, is_number

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from weclip_sam.datasets.readers.base import find_file
+from weclip_sam.datasets.readers.faults import find_file
 from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, check_class_names, check_plain_list, numbers_labels
 from weclip_sam.io.text import read_json, read_lines
 

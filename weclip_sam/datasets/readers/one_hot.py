@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weclip_sam.datasets.readers.base import Faults, nearest
+from weclip_sam.datasets.readers.faults import Faults, nearest
 from weclip_sam.io.folders import is_clutter
 from weclip_sam.io.images import is_image_name, strip_suffix
 from weclip_sam.io.names import listed_name, stem

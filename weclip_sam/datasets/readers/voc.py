@@ -8,19 +8,11 @@ from xml.etree import ElementTree
 
 from weclip_sam.commands import command_line, tool
 from weclip_sam.datasets.prepared import Prepared
-from weclip_sam.datasets.readers.base import (
-    Faults,
-    Reader,
-    Record,
-    class_positions,
-    find_file,
-    image_paths,
-    locate_files,
-    nearest,
-    png_paths,
-    read_list,
-)
+from weclip_sam.datasets.readers.base import Reader, Record
+from weclip_sam.datasets.readers.faults import Faults, find_file, nearest
+from weclip_sam.datasets.readers.files import image_paths, locate_files, png_paths
 from weclip_sam.datasets.readers.labels import read_label_table
+from weclip_sam.datasets.readers.lists import class_positions, read_list
 from weclip_sam.datasets.readers.names import read_classes, read_nouns, read_prompts
 from weclip_sam.datasets.readers.one_hot import OneHotLabels, find_one_hot, is_one_hot
 from weclip_sam.datasets.vocabulary import VOC_CLASSES, VOC_VOCABULARY, Vocabulary

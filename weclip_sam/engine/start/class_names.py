@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.datasets.readers.base import image_name
+from weclip_sam.datasets.readers.lists import image_name
 from weclip_sam.datasets.vocabulary import COCO_CLASSES, MAX_CLASSES, VOC_CLASSES, foreground_names
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json, read_lines
