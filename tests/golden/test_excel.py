@@ -67,7 +67,7 @@ def test_maps(excel, excel_group, close):
     for embeddings, normalise, name in ((summed, 'tokens', f'{excel_group}/maps_all'),
                                         (mean, 'tokens', f'clean/{excel_group}/maps_all_headmean'),
                                         (summed, 'channels', f'clean/{excel_group}/maps_all_channorm')):
-        close(similarity_maps(embeddings, texts, normalise=normalise), excel[name], 2e-4)
+        close(similarity_maps(embeddings, texts, normalise=normalise, stretch='tokens'), excel[name], 2e-4)
 
 
 def test_attributes_move_the_texts(excel, close):
@@ -98,5 +98,5 @@ def test_bias_of_the_learnt_calibration(excel, group, excel_group, close):
         pytest.skip(f'{excel_group}: no learnt calibration here')
     bias = torch.nn.functional.pad(excel[f'{key}/bias'], (1, 0, 1, 0))
     close(group.embeddings('sum', bias), excel[f'{key}/tokens'], 2e-4)
-    close(similarity_maps(group.embeddings('sum', bias), excel['tse/text_attr'], normalise='tokens'),
-          excel[f'{key}/maps_all'], 2e-4)
+    close(similarity_maps(group.embeddings('sum', bias), excel['tse/text_attr'], normalise='tokens',
+                          stretch='tokens'), excel[f'{key}/maps_all'], 2e-4)

@@ -41,6 +41,17 @@ def test_excel_makes_a_map_for_each_named_class_and_no_gradient(state, clip, mon
     torch.testing.assert_close(everything[1].flatten(), similarity_maps(embedded, state.text_features)[0, 1:, 2])
 
 
+def test_each_excel_map_reaches_from_zero_to_one_over_the_patches_unless_published():
+    texts = torch.eye(3)
+    embeddings = torch.tensor([[[1., 0, 0], [0.6, 0.5, 0], [0.2, 0, 0.9], [0.1, 0.8, 0.3]]])  # class token: all text 0
+    maps = similarity_maps(embeddings, texts)[0, 1:]
+    assert maps.amin(0).tolist() == [0, 0, 0] and maps.amax(0).tolist() == [1, 1, 1]
+    published = similarity_maps(embeddings, texts, stretch='tokens')[0, 1:]
+    assert published[:, 0].max() < 0.9  # no patch is as much text 0 as the class token
+    low, high = published.amin(0), published.amax(0)
+    torch.testing.assert_close(maps, (published - low) / (high - low))
+
+
 def test_steps_read_what_they_said(state, clip):
     for step in (ExcelMaps(blocks=2), CdaAffinity(layers=2, calibrated=2), CdaAffinity(layers=[1]),
                  EyeAffinity('dino', attention=2)):
@@ -96,6 +107,7 @@ def test_maps_times_the_prediction(state):
 
 
 @pytest.mark.parametrize('config, said', [
+    (dict(type='ExcelMaps', stretch='patch'), r"ExcelMaps stretch: expected one of .* Did you mean 'patches'"),
     (dict(type='ExcelMaps', heads='max'), r"ExcelMaps heads: expected one of .* got 'max'"),
     (dict(type='ExcelMaps', blocks=0), 'blocks: expected a number >= 1'),
     (dict(type='CdaAffinity', tau=0), 'CDA tau: expected a number > 0'),

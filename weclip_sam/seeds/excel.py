@@ -5,8 +5,8 @@ token from the ordinary one. With p = softmax(2 f_CLS . T) and w = p / mean(p)::
 
     S_nk <- w_k S_nk - mean_j(w_j S_nj),        S = F T^T
 
-min-maxed for each text over all tokens; what belongs to every text alike is gone, and texts that the whole image does
-not look like count little.
+min-maxed for each text over the patches (published: over all tokens); what belongs to every text alike is gone, and
+texts that the whole image does not look like count little.
 """
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from weclip_sam.structures import ClassMaps, SeedState, to_device
 
 NORMALISATIONS = ('channels', 'tokens')
 TEXTS = ('present', 'all')
+STRETCHES = ('patches', 'tokens')
 HEADS = ('mean', 'sum')
 SHARPNESS = 2.0  # of the class token's softmax, published
 
 
 def similarity_maps(embeddings: Tensor, text_features: Tensor, used: Tensor | None = None,
-                    normalise: str = 'channels') -> Tensor:
+                    normalise: str = 'channels', stretch: str = 'patches') -> Tensor:
     """What each patch looks like, beyond what it looks like to all texts.
 
     Args:
@@ -36,19 +37,25 @@ def similarity_maps(embeddings: Tensor, text_features: Tensor, used: Tensor | No
         used: B N bool, texts that count for each image; None for all.
         normalise: ``channels`` makes every token a unit vector; ``tokens``, as published, every channel over the tokens
             of an image, class token included.
+        stretch: over what each text is min-maxed: ``patches``, or ``tokens``, as published. The class token is often
+            the extreme; then no patch comes near 1, and background wins where a class should.
 
     Returns:
-        B 1+P N in [0, 1]: min-maxed over the tokens for each text (the class token is often the extreme).
+        B 1+P N in [0, 1].
+
+    Raises:
+        ValueError: a choice that does not exist.
     """
     check_shape('embeddings: B T E', embeddings=embeddings)
-    if normalise not in NORMALISATIONS:
-        raise ValueError(f'ExCEL normalise: expected one of {NORMALISATIONS}, got {normalise!r}.'
-                         f'{suggest_name(normalise, NORMALISATIONS)}')
+    for name, value, known in (('normalise', normalise, NORMALISATIONS), ('stretch', stretch, STRETCHES)):
+        if value not in known:
+            raise ValueError(f'ExCEL {name}: expected one of {known}, got {value!r}.{suggest_name(value, known)}')
     tokens = F.normalize(embeddings.float(), dim=2 if normalise == 'channels' else 1)
     similarity = tokens @ text_features.float().transpose(-2, -1)
     after = stand_out(similarity, class_weights(similarity[:, 0], used), used)
-    low, high = after.amin(1, keepdim=True), after.amax(1, keepdim=True)
-    return (after - low) / (high - low).clamp(min=torch.finfo(after.dtype).tiny)
+    among = after[:, 1:] if stretch == 'patches' else after
+    low, high = among.amin(1, keepdim=True), among.amax(1, keepdim=True)
+    return ((after - low) / (high - low).clamp(min=torch.finfo(after.dtype).tiny)).clamp(0, 1)
 
 
 def class_weights(similarity: Tensor, used: Tensor | None = None) -> Tensor:
@@ -88,20 +95,22 @@ class ExcelMaps:
         normalise: see :func:`similarity_maps`; published: ``tokens``.
         texts: which texts stand out against each other: ``present``, the image's own classes and the background nouns,
             or ``all``, as published.
+        stretch: see :func:`similarity_maps`; published: ``tokens``.
     """
 
     needs, gives = frozenset({'clip'}), frozenset({'maps'})
 
     def __init__(self, blocks: int = 5, heads: str = 'mean', normalise: str = 'channels',
-                 texts: str = 'present') -> None:
+                 texts: str = 'present', stretch: str = 'patches') -> None:
         for name, value, known in (('heads', heads, HEADS), ('normalise', normalise, NORMALISATIONS),
-                                   ('texts', texts, TEXTS)):
+                                   ('texts', texts, TEXTS), ('stretch', stretch, STRETCHES)):
             if value not in known:
                 raise ValueError(f'ExcelMaps {name}: expected one of {known}, got {value!r}.'
                                  f'{suggest_name(str(value), known)}')
         if blocks < 1:
             raise ValueError(f'ExcelMaps blocks: expected a number >= 1, got {blocks}')
-        self.blocks, self.heads, self.normalise, self.texts = blocks, heads, normalise, texts
+        self.blocks, self.heads, self.normalise = blocks, heads, normalise
+        self.texts, self.stretch = texts, stretch
 
     def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
         """What enters the calibrated blocks, and the last block's tokens."""
@@ -115,7 +124,7 @@ class ExcelMaps:
         if self.texts == 'present':
             nouns = len(state.text_features) - state.image_labels.shape[1]
             used = to_device(F.pad(state.image_labels, (0, nouns), value=True), embeddings.device)
-        maps = similarity_maps(embeddings, state.text_features, used, self.normalise)
+        maps = similarity_maps(embeddings, state.text_features, used, self.normalise, self.stretch)
         sample_index, class_index = present_pairs(state.image_labels, embeddings.device)
         scores = maps[:, 1:].transpose(1, 2)[sample_index, class_index].unflatten(1, features.grid)
         return state.with_maps('excel', ClassMaps(scores, sample_index, class_index))

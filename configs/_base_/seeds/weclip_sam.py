@@ -6,7 +6,7 @@ the embedded data set with SAM's encoder as the second eye; not tuned on real da
 """
 seeds = [
     dict(type='GradCam'),
-    dict(type='ExcelMaps', blocks=5),
+    dict(type='ExcelMaps', blocks=5, stretch='tokens'),
     dict(type='EyeAffinity', eye='dino', temperature=0.5),
     dict(type='BlendMaps', earlier=['gradcam', 'excel']),
     dict(type='BlendPrediction'),

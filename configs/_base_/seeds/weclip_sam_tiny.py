@@ -5,7 +5,7 @@ the decoder's own prediction is two thirds of the maps that are voted on.
 """
 seeds = [
     dict(type='GradCam'),
-    dict(type='ExcelMaps', blocks=3),
+    dict(type='ExcelMaps', blocks=3, stretch='tokens'),
     dict(type='EyeAffinity', eye='sam', temperature=0.5),
     dict(type='BlendMaps', earlier=['gradcam', 'excel']),
     dict(type='BlendPrediction', weight=0.65),
