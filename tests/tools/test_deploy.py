@@ -66,7 +66,7 @@ def test_an_onnx_file_is_compared_before_it_is_written_and_may_be_again(deploy, 
     code, said = deploy(other, '--check', file)
     assert code == 2 and said.count('\n') == 1 and 'was exported from another checkpoint' in said
 
-    monkeypatch.setattr('weclip_sam.cli.deploy.agreement', lambda *args: [1.0, 0.9])
+    monkeypatch.setattr('weclip_sam.export.deploy.agreement', lambda *args: [1.0, 0.9])
     code, said = deploy(small, '--out', tmp_path / 'wrong.onnx')
     assert code == 1 and 'too little' in said and not (tmp_path / 'wrong.onnx').exists()
 

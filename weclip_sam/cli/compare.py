@@ -12,18 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from weclip_sam.cli.starting import starting
 from weclip_sam.commands import command_line
-from weclip_sam.comparison.experiment import Stage, load_experiment
-from weclip_sam.comparison.html import to_html
-from weclip_sam.comparison.listing import listing
-from weclip_sam.comparison.report import to_json, to_markdown
-from weclip_sam.comparison.results import collect
-from weclip_sam.comparison.stages import run_experiment
-from weclip_sam.comparison.tables import incomplete
-from weclip_sam.engine import friendly_errors, prepare_work_dir
-from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.io.config_files import find_config
 from weclip_sam.io.files import atomic_open, write_json
+
+if TYPE_CHECKING:
+    from weclip_sam.comparison.experiment import Stage
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,6 +48,17 @@ def command(stage: Stage) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_config(args.experiment, 'experiment')
+        from weclip_sam.comparison.experiment import load_experiment
+        from weclip_sam.comparison.html import to_html
+        from weclip_sam.comparison.listing import listing
+        from weclip_sam.comparison.report import to_json, to_markdown
+        from weclip_sam.comparison.results import collect
+        from weclip_sam.comparison.stages import run_experiment
+        from weclip_sam.comparison.tables import incomplete
+        from weclip_sam.engine import friendly_errors, prepare_work_dir
+        from weclip_sam.engine.start.work_dir import own_folder
     failed = {}
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         experiment = load_experiment(args.experiment, args.root, args.seeds)

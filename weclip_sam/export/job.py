@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from weclip_sam.export.options import Options
 from weclip_sam.io.files import write_json
 from weclip_sam.io.images import voc_palette
 from weclip_sam.io.names import printable
@@ -19,35 +20,6 @@ from weclip_sam.visualization.regions import Regions, find_regions
 
 VOID_COLOUR = voc_palette()[IGNORE_LABEL]
 RECORD_FORMAT = 'weclip_sam export 1'
-
-
-@dataclass(frozen=True)
-class Options:
-    """What may be asked of an export.
-
-    Attributes:
-        photos: ``'link'`` or ``'copy'`` puts the photos beside the labels; None does what the format needs: a link, or
-            nothing.
-        min_area: regions of fewer pixels are left out, by formats that know regions.
-        simplify: how many pixels the border of a polygon may move, see :mod:`weclip_sam.export.polygons`.
-        val_share: the share of the images in [0, 1) that goes to the list ``val``, in formats that have two lists.
-        url_prefix: what comes before a photo's name in Label Studio.
-        model_version: what Label Studio calls the predictions; the checkpoint's name where it is None.
-    """
-
-    photos: str | None = None
-    min_area: int = 0
-    simplify: float = 1.0
-    val_share: float = 0.1
-    url_prefix: str = '/data/local-files/?d='
-    model_version: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.photos not in (None, 'link', 'copy'):
-            raise ValueError(f"photos: expected 'link', 'copy' or None, got {self.photos!r}")
-        for name, least, most in (('min_area', 0, float('inf')), ('simplify', 0, 1000), ('val_share', 0, 1)):
-            if not least <= getattr(self, name) <= most or name == 'val_share' and self.val_share == most:
-                raise ValueError(f'{name}: expected a number from {least} up to {most}, got {getattr(self, name)}')
 
 
 @dataclass(frozen=True)

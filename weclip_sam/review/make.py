@@ -11,15 +11,14 @@ from pathlib import Path
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.offline.results import LabelFolder
+from weclip_sam.review import INLINE, SIDE
 from weclip_sam.review.entries import THUMBS, Entry, look_at_all
-from weclip_sam.review.layers import SIDE
 from weclip_sam.review.page import to_html
 from weclip_sam.review.problems import KINDS
 from weclip_sam.review.table import write_table
 from weclip_sam.visualization import class_colors
 
 PAGE, TABLE = 'review.html', 'review.csv'
-INLINE = 200  # images up to which pictures go into the page by default: about 15 MB
 MOST_INLINE = 2000
 
 
@@ -76,7 +75,7 @@ def make_review(folder: LabelFolder, out: Path, order: str = 'worst', limit: int
     Args:
         folder: of labels.
         out: an existing folder.
-        order: a key of :data:`ORDERS`.
+        order: a key of :data:`weclip_sam.choices.ORDERS`.
         limit: only so many images, the first in this order.
         inline: whether pictures go into the page; None does so for up to :data:`INLINE` images.
         workers: processes; None for all cores.

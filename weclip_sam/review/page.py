@@ -34,7 +34,7 @@ def to_html(entries: Sequence[Entry], classes: Sequence[str], palette: Sequence[
         out: the folder of the page: photos are linked relative to it.
         title, about: above everything, and what the labels were made with.
         key: under which the browser keeps the marks.
-        order: a key of :data:`ORDERS`, which the page begins with.
+        order: a key of :data:`weclip_sam.choices.ORDERS`, which the page begins with.
     """
     script = "'use strict';\n(() => {\n" + ''.join(_read(name) for name in SCRIPTS) + '})();\n'
     style = _read('page.css')

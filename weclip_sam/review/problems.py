@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from weclip_sam.choices import ORDERS
 from weclip_sam.evaluation.truth import MUCH_IGNORED
 
 SPECK = 0.0005  # of the image: a class on less than that counts as not there
@@ -28,8 +29,6 @@ KINDS = {
     'empty': 'all background',
     'ignored': 'much ignored',
 }
-ORDERS = {'worst': 'worst first', 'confidence': 'least sure first', 'doubts': 'most disagreement first',
-          'names': 'names most contradicted first'}
 
 
 @dataclass(frozen=True)
