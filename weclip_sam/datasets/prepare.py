@@ -47,7 +47,7 @@ class Preparation:
         missing: sentences about what is missing and where to get it; training or evaluation lacks something.
         hints: what would be nice to have.
         failed: reason by file, for single files that could not be used.
-        next_command: what to run once all is ready.
+        next_command: what to run once all is ready, a line for each command.
     """
 
     done: list[str] = field(default_factory=list)
@@ -73,8 +73,11 @@ class Preparation:
         return '\n'.join(lines)
 
 
-def train_command(config: str, root: Path, *options: str) -> str:
-    return command_line('train', f'configs/weclip_sam/{config}', '--cfg-options', f'data_root={root}', *options)
+def next_commands(config: str, root: Path, *options: str) -> str:
+    """Which weights a training needs and lacks, and the training; lines under one another for :class:`Preparation`."""
+    path = f'configs/weclip_sam/{config}'
+    return '\n        '.join((command_line('weights', path), command_line(
+        'train', path, '--cfg-options', f'data_root={root}', *options)))
 
 
 def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, workers: int | None = None,
@@ -107,7 +110,7 @@ def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, wo
     _voc_labels(root, overwrite, workers, progress, report)
     _voc_counts(root, report)
     has_aug = (root / LIST_DIR / 'train_aug.txt').is_file()
-    report.next_command = train_command('weclip-sam_vit-b16_30k_voc.py', root, *(
+    report.next_command = next_commands('weclip-sam_vit-b16_30k_voc.py', root, *(
         [] if has_aug else ['train_dataloader.dataset.reader.split=train']))
     return report
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from weclip_sam.commands import command_line
-from weclip_sam.datasets.prepare import Preparation, train_command
+from weclip_sam.datasets.prepare import Preparation, next_commands
 from weclip_sam.datasets.prepared import Prepared, lines_digest, table_digest
 from weclip_sam.datasets.readers.coco_json import (
     class_of_category,
@@ -108,7 +108,7 @@ def prepare_coco(root: Path, splits: Sequence[str] = ('train2014', 'val2014'), m
         if path.is_file() and (root / split).is_dir():
             _coco_split(root, split, path, masks, classes, overwrite, workers, progress, report)
     if len(splits) == 2:
-        report.next_command = train_command('weclip-sam_vit-b16_80k_coco.py', root, *_coco_options(splits, classes))
+        report.next_command = next_commands('weclip-sam_vit-b16_80k_coco.py', root, *_coco_options(splits, classes))
     return report
 
 
