@@ -131,7 +131,7 @@ def test_sam_and_crf_refine_labels_among_the_named_classes(make, scenes, tmp_pat
         changed += int((labels != open_labels(plain).read(before)).sum())
         assert {open_labels(refined).classes[label] for label in np.unique(labels)} <= {'background', *one.names}
     assert changed > 0
-    assert 'another model or protocol' in make(scenes, '--out', refined)[1].err
+    assert 'made in another way' in make(scenes, '--out', refined)[1].err
 
 
 def test_stopped_and_started_again(make, scenes, run_slowly, checkpoint, tmp_path):

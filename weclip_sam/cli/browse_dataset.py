@@ -16,6 +16,7 @@ from weclip_sam.commands import tool
 from weclip_sam.io.config_files import find_config
 from weclip_sam.io.names import printable
 from weclip_sam.registry import DATASETS
+from weclip_sam.words import counted
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         paths = write_sheets(rows, dataset.metainfo['classes'], out, args.split)
         if bank := lacks_bank(settings):
             print(f'without SAM masks: {bank} does not exist yet; {tool("make_masks")} makes it, or training')
-        print(f'{len(rows)} of {len(dataset)} images on {len(paths)} sheet(s): {paths[0]}'
+        print(f'{len(rows)} of {counted(len(dataset), "image")} on {counted(len(paths), "sheet")}: {paths[0]}'
               + (f' to {paths[-1].name}' if len(paths) > 1 else ''))
     sys.exit(1 if failed else 0)
 

@@ -18,6 +18,7 @@ from weclip_sam.cli.starting import starting
 from weclip_sam.commands import command_line
 from weclip_sam.io.config_files import find_config
 from weclip_sam.io.files import atomic_open, write_json
+from weclip_sam.words import counted
 
 if TYPE_CHECKING:
     from weclip_sam.comparison.experiment import Stage
@@ -49,7 +50,7 @@ def command(stage: Stage) -> str:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
-        find_config(args.experiment, 'experiment')
+        find_config(args.experiment, 'experiment file')
         from weclip_sam.comparison.experiment import load_experiment
         from weclip_sam.comparison.html import to_html
         from weclip_sam.comparison.listing import listing
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             with own_folder(root, 'comparison', option='--root'):
                 report = run_experiment(experiment)
             failed = report.failed
-            print(f'{len(report.ran)} stages run, {len(report.found)} found finished, {len(failed)} failed, '
+            print(f'{counted(len(report.ran), "stage")} run, {len(report.found)} found finished, {len(failed)} failed, '
                   f'{len(report.skipped)} not reached', file=sys.stderr)
         given = command_line('compare', *(sys.argv[1:] if argv is None else argv))
         comparison = collect(experiment, given, not args.no_pictures)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weclip_sam.cli.starting import starting
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.given import find_checkpoint
+from weclip_sam.words import counted
 
 if TYPE_CHECKING:
     from weclip_sam.api import Segmenter
@@ -59,7 +60,7 @@ def compare(args: argparse.Namespace, config: Any, network: InferenceNetwork, de
     segmenter = plain_segmenter(args, config)
     shares = agreement(deployed, lambda picture: segmenter(picture).labels, pictures)
     print(f'the labels of ONNX Runtime and of torch agree on {100 * sum(shares) / len(shares):.3f} % of the pixels of '
-          f'{len(shares)} images (on the worst of them {100 * min(shares):.3f} %)')
+          f'{counted(len(shares), "image")} (on the worst of them {100 * min(shares):.3f} %)')
     if min(shares) < ENOUGH:
         print(f'that is too little: {100 * ENOUGH:.1f} % are expected of every image', file=sys.stderr)
         return False

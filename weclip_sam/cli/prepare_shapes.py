@@ -20,6 +20,7 @@ from pathlib import Path
 
 from weclip_sam.cli.starting import starting
 from weclip_sam.commands import command_line
+from weclip_sam.words import counted
 
 CONFIG = 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'
 # Where a config of shapes has a reader, and the split it reads there.
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         with phase_progress() as progress:
             write_shapes(readers, args.out, args.overwrite, progress)
         count = sum(len(reader.records) for reader in readers.values())
-        print(f'{count} images in {args.out}; to train on them:\n{train_command(args.out)}')
+        print(f'{counted(count, "image")} in {args.out}; to train on them:\n{train_command(args.out)}')
     return 0
 
 

@@ -36,6 +36,7 @@ from weclip_sam.io.images import labels_made_of, pixels_digest, read_labels, wri
 from weclip_sam.io.names import folds_names, meeting, normal, real_path, stem
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
 from weclip_sam.io.text import read_lines
+from weclip_sam.words import counted
 
 COCO_URL = 'http://images.cocodataset.org'
 TOOL = 'tools/prepare_coco.py'
@@ -172,7 +173,7 @@ def _coco_labels(name: str, named: Mapping[str, Sequence[str]], path: Path, over
             return False
     record.put(name, TOOL, [path], table=table_digest(named))
     empty = sum(not found for found in named.values())
-    report.done.append(f'{target}: labels of {len(named)} images, {empty} of them without any object{anew}')
+    report.done.append(f'{target}: labels of {counted(len(named), "image")}, {empty} of them without any object{anew}')
     return True
 
 
@@ -205,7 +206,7 @@ def _coco_masks(source: _Source, images: Sequence[tuple[Mapping[str, Any], str]]
             report.failed[str(target)] = result.error
             refused += result.state == 'refused'
     anew = f', {counts["anew"]} made anew since {source.path.name} or the classes changed' if counts['anew'] else ''
-    report.done.append(f'{folder}: {counts["made"]} masks made, {counts["there"]} were there already{anew}')
+    report.done.append(f'{folder}: {counted(counts["made"], "mask")} made, {counts["there"]} were there already{anew}')
     if left_out:
         report.hints.append(f'{source.path}: {len(left_out)} objects that cannot be painted were left out of the '
                             'masks: ' + '; '.join(left_out[:5]) + ('; ...' if len(left_out) > 5 else ''))
@@ -329,5 +330,5 @@ def _coco_classes(source: _Source, overwrite: bool, record: Prepared, report: Pr
     with atomic_open(target, 'w') as file:
         file.write(''.join(f'{line}\n' for line in lines))
     record.put(CLASS_FILE, TOOL, [source.path], lines=lines_digest(lines))
-    report.done.append(f'{target}: {len(lines)} classes')
+    report.done.append(f'{target}: {counted(len(lines), "class", "classes")}')
     return True

@@ -17,6 +17,7 @@ from weclip_sam.io.names import printable
 from weclip_sam.offline.results import EXPORT_RECORD, LabelFolder, LabelledImage
 from weclip_sam.structures import IGNORE_LABEL
 from weclip_sam.visualization.regions import Regions, find_regions
+from weclip_sam.words import counted
 
 VOID_COLOUR = voc_palette()[IGNORE_LABEL]
 RECORD_FORMAT = 'weclip_sam export 1'
@@ -149,14 +150,15 @@ class Job:
 
     def told(self, place: Path) -> list[str]:
         """Lines for people: what there is, where, and the notes."""
-        regions = f', {self.counted["regions"]} regions' if 'regions' in self.counted else ''
-        line, empty = f'{self.name}: {len(self.items)} images{regions} in {place}', self.counted.get('empty', 0)
+        regions = f', {counted(self.counted["regions"], "region")}' if 'regions' in self.counted else ''
+        line = f'{self.name}: {counted(len(self.items), "image")}{regions} in {place}'
+        empty = self.counted.get('empty', 0)
         if empty == len(self.items):
             line += '; no class in any of them, all is background: a valid export of nothing'
         elif empty:
             line += f'; {empty} of the images are background alone'
         if small := self.counted.get('small'):
-            line += f'; {small} regions below {self.options.min_area} pixels left out'
+            line += f'; {counted(small, "region")} below {self.options.min_area} pixels left out'
         return [printable(each) for each in (line, *(f'{self.name}: {note}' for note in self.notes))]
 
 

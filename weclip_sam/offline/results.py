@@ -150,7 +150,8 @@ def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = No
             header = read_json(root / name)
             break
     if not isinstance(header, dict):
-        raise ValueError(f'{root / name}: not the record of labels that it should be')
+        raise ValueError(f'{root / name}: not the record of labels that it should be; without it '
+                         '--classes FILE says what the labels are')
     photos = None if images is None else _photos(Path(images))
     try:
         found = _predicted(root, header) if 'images' in header and isinstance(header['images'], list) else \
