@@ -213,7 +213,7 @@ def test_coco_goes_on_where_it_stopped(coco):
     folder = coco / 'semantic_masks' / 'train2014'
     (folder / 'image2.png').unlink()
     stamps = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
-    assert '1 masks made, 3 were there already' in prepare_coco(coco, ['train2014'], workers=1).text()
+    assert '1 mask made, 3 were there already' in prepare_coco(coco, ['train2014'], workers=1).text()
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.name != 'image2.png'} == stamps
 
 

@@ -143,7 +143,7 @@ def test_photos_that_are_not_there_hide_no_problem(three, tmp_path):
         image.image.unlink()
     review = make_review(folder, tmp_path, workers=1)
     assert [entry.name for entry in review.entries] == ['b', 'c', 'a'] and not review.unreadable
-    assert len(review.lost) == 3 and f'3 photos are not there, for example {folder.images[1].image}' in review.text()
+    assert len(review.lost) == 3 and f'3 photos cannot be found, for example {folder.images[1].image}' in review.text()
 
 
 def test_images_with_one_stem_in_several_folders(label_folder, tmp_path):

@@ -60,7 +60,7 @@ def test_an_onnx_file_is_compared_before_it_is_written_and_may_be_again(deploy, 
     from weclip_sam.export.deploy import drawn_pictures
     drawn_pictures()[1].save(photo)
     code, said = deploy(small, '--check', file, '--images', photo)
-    assert code == 0 and 'of the pixels of 1 images' in said
+    assert code == 0 and 'of the pixels of 1 image ' in said
 
     other = write_checkpoint(tmp_path / 'other' / 'iter_1.pth', 'weclip/weclip_tiny_400_shapes.py', {}, ('cow',))
     code, said = deploy(other, '--check', file)

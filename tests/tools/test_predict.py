@@ -167,7 +167,7 @@ def test_every_kind_of_folder_and_name(tool, trained_run, tmp_path, capsys):
     said = capsys.readouterr().out
     assert stop.value.code == 1 and '3 of 5 images segmented' in said and '1 found, 1 failed' in said
     assert 'passed over: other kinds of files 1 (1 .heic), hidden or of the system 3' in said
-    assert f'files of 16 bits whose values seem to have fewer: 1 images, for example {photos / "deep.png"} (10)' in said
+    assert f'files of 16 bits whose values seem to have fewer: 1 image, for example {photos / "deep.png"} (10)' in said
     record = json.loads((out / 'predictions.json').read_text())
     assert record['suspected_bits'] == {str(photos / 'deep.png'): 10}
     assert list(record['failed']) == [str(photos / 'same.jpg')] and 'same.png' in record['failed'][
