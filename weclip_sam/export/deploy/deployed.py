@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from weclip_sam.export.deploy.card import FORMAT
 from weclip_sam.export.deploy.files import KEY, require
 from weclip_sam.visualization import enlarge
 
-_ROUND = dict(nearest=round, down=math.floor, up=math.ceil)
+_ROUND: dict[str, Callable[[float], int]] = dict(nearest=round, down=math.floor, up=math.ceil)
 _NEEDED = ('classes', 'read', 'resize', 'border', 'divisor', 'smallest', 'pad_value', 'checkpoint')
 
 
