@@ -9,7 +9,8 @@ import weclip_sam
 ROOT = Path(weclip_sam.__file__).parent
 # From the ground up. A room may use every floor below its own; what everybody speaks may use itself.
 FLOORS = (
-    {'bits', 'checks', 'colors', 'commands', 'features', 'registry', 'structures', 'torch_versions'},
+    {'bits', 'checks', 'choices', 'colors', 'commands', 'features', 'registry', 'structures', 'torch_versions',
+     'words'},
     {'io'},
     {'mask_bank'},
     {'datasets', 'foundation', 'seeds', 'evaluation', 'visualization'},

@@ -34,6 +34,7 @@ from weclip_sam.registry import MODELS, SEED_STEPS, TRANSFORMS
 from weclip_sam.result import SegmentationResult, as_bytes, as_half
 from weclip_sam.structures import SegSample
 from weclip_sam.visualization import enlarge
+from weclip_sam.words import counted
 
 __all__ = ['ImageInput', 'SegmentationResult', 'Segmenter', 'choose_device']
 
@@ -188,7 +189,8 @@ class Segmenter:
 
     def __repr__(self) -> str:
         names = [*self.classes[1:4], *(['...'] if len(self.classes) > 4 else [])]
-        return f'Segmenter({self.checkpoint!r}, {len(self.classes) - 1} classes: {", ".join(names)}; on {self.device})'
+        classes = f'{counted(len(self.classes) - 1, "class", "classes")}: {", ".join(names)}'
+        return f'Segmenter({self.checkpoint!r}, {classes}; on {self.device})'
 
     def stream(self, images: Sequence[ImageInput], *, names: Sequence[Names] | None = None, probabilities: bool = False,
                confidence: bool = False, batch_size: int = 8

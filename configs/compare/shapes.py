@@ -12,6 +12,7 @@ sam = 'tiny'
 # For compare.py --list, of trainings that have not run: docs/performance.md; offline, the 1.15th part of online.
 estimates = dict(
     seconds_per_iteration={'weclip-sam*_tiny_*': 0.47, 'weclip-plus_tiny_*': 0.53, 'offline-decoder*_tiny_*': 0.41},
+    seconds={'clip-es_tiny_*': 120, 'excel_tiny_*': 40},  # as their configs say
     where='seconds of one thread of a CPU that others used, too, as docs/performance.md has them')
 _labels = 'train_dataloader.dataset.pixel_labels'
 _clip_es, _sepl = 'configs/clip_es/clip-es_tiny_free_shapes.py', 'configs/sepl/sepl_tiny_free_shapes.py'

@@ -9,6 +9,9 @@ title = 'shapes: how the labels of WeCLIP-SAM are joined'
 root = 'work_dirs/compare/shapes_joins'
 seeds = 1
 tests = ['single', 'crf']
+estimates = dict(
+    seconds_per_iteration={'weclip-sam*_tiny_*': 0.47},
+    where='seconds of one thread of a CPU that others used, too, as docs/performance.md has them')
 _name = 'configs/weclip_sam/weclip-sam{}_tiny_400_shapes.py'
 _others = 'work_dirs/compare/shapes'
 _bank = dict(mask_bank='{masks}')

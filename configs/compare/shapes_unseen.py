@@ -8,6 +8,10 @@ title = 'shapes, scenes of seed 7: five systems'
 root = 'work_dirs/compare/shapes_unseen'
 seeds = 1
 tests = ['single', 'multi', 'crf', 'sam', 'all']
+estimates = dict(
+    seconds_per_iteration={'weclip-sam*_tiny_*': 0.47, 'offline-decoder*_tiny_*': 0.41},
+    seconds={'clip-es_tiny_*': 120},  # as its config says
+    where='seconds of one thread of a CPU that others used, too, as docs/performance.md has them')
 sam = 'tiny'
 _scenes = dict(scenes_seed=7)
 _labels = 'train_dataloader.dataset.pixel_labels'

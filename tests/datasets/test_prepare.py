@@ -16,7 +16,7 @@ from weclip_sam.io.images import read_labels, write_labels
 from weclip_sam.io.parallel import parallel_map
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAIN = 'next    python tools/train.py configs/weclip_sam'
+TRAIN = '        python tools/train.py configs/weclip_sam'
 SQUARE = [2.0, 3.0, 8.0, 3.0, 8.0, 9.0, 2.0, 9.0]
 
 
@@ -159,7 +159,9 @@ def test_a_root_that_does_not_exist(prepare, tmp_path):
 def test_the_next_command_is_said_when_all_is_ready(voc):
     command = f'{TRAIN}/weclip-sam_vit-b16_30k_voc.py --cfg-options data_root={voc}'
     split = ' train_dataloader.dataset.reader.split=train'  # there is no train_aug
-    assert prepare_voc(voc, workers=1).text().splitlines()[-1] == command + split
+    *_, weights, last = prepare_voc(voc, workers=1).text().splitlines()
+    assert last == command + split
+    assert weights == 'next    python tools/weights.py configs/weclip_sam/weclip-sam_vit-b16_30k_voc.py'
     (voc / 'ImageSets' / 'Segmentation' / 'train_aug.txt').write_text('2008_000000\n')
     assert prepare_voc(voc, workers=1).text().splitlines()[-1] == command
     (voc / 'JPEGImages' / '2008_000000.jpg').unlink()
@@ -211,7 +213,7 @@ def test_coco_goes_on_where_it_stopped(coco):
     folder = coco / 'semantic_masks' / 'train2014'
     (folder / 'image2.png').unlink()
     stamps = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
-    assert '1 masks made, 3 were there already' in prepare_coco(coco, ['train2014'], workers=1).text()
+    assert '1 mask made, 3 were there already' in prepare_coco(coco, ['train2014'], workers=1).text()
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.name != 'image2.png'} == stamps
 
 

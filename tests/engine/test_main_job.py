@@ -62,6 +62,10 @@ def test_it_ends_with_labels_by_step_a_sheet_and_both_protocols(refined, predict
     assert (finished / 'sheets' / 'iter_000002.png').is_file()
     log = next(finished.glob('*/*.log')).read_text()
     assert 'could not be drawn' not in log and 'mIoU of the prediction on val with CRF' in log
+    assert log.rstrip().endswith(f'''next: labels of the training images
+  python tools/make_labels.py {finished}/iter_2.pth --out {finished}/labels
+next: a page to look through them
+  python tools/review.py {finished}/labels''')
 
 
 def test_a_protocol_of_nothing_is_refused():

@@ -2,14 +2,21 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from untrained import write_checkpoint
 
+from weclip_sam.datasets.frame import Frame
 from weclip_sam.engine.start.restore import restore_model
 from weclip_sam.export.deploy import InferenceNetwork, export_network, network_card
+from weclip_sam.export.deploy.card import _resizing, _step
+from weclip_sam.export.deploy.deployed import resized
 from weclip_sam.export.deploy.network import broken_condition
+from weclip_sam.io.images import fit_within
+from weclip_sam.registry import TRANSFORMS
 
 # In torch 2.11 a pooling asks whether a side is even.
 CONVOLUTIONS_FAIL = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 15)
@@ -87,14 +94,43 @@ def test_the_card_says_what_somebody_needs(build):
     network, card = build('main_job')
     assert card['classes'] == ['background', 'cat', 'dog'] and len(card['palette']) == 3
     assert card['divisor'] == 8 and card['pad_value'] == 114 and card['border'] == 'pad'
-    assert card['read_side'] == 2048 and card['resize'] == []
+    assert card['read'] == dict(least=0, most=2048, unit=1, round='nearest', filter='bicubic')
+    assert card['resize'] == []
     assert set(card['normalisation']) == {'where', 'clip', 'sam'}
     assert card['normalisation']['sam']['mean'] == [0.485, 0.456, 0.406]
     assert card['left_out'] == []
     assert json.loads(json.dumps(card)) == card
     _, card = build('second_stage_vit')
-    assert card['resize'] == [dict(rule='long_side', size=512, only_shrink=False, filter='bilinear')]
-    assert card['read_side'] is None and card['normalisation']['backbone']['mean'] == [0.5, 0.5, 0.5]
+    assert card['resize'] == [dict(least=512, most=512, unit=1, round='down', filter='bilinear')]
+    assert card['read']['most'] is None and card['normalisation']['backbone']['mean'] == [0.5, 0.5, 0.5]
+
+
+SIZES = [(4096, 3071), (4096, 2047), (333, 250), (7, 5000), (5000, 1), (1, 1), (120, 80), (121, 17), (96, 96)]
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('own', [
+    None, dict(type='ResizeLong', size=120), dict(type='ResizeLong', size=120, only_shrink=True),
+    dict(type='ResizeToMultiple', divisor=24)])
+def test_a_step_of_the_card_gives_the_size_that_the_package_gives(size, own):
+    """``None``: what a photo is shrunk to when it is read."""
+    picture = Image.new('1', size)
+    if own is None:
+        height, width = fit_within(size[::-1], 2048)
+        step = _resizing('nearest', most=2048, rounded='nearest')
+    else:
+        results = TRANSFORMS.build(dict(own, interpolation='nearest'))(
+            dict(image=np.zeros((*size[::-1], 3), np.uint8), frame=Frame.whole(*size[::-1])))
+        height, width = results['image'].shape[:2]
+        step = _step(dict(own, interpolation='nearest'))
+    assert resized(picture, step).size == (width, height)
+
+
+def test_a_step_of_somebody_s_own_is_named():
+    step = _step(dict(type='Mine', size=3))
+    assert step == dict(type='Mine', size=3)
+    with pytest.raises(ValueError, match="prepared by 'Mine', which is not known here"):
+        resized(Image.new('RGB', (4, 4)), step)
 
 
 def test_what_is_left_out_is_said(tmp_path):

@@ -92,7 +92,8 @@ model = dict(type='SeedMaker', templates=['one {{}}'], seeds=[dict(type='GradCam
     monkeypatch.setattr(tool, 'write_json', read_only)
     assert 'far.json: cannot be written' in error_of('--json', str(tmp_path / 'far.json'))
     (tmp_path / 'mine.txt').write_text('a {}\na photo\n')
-    monkeypatch.setattr(tool, 'localisation_embeddings', None)  # images are not touched from here on
+    # Images are not touched from here on.
+    monkeypatch.setattr('weclip_sam.models.prompt_selection.localisation_embeddings', None)
     assert "mine.txt: template 'a photo' needs exactly one {}" in error_of('--templates', str(tmp_path / 'mine.txt'))
     assert "model.templates of the config: template 'one'" in error_of('--cfg-options', "model.templates=['one']")
     assert 'a file of that name is in the way' in error_of('--json', str(tmp_path / 'mine.txt' / 'out.json'))

@@ -143,7 +143,7 @@ def test_photos_that_are_not_there_hide_no_problem(three, tmp_path):
         image.image.unlink()
     review = make_review(folder, tmp_path, workers=1)
     assert [entry.name for entry in review.entries] == ['b', 'c', 'a'] and not review.unreadable
-    assert len(review.lost) == 3 and f'3 photos are not there, for example {folder.images[1].image}' in review.text()
+    assert len(review.lost) == 3 and f'3 photos cannot be found, for example {folder.images[1].image}' in review.text()
 
 
 def test_images_with_one_stem_in_several_folders(label_folder, tmp_path):
@@ -178,3 +178,20 @@ def test_two_images_of_one_name(three, tmp_path):
 def test_options_that_show_nothing(three, tmp_path, option):
     with pytest.raises(ValueError, match='expected at least'):
         make_review(open_labels(three), tmp_path, **option)
+
+
+@pytest.mark.parametrize('count', [3, 10])
+def test_clip_that_knows_no_such_names_is_told_once_and_does_not_count(label_folder, tmp_path, count):
+    """Of three photos all may be misnamed; where it disputes all of ten, it is CLIP."""
+    folder = label_folder(**{f'p{place}': dict(labels=blocks(1), names=['cup'], named={'cup': 0.4}, photo=False)
+                             for place in range(count)})
+    review = make_review(open_labels(folder), tmp_path, workers=1)
+    line = 'CLIP disagrees with the names of 10 of 10 photos: this CLIP does not know these names'
+    page, data = review.page.read_text(encoding='utf-8'), data_of(review.page)
+    assert (line in review.text()) is (line in page) is (count == 10)
+    assert ('CLIP disagrees: 3' in review.text()) is (count == 3)
+    for image in data['images']:
+        assert list(image['problems']) == (['clip'] if count == 3 else []) and image['clip'] == {'cup': 0.4}
+    assert data['low']['CLIP'] == (0.8 if count == 3 else 0)
+    with review.table.open(newline='') as file:
+        assert {row['problems'] for row in csv.DictReader(file)} == {'clip' if count == 3 else ''}

@@ -1,7 +1,7 @@
 """What is told of an image, and which image comes first."""
 import pytest
 
-from weclip_sam.review.problems import KINDS, ORDERS, Facts, badness, find_problems
+from weclip_sam.review.problems import KINDS, ORDERS, Facts, badness, find_problems, unknown_to_clip
 
 
 @pytest.mark.parametrize('facts, kinds', [
@@ -49,3 +49,20 @@ def test_what_is_not_known_counts_for_nothing_and_what_cannot_be_read_comes_firs
 def test_a_given_name_that_clip_does_not_see_contradicts_too():
     seen, unseen = (Facts({'cup': 0.2}, names=('cup',), named={'cup': score}) for score in (0.9, 0.1))
     assert badness(seen)['names'] == 0 and badness(unseen)['names'] == 1
+
+
+@pytest.mark.parametrize('disputed, agreed, silent, told', [
+    (9, 1, 5, True), (10, 0, 0, True), (8, 2, 0, False), (9, 0, 30, False), (0, 10, 0, False), (0, 0, 20, False)])
+def test_where_clip_disagrees_with_nearly_all_it_knows_no_such_names(disputed, agreed, silent, told):
+    """``silent``: photos that nobody named, or that CLIP was not asked about."""
+    photos = [Facts(names=('cup',), named={'cup': score}) for score in [0.4] * disputed + [0.9] * agreed]
+    photos += [Facts(), Facts(names=('cup',)), Facts(names=('cup',), named={'table': 0.1})] * (silent // 3)
+    said = unknown_to_clip(photos)
+    assert bool(said) is told and said.count('\n') == 0
+    if told:
+        assert said.startswith(f'CLIP disagrees with the names of {disputed} of {disputed + agreed} photos: ')
+
+
+def test_what_clip_does_not_know_is_no_problem_and_no_order():
+    facts = Facts({'cup': 0.2}, names=('cup',), named={'cup': 0.1}, clip_counts=False)
+    assert find_problems(facts) == {} and badness(facts)['names'] == 0

@@ -1,10 +1,9 @@
 """Whatever a tool is given: an exit code of the documentation, at most one line of error, no traceback."""
 import errno
+import importlib
 import sys
 
 import pytest
-
-from weclip_sam import jobs
 
 BAD_OPTIONS = ['data_root=2024', 'data_root=[new]', 'data_root=None', 'data_root=1e5', 'data_root=cups,balls',
                'data_root=', 'train_dataloader.dataset=3', 'custom_hooks=3', 'model=None',
@@ -44,7 +43,7 @@ def test_bad_options_are_one_line(photos, outcome, tool, option, tmp_path, monke
 
 def test_a_file_where_outputs_go_is_told_by_the_option_that_named_it(photos, outcome, tmp_path):
     root, config = photos
-    for tool, args in [('predict', ['x.pth', root]), ('make_seeds', [config]), ('make_masks', [config])]:
+    for tool, args in [('predict', [config, root]), ('make_seeds', [config]), ('make_masks', [config])]:
         code, lines, err = outcome(tool, *args, '--out', config)
         assert code == 2 and len(lines) == 1 and f'--out {config}: a file of that name' in err, (tool, err)
 
@@ -96,16 +95,25 @@ def test_an_error_that_nobody_foresaw_is_one_line_of_every_tool(photos, outcome,
 
     def broken(*args, **kwargs):
         raise NotImplementedError('nobody thought of it')
+    for name in ('x.pth', 'x.py'):
+        (tmp_path / name).touch()
+    # The package's own names by their module, as the commands import them; the benchmark's lies in its own.
     for tool, name, args in [
-            ('check_data', 'full_check', [config]), ('make_masks', 'run_masks', [config]), ('benchmark', 'Bench', []),
-            ('make_seeds', 'run_seeds', [config, '--out', 'o']), ('select_prompt', 'rank_templates', [config]),
-            ('train', 'build_runner', [config, '--work-dir', 'w']), ('test', 'safe_load', [config, 'x.pth']),
-            ('predict', 'Segmenter', ['x.pth', photos[0], '--out', 'p']), ('prepare_voc', 'prepare_voc', ['x']),
-            ('prepare_coco', 'prepare_coco', ['x']), ('prepare_shapes', 'write_split', ['s']),
-            ('compare', 'load_experiment', ['x.py', '--run']),
-            ('eval_seeds', 'LabelStore', ['--pred', 'x', '--gt', 'x'])]:
+            ('check_data', 'checking.configs.full_check', [config]), ('benchmark', 'Bench', []),
+            ('make_masks', 'offline.mask_run.run_masks', [config]),
+            ('make_seeds', 'jobs.run_seeds', [config, '--out', 'o']),
+            ('select_prompt', 'models.prompt_selection.rank_templates', [config]),
+            ('train', 'jobs.build_runner', [config, '--work-dir', 'w']),
+            ('test', 'engine.safe_load', [config, 'x.pth']),
+            ('predict', 'api.Segmenter', ['x.pth', photos[0], '--out', 'p']),
+            ('prepare_voc', 'datasets.prepare.prepare_voc', ['x']),
+            ('prepare_coco', 'datasets.prepare_coco.prepare_coco', ['x']),
+            ('prepare_shapes', 'datasets.shapes.on_disk.write_split', ['s']),
+            ('compare', 'comparison.experiment.load_experiment', ['x.py', '--run']),
+            ('eval_seeds', 'evaluation.label_files.LabelStore', ['--pred', 'x', '--gt', 'x'])]:
         module = load_tool(tool)
-        monkeypatch.setattr(module if hasattr(module, name) else jobs, name, broken)
+        where, _, attribute = name.rpartition('.')
+        monkeypatch.setattr(importlib.import_module(f'weclip_sam.{where}') if where else module, attribute, broken)
         with pytest.raises(SystemExit) as stopped:
             module.main([str(arg) for arg in args])
         assert stopped.value.code == 2, tool

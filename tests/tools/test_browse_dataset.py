@@ -59,7 +59,7 @@ def test_masks_are_shown_as_they_are_and_as_a_draw_has_them(photos, run_tool, tm
     assert run_tool('browse_dataset', config, '--out', tmp_path / 'before', '-n', '2', *options) == 0
     out = capsys.readouterr().out
     assert f'without SAM masks: {root}/bank_train does not exist yet; tools/make_masks.py makes it' in out
-    assert f'2 of 8 images on 1 sheet(s): {tmp_path}/before/browse_train_01.png' in out
+    assert f'2 of 8 images on 1 sheet: {tmp_path}/before/browse_train_01.png' in out
     assert run_tool('make_masks', config) == 0
     bank = dict(type='ImageLabelDataset', reader=dict(type='FolderReader', data_root=str(root)), pipeline=TRANSFORMS,
                 mask_bank=f'{root}/bank_train', feature_bank='/nowhere')
@@ -79,7 +79,7 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_shown(photos, r
     options = ['--cfg-options', f'train_dataloader.dataset.pipeline={TRANSFORMS}']
     assert run_tool('browse_dataset', config, '--out', tmp_path / 'out', *options) == 1
     told = capsys.readouterr()
-    assert 'failed: ' in told.err and 'p3.png' in told.err and '7 of 8 images on 1 sheet(s)' in told.out
+    assert 'failed: ' in told.err and 'p3.png' in told.err and '7 of 8 images on 1 sheet' in told.out
     assert Image.open(tmp_path / 'out' / 'browse_train_01.png').size[0] > 400
 
 

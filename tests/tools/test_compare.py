@@ -256,7 +256,8 @@ def test_labels_without_a_score_have_none(experiment_file, tools, tmp_path):
 
 def test_methods_without_the_one_in_focus(experiment_file, tools, tmp_path, monkeypatch):
     tool = load_tool()
-    monkeypatch.setattr(tool, 'run_experiment', lambda experiment: run_experiment(experiment, tools))
+    monkeypatch.setattr('weclip_sam.comparison.stages.run_experiment',
+                        lambda experiment: run_experiment(experiment, tools))
     with pytest.raises(SystemExit) as stop:
         tool.main([str(experiment_file), '--run', '--seeds', '1', '--methods', 'Two-stage'])
     assert stop.value.code == 0 and (tmp_path / 'runs' / 'report.html').is_file()
@@ -430,7 +431,8 @@ def test_the_page_in_a_browser(comparison, tmp_path):
 
 def test_the_tool_reports_and_its_exit_code_tells(experiment_file, tools, tmp_path, monkeypatch, capsys):
     tool = load_tool()
-    monkeypatch.setattr(tool, 'run_experiment', lambda experiment: run_experiment(experiment, tools))
+    monkeypatch.setattr('weclip_sam.comparison.stages.run_experiment',
+                        lambda experiment: run_experiment(experiment, tools))
     (tools / 'break_second').touch()
     with pytest.raises(SystemExit) as stop:
         tool.main([str(experiment_file), '--run', '--no-pictures', '--seeds', '1'])

@@ -60,13 +60,13 @@ def test_an_onnx_file_is_compared_before_it_is_written_and_may_be_again(deploy, 
     from weclip_sam.export.deploy import drawn_pictures
     drawn_pictures()[1].save(photo)
     code, said = deploy(small, '--check', file, '--images', photo)
-    assert code == 0 and 'of the pixels of 1 images' in said
+    assert code == 0 and 'of the pixels of 1 image ' in said
 
     other = write_checkpoint(tmp_path / 'other' / 'iter_1.pth', 'weclip/weclip_tiny_400_shapes.py', {}, ('cow',))
     code, said = deploy(other, '--check', file)
     assert code == 2 and said.count('\n') == 1 and 'was exported from another checkpoint' in said
 
-    monkeypatch.setattr('weclip_sam.cli.deploy.agreement', lambda *args: [1.0, 0.9])
+    monkeypatch.setattr('weclip_sam.export.deploy.agreement', lambda *args: [1.0, 0.9])
     code, said = deploy(small, '--out', tmp_path / 'wrong.onnx')
     assert code == 1 and 'too little' in said and not (tmp_path / 'wrong.onnx').exists()
 

@@ -192,5 +192,5 @@ def test_a_label_that_was_corrected_in_its_place(labelled, tmp_path, run_tool, c
         image.save(labelled / 'labels' / 'p0.png')
     assert run_tool('import_labels', labelled, '--like', labelled, '--out', tmp_path / 'out') == 0
     said = capsys.readouterr().out
-    assert '1 labels written' in said and 'earlier labels say' not in said
+    assert '1 label written' in said and 'earlier labels say' not in said
     assert np.array_equal(read_labels(tmp_path / 'out' / 'p0.png'), blocks(2))

@@ -1,5 +1,6 @@
 """``weclip-sam``: every command by name, only the one that is called is imported, messages say what can be typed."""
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import weclip_sam
 import weclip_sam.cli
 from weclip_sam import commands as called
 from weclip_sam.cli import main as console
+from weclip_sam.cli.starting import starting
 
 ROOT = Path(__file__).parents[2]
 MODULES = {path.stem for path in (ROOT / 'weclip_sam' / 'cli').glob('*.py')
@@ -58,6 +60,50 @@ def test_help_and_version_wait_for_nothing():
     result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.endswith('[0, 0, 2] []\n')
     assert result.stderr == "error: no command is called 'trian'. Did you mean 'train'?\n"
+
+
+WRONG = {'train no.py': 'no.py: no such config', 'train C --trakc wandb': 'unrecognized arguments',
+         'train C --track x': 'invalid choice', 'test {config} no.pth': 'no.pth: no such checkpoint',
+         'predict no.pth X --out O': 'no.pth: no such checkpoint', 'deploy no.pth --out x.onnx': 'no.pth: no such',
+         'predict C X --out O --export cooc': "Did you mean 'coco'?", 'make_masks C --split x': 'invalid choice',
+         'compare no.py --list': 'no.py: no such experiment', 'review no': 'no: no such folder of labels',
+         'export no coco': 'no: no such folder of labels', 'weights no.py': 'no.py: no such config'}
+
+
+def test_no_command_reads_torch_before_its_arguments():
+    """``--help`` of every command, and what is wrong with arguments: all in one process, which torch stays out of."""
+    config = ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py'
+    calls = [[name, '--help'] for name in sorted(MODULES)] + [call.format(config=config).split() for call in WRONG]
+    program = '''
+import contextlib, importlib, io, json, sys
+for name, *arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        try:
+            code = importlib.import_module(f'weclip_sam.cli.{name}').main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+    print(json.dumps([code, sorted({'torch', 'cv2', 'matplotlib'} & set(sys.modules)), out.getvalue()]))
+'''
+    result = subprocess.run([sys.executable, '-c', program, json.dumps(calls)], capture_output=True, text=True,
+                            timeout=120, check=True)
+    for call, line in zip(calls, result.stdout.splitlines(), strict=True):
+        code, read, said = json.loads(line)
+        expected = 'usage: ' if call[-1] == '--help' else WRONG[' '.join(call).replace(str(config), '{config}')]
+        assert (code, read) == (0 if call[-1] == '--help' else 2, []) and expected in said, (call, code, read, said)
+
+
+def test_a_command_that_cannot_be_read_ends_with_one_line(monkeypatch, capsys):
+    monkeypatch.delenv('WECLIP_SAM_TRACEBACK', raising=False)
+    for error, code, line in [(ModuleNotFoundError("No module named 'x'"), 2, "weclip-sam: No module named 'x'"),
+                              (FileNotFoundError('y: no such config'), 2, 'error: y: no such config'),
+                              (KeyboardInterrupt(), 130, '')]:
+        with pytest.raises(SystemExit) as stop, starting():
+            raise error
+        said = capsys.readouterr().err
+        assert stop.value.code == code and line in said and said.count('\n') == bool(line)
+    monkeypatch.setenv('WECLIP_SAM_TRACEBACK', '1')
+    with pytest.raises(ModuleNotFoundError), starting():
+        raise ModuleNotFoundError
 
 
 def test_version_says_what_is_installed_and_where(capsys):

@@ -145,7 +145,7 @@ def test_sam_and_crf_refine_labels_among_the_named_classes(make, whole, tmp_path
         changed += int((labels != open_labels(plain).read(before)).sum())
         assert {open_labels(refined).classes[label] for label in np.unique(labels)} <= {'background', *one.names}
     assert changed > 0
-    assert 'another model or protocol' in make(scenes, '--out', refined)[1].err
+    assert 'made in another way' in make(scenes, '--out', refined)[1].err
 
 
 def test_stopped_and_started_again(make, whole, run_slowly, checkpoint, tmp_path):

@@ -83,7 +83,8 @@ def test_with_sam_it_tells_once_what_sam_did(tool, trained_run, tmp_path, capsys
     record = json.loads((out / 'predictions.json').read_text())
     counts = [entry['masks'] for entry in record['images']]
     assert record['sam'] == 'tiny' and counts[0] == 0 < counts[1]
-    for asked, message in (([], 'sam tiny -> False'), (['--sam'], 'setting mask_generator is missing'),
+    for asked, message in (([], '--sam was tiny, now it is not given'),
+                           (['--sam'], 'setting mask_generator is missing'),
                            (['--sam', 'vit_b'], 'sam_vit_b_01ec64.pth does not exist')):
         with pytest.raises(SystemExit) as stop:
             tool.main([str(trained_run / 'iter_2.pth'), str(files[0]), *asked, '--out', str(out)])
@@ -167,7 +168,7 @@ def test_every_kind_of_folder_and_name(tool, trained_run, tmp_path, capsys):
     said = capsys.readouterr().out
     assert stop.value.code == 1 and '3 of 5 images segmented' in said and '1 found, 1 failed' in said
     assert 'passed over: other kinds of files 1 (1 .heic), hidden or of the system 3' in said
-    assert f'files of 16 bits whose values seem to have fewer: 1 images, for example {photos / "deep.png"} (10)' in said
+    assert f'files of 16 bits whose values seem to have fewer: 1 image, for example {photos / "deep.png"} (10)' in said
     record = json.loads((out / 'predictions.json').read_text())
     assert record['suspected_bits'] == {str(photos / 'deep.png'): 10}
     assert list(record['failed']) == [str(photos / 'same.jpg')] and 'same.png' in record['failed'][
@@ -271,13 +272,12 @@ def test_exports_are_checked_before_the_work_and_written_after_it(tool, trained_
     def export_folder(folder, names, out=None, **options):
         asked.append(([one.name for one in folder], list(names)))
         return {name: folder.root / f'{name}.json' for name in names}
-    monkeypatch.setitem(sys.modules, 'weclip_sam.export', SimpleNamespace(EXPORTS=('coco', 'yolo'),
-                                                                          export_folder=export_folder))
+    monkeypatch.setitem(sys.modules, 'weclip_sam.export', SimpleNamespace(export_folder=export_folder))
     file, out = picture(tmp_path / 'x.png'), tmp_path / 'out'
-    for options, code in ((['--export', 'coko'], 2), (['--export', 'coco', 'yolo'], 0)):
+    for options, code in ((['--export', 'coko'], 2), (['--export', 'coco', 'voc'], 0)):
         with pytest.raises(SystemExit) as stop:
             tool.main([str(trained_run / 'iter_2.pth'), str(file), '--out', str(out), '--device', 'cpu', *options])
         told = capsys.readouterr()
         assert stop.value.code == code and out.exists() is (code == 0)
-        assert ("no export is called 'coko'. Did you mean 'coco'? There are: coco, yolo" in told.err) is (code == 2)
-    assert asked == [(['x'], ['coco', 'yolo'])] and f'coco: {out / "coco.json"}' in told.out
+        assert ("no export is called 'coko'. Did you mean 'coco'? There are: coco, " in told.err) is (code == 2)
+    assert asked == [(['x'], ['coco', 'voc'])] and f'coco: {out / "coco.json"}' in told.out

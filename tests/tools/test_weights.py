@@ -10,6 +10,7 @@ import pytest
 from file_server import CONTENT, SHA256, FileServer, serving
 
 from weclip_sam.checking import weights as checking
+from weclip_sam.cli import checkpoints
 from weclip_sam.cli import weights as tool
 from weclip_sam.engine import load_config
 from weclip_sam.foundation import published as module
@@ -139,17 +140,17 @@ def test_one_that_fails_does_not_keep_others(server, capsys):
 
 def test_after_ctrl_c_the_same_command_goes_on(server, capsys, monkeypatch):
     server.plan = [dict(cut=500_000)]
-    fetch = tool.download
+    fetch = checkpoints.download
 
     def stopped(*arguments):
         def stop(name, done, total):
             if done >= 500_000:
                 raise KeyboardInterrupt
         fetch(*arguments[:-1], stop)
-    monkeypatch.setattr(tool, 'download', stopped)
+    monkeypatch.setattr(checkpoints, 'download', stopped)
     code, _, err = run(capsys, 'fetch', 'sam_vit_h')
     assert code == 130 and 'stopped. What has come is kept: the same command goes on.' in err
-    monkeypatch.setattr(tool, 'download', fetch)
+    monkeypatch.setattr(checkpoints, 'download', fetch)
     assert run(capsys, 'fetch', 'sam_vit_h')[0] == 0
     assert server.begun_at == [None, 'bytes=500000-'] and Path('checkpoints', FILE).read_bytes() == CONTENT
 
@@ -201,7 +202,7 @@ def test_the_commands_of_the_docs(server, monkeypatch, command):
     assert command[0] == 'python' and (ROOT / command[1]).is_file()
     if command[1] == 'tools/weights.py':
         args = tool.parse_args(command[2:])
-        assert all(tool._meant(name) for name in getattr(args, 'names', ()))
+        assert all(checkpoints._meant(name) for name in getattr(args, 'names', ()))
         assert all(Path(config).is_file() for config in getattr(args, 'configs', ()))
         return
     options = command[command.index('--cfg-options') + 1:]

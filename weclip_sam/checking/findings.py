@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from weclip_sam.io.names import printable
+from weclip_sam.words import counted
 
 LEVELS = ('error', 'warning', 'note')
 MAX_NAMES = 40  # classes that the text lists
@@ -88,8 +89,7 @@ class Report:
                 if len(messages) > limit:
                     yield f'  ... and {len(messages) - limit} more (--json has them all)'
         counts = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
-        yield ('OK: ' if self.ok else 'NOT OK: ') + ', '.join(f'{n} {level}{"" if n == 1 else "s"}'
-                                                              for level, n in counts.items())
+        yield ('OK: ' if self.ok else 'NOT OK: ') + ', '.join(counted(n, level) for level, n in counts.items())
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -10,17 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from weclip_sam.checking.browse import browsable, browse_row, lacks_bank, write_sheets
+from weclip_sam.choices import SPLITS
+from weclip_sam.cli.starting import starting
 from weclip_sam.commands import tool
-from weclip_sam.datasets.image_label import ImageLabelDataset
-from weclip_sam.engine import ProgressReporter, friendly_errors, load_config, prepare_work_dir
-from weclip_sam.engine.hooks.seed_eval import spread
-from weclip_sam.engine.start.errors import explain
-from weclip_sam.engine.start.shared_settings import fill_shared_settings
-from weclip_sam.engine.start.work_dir import check_outside_images
+from weclip_sam.io.config_files import find_config
 from weclip_sam.io.names import printable
-from weclip_sam.offline.splits import SPLITS, split_dataset
 from weclip_sam.registry import DATASETS
+from weclip_sam.words import counted
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,6 +34,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_config(args.config)
+        from weclip_sam.checking.browse import browsable, browse_row, lacks_bank, write_sheets
+        from weclip_sam.datasets.image_label import ImageLabelDataset
+        from weclip_sam.engine import ProgressReporter, explain, friendly_errors, load_config, prepare_work_dir
+        from weclip_sam.engine.hooks.seed_eval import spread
+        from weclip_sam.engine.start.shared_settings import fill_shared_settings
+        from weclip_sam.engine.start.work_dir import check_outside_images
+        from weclip_sam.offline.splits import split_dataset
     failed = 0
     with friendly_errors():
         for option, value, least in (('-n', args.images, 1), ('--draws', args.draws, 0), ('--height', args.height, 16),
@@ -71,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         paths = write_sheets(rows, dataset.metainfo['classes'], out, args.split)
         if bank := lacks_bank(settings):
             print(f'without SAM masks: {bank} does not exist yet; {tool("make_masks")} makes it, or training')
-        print(f'{len(rows)} of {len(dataset)} images on {len(paths)} sheet(s): {paths[0]}'
+        print(f'{len(rows)} of {counted(len(dataset), "image")} on {counted(len(paths), "sheet")}: {paths[0]}'
               + (f' to {paths[-1].name}' if len(paths) > 1 else ''))
     sys.exit(1 if failed else 0)
 

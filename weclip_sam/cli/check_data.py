@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from weclip_sam.checking.configs import full_check, quick_check
-from weclip_sam.engine import friendly_errors, load_config
-from weclip_sam.engine.progress import phase_progress
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.config_files import find_config
 from weclip_sam.io.files import write_json
 
 
@@ -23,6 +22,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
     args = parser.parse_args(argv)
+    with starting():
+        find_config(args.config)
+        from weclip_sam.checking.configs import full_check, quick_check
+        from weclip_sam.engine import friendly_errors, load_config
+        from weclip_sam.engine.progress import phase_progress
     with friendly_errors():
         with phase_progress() as progress:
             config = load_config(args.config, args.cfg_options)

@@ -13,20 +13,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from weclip_sam.cli.starting import starting
 from weclip_sam.commands import command_line
-from weclip_sam.comparison.experiment import Stage, load_experiment
-from weclip_sam.comparison.html import to_html
-from weclip_sam.comparison.listing import listing
-from weclip_sam.comparison.published import published_listing
-from weclip_sam.comparison.report import to_json, to_markdown
-from weclip_sam.comparison.results import collect
-from weclip_sam.comparison.stages import run_experiment
-from weclip_sam.comparison.tables import incomplete
-from weclip_sam.engine import friendly_errors, prepare_work_dir
-from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.io.config_files import find_config
 from weclip_sam.io.files import atomic_open, write_json
 from weclip_sam.io.pipes import lasting_output
+from weclip_sam.words import counted
+
+if TYPE_CHECKING:
+    from weclip_sam.comparison.experiment import Stage
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,9 +59,22 @@ def command(stage: Stage) -> str:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.published:
+        with starting():
+            from weclip_sam.comparison.published import published_listing
         with lasting_output():
             print('\n'.join(published_listing()))
         return
+    with starting():
+        find_config(args.experiment, 'experiment file')
+        from weclip_sam.comparison.experiment import load_experiment
+        from weclip_sam.comparison.html import to_html
+        from weclip_sam.comparison.listing import listing
+        from weclip_sam.comparison.report import to_json, to_markdown
+        from weclip_sam.comparison.results import collect
+        from weclip_sam.comparison.stages import run_experiment
+        from weclip_sam.comparison.tables import incomplete
+        from weclip_sam.engine import friendly_errors, prepare_work_dir
+        from weclip_sam.engine.start.work_dir import own_folder
     failed = {}
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         experiment = load_experiment(args.experiment, args.root, args.seeds)
@@ -79,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
             with own_folder(root, 'comparison', option='--root'):
                 report = run_experiment(experiment)
             failed = report.failed
-            print(f'{len(report.ran)} stages run, {len(report.found)} found finished, {len(failed)} failed, '
+            print(f'{counted(len(report.ran), "stage")} run, {len(report.found)} found finished, {len(failed)} failed, '
                   f'{len(report.skipped)} not reached', file=sys.stderr)
         given = command_line('compare', *(sys.argv[1:] if argv is None else argv))
         comparison = collect(experiment, given, not args.no_pictures)

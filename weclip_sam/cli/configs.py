@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weclip_sam.cli.starting import starting
 from weclip_sam.commands import command_line, tool
 from weclip_sam.io.config_files import PREFIXES, configs_folder, find_config, packaged_config, packaged_configs
 from weclip_sam.io.pipes import lasting_output
@@ -45,7 +46,9 @@ def main(argv: list[str] | None = None) -> None:
             print(text or f'error: no config has these words; {command_line("configs")} lists all',
                   file=sys.stdout if text else sys.stderr)
         sys.exit(0 if text else 2)
-    from weclip_sam.engine import friendly_errors  # takes seconds, which the list does not need
+    with starting():
+        find_config(args.config)
+        from weclip_sam.engine import friendly_errors  # takes seconds, which the list does not need
     with friendly_errors():
         if args.what == 'show':
             print(show(args.config))

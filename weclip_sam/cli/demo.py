@@ -12,7 +12,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from weclip_sam.engine import friendly_errors
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.given import find_checkpoint
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,6 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
+    with starting():
+        find_checkpoint(args.checkpoint)
+        from weclip_sam.engine import friendly_errors
     with friendly_errors(), tempfile.TemporaryDirectory(prefix='weclip_sam_demo_') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # of this page alone: nothing is left behind
         from weclip_sam.demo.page import build_page, import_gradio, serve

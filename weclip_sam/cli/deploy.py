@@ -12,29 +12,16 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from weclip_sam.api import Segmenter
-from weclip_sam.engine import friendly_errors
-from weclip_sam.engine.start.options import parse_options
-from weclip_sam.engine.start.restore import restore_model
-from weclip_sam.export.deploy import (
-    ENOUGH,
-    FORMS,
-    Deployed,
-    InferenceNetwork,
-    agreement,
-    check_place,
-    drawn_pictures,
-    export_network,
-    network_card,
-    same_checkpoint,
-    time_ratio,
-)
+from weclip_sam.cli.starting import starting
 from weclip_sam.io.files import atomic_open
-from weclip_sam.io.images import read_image
+from weclip_sam.io.given import find_checkpoint
+from weclip_sam.words import counted
+
+if TYPE_CHECKING:
+    from weclip_sam.api import Segmenter
+    from weclip_sam.export.deploy import Deployed, InferenceNetwork
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,6 +41,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def plain_segmenter(args: argparse.Namespace, config: Any) -> Segmenter:
     """The checkpoint without what is not exported: one scale, no refinement."""
+    from weclip_sam.api import Segmenter
+    from weclip_sam.engine.start.options import parse_options
     plain = dict(scales=(1.0,), flip=False, crf=None, refine=[])
     own = config.model.get('test') or {}
     options = parse_options(args.cfg_options, config) | {f'model.test.{key}': value for key, value in plain.items()
@@ -63,11 +52,15 @@ def plain_segmenter(args: argparse.Namespace, config: Any) -> Segmenter:
 
 def compare(args: argparse.Namespace, config: Any, network: InferenceNetwork, deployed: Deployed) -> bool:
     """Say how far the labels agree; whether that is enough."""
+    import torch
+
+    from weclip_sam.export.deploy import ENOUGH, agreement, drawn_pictures, time_ratio
+    from weclip_sam.io.images import read_image
     pictures = [read_image(path) for path in args.images] or drawn_pictures()
     segmenter = plain_segmenter(args, config)
     shares = agreement(deployed, lambda picture: segmenter(picture).labels, pictures)
     print(f'the labels of ONNX Runtime and of torch agree on {100 * sum(shares) / len(shares):.3f} % of the pixels of '
-          f'{len(shares)} images (on the worst of them {100 * min(shares):.3f} %)')
+          f'{counted(len(shares), "image")} (on the worst of them {100 * min(shares):.3f} %)')
     if min(shares) < ENOUGH:
         print(f'that is too little: {100 * ENOUGH:.1f} % are expected of every image', file=sys.stderr)
         return False
@@ -78,6 +71,21 @@ def compare(args: argparse.Namespace, config: Any, network: InferenceNetwork, de
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_checkpoint(args.checkpoint)
+        import torch
+
+        from weclip_sam.engine import friendly_errors
+        from weclip_sam.engine.start.restore import restore_model
+        from weclip_sam.export.deploy import (
+            FORMS,
+            Deployed,
+            InferenceNetwork,
+            check_place,
+            export_network,
+            network_card,
+            same_checkpoint,
+        )
     with friendly_errors():
         path = check_place(args.out, args.overwrite) if args.out else None
         earlier = None if path else Deployed(args.check, torch.get_num_threads())

@@ -8,14 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from weclip_sam.datasets.readers.labels import read_label_table
-from weclip_sam.engine import ProgressReporter, friendly_errors
-from weclip_sam.engine.start.class_names import read_id_list
-from weclip_sam.engine.start.label_names import classes_to_score
-from weclip_sam.evaluation import IoUReport
-from weclip_sam.evaluation.label_files import LabelStore, NamedTruths, score_label_files
-from weclip_sam.evaluation.palettes import PaletteCheck
-from weclip_sam.evaluation.truth import much_ignored, no_class_in_truth
+from weclip_sam.cli.starting import starting
 from weclip_sam.io.files import write_json
 from weclip_sam.io.parallel import default_workers
 
@@ -37,6 +30,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        from weclip_sam.datasets.readers.labels import read_label_table
+        from weclip_sam.engine import ProgressReporter, friendly_errors
+        from weclip_sam.engine.start.class_names import read_id_list
+        from weclip_sam.engine.start.label_names import classes_to_score
+        from weclip_sam.evaluation import IoUReport
+        from weclip_sam.evaluation.label_files import LabelStore, NamedTruths, score_label_files
+        from weclip_sam.evaluation.palettes import PaletteCheck
+        from weclip_sam.evaluation.truth import much_ignored, no_class_in_truth
     with friendly_errors():
         classes, told = classes_to_score(args.classes, args.pred)
         named = NamedTruths(read_label_table(args.labels), classes, args.labels) if args.labels else None

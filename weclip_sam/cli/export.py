@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 
-from weclip_sam.engine import friendly_errors
-from weclip_sam.engine.progress import phase_progress
-from weclip_sam.export import EXPORTS, Options, export_folder
-from weclip_sam.offline.results import open_labels
+from weclip_sam.choices import EXPORTS
+from weclip_sam.cli.starting import starting
+from weclip_sam.export.options import Options
+from weclip_sam.io.given import find_folder
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,9 +49,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def list_exports() -> str:
     """A line or two for each form."""
-    width = max(map(len, EXPORTS))
+    from weclip_sam.export import EXPORTS as FORMS
+    width = max(map(len, FORMS))
     return '\n'.join(f'{name:{width}}  {form.line}\n{"":{width}}  opens in: {form.opens}'
-                     for name, form in EXPORTS.items())
+                     for name, form in FORMS.items())
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,6 +60,12 @@ def main(argv: list[str] | None = None) -> None:
     if args.list:
         print(list_exports())
         return
+    with starting():
+        find_folder(args.folder, 'labels')
+        from weclip_sam.engine import friendly_errors
+        from weclip_sam.engine.progress import phase_progress
+        from weclip_sam.export import export_folder
+        from weclip_sam.offline.results import open_labels
     with friendly_errors():
         folder = open_labels(args.folder, args.images, args.classes)
         with phase_progress() as progress:

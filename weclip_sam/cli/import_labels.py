@@ -11,18 +11,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from weclip_sam.engine import friendly_errors, prepare_work_dir
-from weclip_sam.engine.progress import phase_progress
-from weclip_sam.engine.start.class_names import resolve_classes
-from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.choices import CORRECTIONS
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.given import find_folder
 from weclip_sam.io.names import printable
-from weclip_sam.offline.results import open_labels
-from weclip_sam.review.corrections.found import ClassLabels
-from weclip_sam.review.corrections.importing import CORRECTED, OTHERS, Imported, import_corrections
-from weclip_sam.review.corrections.masks import as_labels_of
-from weclip_sam.review.corrections.source import FORMATS, read_source
-from weclip_sam.review.corrections.target import Target
+
+if TYPE_CHECKING:
+    from weclip_sam.review.corrections.importing import Imported
+    from weclip_sam.review.corrections.target import Target
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -34,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--classes', metavar='voc|coco|FILE',
                         help='class names, one a line without the background, if there is no FOLDER that says')
     parser.add_argument('--images', metavar='DIR', help='the photos: names and sizes are compared with them')
-    parser.add_argument('--format', choices=FORMATS, default='auto', help='of SOURCE (default: %(default)s)')
+    parser.add_argument('--format', choices=CORRECTIONS, default='auto', help='of SOURCE (default: %(default)s)')
     parser.add_argument('--numbers', metavar='voc|coco|FILE',
                         help='names of the numbers in PNGs, one a line, where nothing beside them says')
     parser.add_argument('--rename', nargs='+', default=[], metavar='OLD=NEW', help='classes with other names in SOURCE')
@@ -57,6 +55,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def target_of(args: argparse.Namespace) -> Target:
     """Classes and images that are meant."""
+    from weclip_sam.engine.start.class_names import resolve_classes
+    from weclip_sam.offline.results import open_labels
+    from weclip_sam.review.corrections.target import Target
     if args.like is None:
         return Target.build(resolve_classes(args.classes), images=args.images)
     like = open_labels(args.like, classes=None if args.classes is None else resolve_classes(args.classes)[1:])
@@ -73,6 +74,7 @@ def renamed(options: list[str]) -> dict[str, str]:
 
 def hints(done: Imported) -> str:
     """How to go on."""
+    from weclip_sam.review.corrections.importing import CORRECTED, OTHERS
     return (f'to validate on them, where {done.out} is DATA/masks: --cfg-options val_split={done.out / CORRECTED} '
             f'train_split={done.out / OTHERS}\nto teach a second stage: --cfg-options '
             f'train_dataloader.dataset.pixel_labels={done.out}')
@@ -80,6 +82,17 @@ def hints(done: Imported) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        if args.like is not None:
+            find_folder(args.like, 'labels')
+        from weclip_sam.engine import friendly_errors, prepare_work_dir
+        from weclip_sam.engine.progress import phase_progress
+        from weclip_sam.engine.start.class_names import resolve_classes
+        from weclip_sam.engine.start.work_dir import own_folder
+        from weclip_sam.review.corrections.found import ClassLabels
+        from weclip_sam.review.corrections.importing import import_corrections
+        from weclip_sam.review.corrections.masks import as_labels_of
+        from weclip_sam.review.corrections.source import read_source
     with friendly_errors():
         if args.max_side is not None and args.max_side < 1:
             raise ValueError(f'--max-side: expected a positive number of pixels, got {args.max_side}')

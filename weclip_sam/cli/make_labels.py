@@ -16,29 +16,26 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.dist import is_main_process
-
-from weclip_sam.cli.outputs import add_model_options, add_output_options, check_exports, write_exports
+from weclip_sam.choices import SPLITS
+from weclip_sam.cli.outputs import (
+    add_launcher_option,
+    add_model_options,
+    add_output_options,
+    add_sam_option,
+    check_exports,
+    write_exports,
+)
+from weclip_sam.cli.starting import starting
 from weclip_sam.commands import tool
-from weclip_sam.datasets.readers.folder import LABEL_FILE
-from weclip_sam.engine import friendly_errors, prepare_work_dir
-from weclip_sam.engine.start.devices import choose_device
-from weclip_sam.engine.start.launch import LAUNCHERS
-from weclip_sam.engine.start.predictions import LABELS, prediction_card
-from weclip_sam.engine.start.sam_at_test import add_sam_option
-from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.io.folders import Found
+from weclip_sam.io.given import find_checkpoint
 from weclip_sam.io.names import check_apart as check_names_apart
 from weclip_sam.io.names import printable
-from weclip_sam.offline.label_making import LabelMaker
-from weclip_sam.offline.photo_list import check_apart, list_images, search
-from weclip_sam.offline.photo_names import names_of_photos, require_listed
-from weclip_sam.offline.result_folder import PLACES, ResultFolder
-from weclip_sam.offline.result_run import run_results
-from weclip_sam.offline.shards import start_sharing, stop_sharing
-from weclip_sam.offline.splits import SPLITS
+
+if TYPE_CHECKING:
+    import torch
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--crf', action='store_true', help='refine with a dense CRF')
     add_sam_option(parser)
     add_model_options(parser)
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+    add_launcher_option(parser)
     return parser.parse_args(argv)
 
 
@@ -64,6 +61,7 @@ def find_table(args: argparse.Namespace) -> Path:
     Raises:
         ValueError: nothing says which.
     """
+    from weclip_sam.datasets.readers.folder import LABEL_FILE
     if args.labels:
         return Path(args.labels)
     beside = Path(args.photos[0]) / LABEL_FILE
@@ -75,6 +73,16 @@ def find_table(args: argparse.Namespace) -> Path:
 
 def make_labels(args: argparse.Namespace, device: torch.device) -> int:
     """Returns how many images failed."""
+    from mmengine.dist import is_main_process
+
+    from weclip_sam.engine import prepare_work_dir
+    from weclip_sam.engine.start.predictions import LABELS, prediction_card
+    from weclip_sam.engine.start.work_dir import own_folder
+    from weclip_sam.offline.label_making import LabelMaker
+    from weclip_sam.offline.photo_list import check_apart, list_images, search
+    from weclip_sam.offline.photo_names import names_of_photos, require_listed
+    from weclip_sam.offline.result_folder import PLACES, ResultFolder
+    from weclip_sam.offline.result_run import run_results
     folders: dict[str, Found] = {}
     if args.photos:
         table, folders = find_table(args), search(args.photos)
@@ -111,8 +119,13 @@ def make_labels(args: argparse.Namespace, device: torch.device) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
+    with starting():
         check_exports(args.export)
+        find_checkpoint(args.checkpoint)
+        from weclip_sam.engine import friendly_errors
+        from weclip_sam.engine.start.devices import choose_device
+        from weclip_sam.offline.shards import start_sharing, stop_sharing
+    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         device = start_sharing(args.launcher)
         try:
             failed = make_labels(args, device if args.device is None else choose_device(args.device))

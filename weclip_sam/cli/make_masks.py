@@ -14,11 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
-from weclip_sam.engine.start.launch import LAUNCHERS
-from weclip_sam.offline.mask_run import run_masks
-from weclip_sam.offline.shards import start_sharing, stop_sharing
-from weclip_sam.offline.splits import SPLITS
+from weclip_sam.choices import SPLITS
+from weclip_sam.cli.outputs import add_launcher_option
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.config_files import find_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,12 +37,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='let SAM compute in bfloat16 (default: on a GPU, unless the bank was begun in fp32; on a '
                              'CPU only if asked for: the program says whether it would pay)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+    add_launcher_option(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_config(args.config)
+        from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
+        from weclip_sam.offline.mask_run import run_masks
+        from weclip_sam.offline.shards import start_sharing, stop_sharing
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         config = load_config(args.config, args.cfg_options)
         out = prepare_work_dir(args.out, '--out') if args.out else None

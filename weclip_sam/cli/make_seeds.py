@@ -12,10 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from weclip_sam.engine import friendly_errors, load_config
-from weclip_sam.engine.start.launch import LAUNCHERS
-from weclip_sam.jobs import run_making_seeds
-from weclip_sam.offline.splits import SPLITS
+from weclip_sam.choices import SPLITS
+from weclip_sam.cli.outputs import add_launcher_option
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.config_files import find_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -30,12 +30,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--overwrite', action='store_true', help='make labels anew that are there already')
     parser.add_argument('--workers', type=int, default=0, help='processes that load images ahead (default: 0)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+    add_launcher_option(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_config(args.config)
+        from weclip_sam.engine import friendly_errors, load_config
+        from weclip_sam.jobs import run_making_seeds
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         config = load_config(args.config, args.cfg_options)
         _, failed = run_making_seeds(config, Path(args.config).stem, args.split, args.out, args.launcher,

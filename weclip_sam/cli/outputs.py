@@ -1,4 +1,4 @@
-"""Options that predict.py and make_labels.py share: what is written where."""
+"""Options that several commands share, those of outputs above all; none of them reads torch."""
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.offline.results import open_labels
+from weclip_sam.choices import EXPORTS, LAUNCHERS
 
 
 def add_output_options(parser: ArgumentParser) -> None:
@@ -28,15 +28,24 @@ def add_model_options(parser: ArgumentParser) -> None:
                         help='change the config, e.g. model.clip.checkpoint=/elsewhere/ViT-B-16.pt')
 
 
+def add_sam_option(parser: ArgumentParser) -> None:
+    """``--sam [NAME|FILE]`` of a command that predicts: False, True, or what is named."""
+    parser.add_argument('--sam', nargs='?', const=True, default=False, metavar='NAME|FILE',
+                        help="refine with SAM's masks, of the config's bank or mask_generator; a name (tiny, vit_b, "
+                             'vit_l, vit_h) or file of a SAM makes them with that one')
+
+
+def add_launcher_option(parser: ArgumentParser) -> None:
+    """``--launcher`` of a command that several processes share."""
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+
+
 def check_exports(names: Sequence[str]) -> None:
     """Whether there are such exports; call it before the work.
 
     Raises:
         ValueError: there is none of that name.
     """
-    if not names:
-        return
-    from weclip_sam.export import EXPORTS
     for name in names:
         if name not in EXPORTS:
             raise ValueError(f'--export: no export is called {name!r}.{suggest_name(name, EXPORTS)} There are: '
@@ -52,6 +61,7 @@ def write_exports(out: Path, args: Namespace) -> dict[str, Any]:
     if not args.export:
         return {}
     from weclip_sam.export import export_folder
+    from weclip_sam.offline.results import open_labels
     written = export_folder(open_labels(out), args.export)
     for name, path in written.items():
         print(f'{name}: {path}')

@@ -15,17 +15,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from weclip_sam.api import Segmenter
-from weclip_sam.cli.outputs import add_model_options, add_output_options, check_exports, write_exports
-from weclip_sam.engine import friendly_errors, prepare_work_dir
-from weclip_sam.engine.start.predictions import prediction_card
-from weclip_sam.engine.start.sam_at_test import add_sam_option
-from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.cli.outputs import (
+    add_model_options,
+    add_output_options,
+    add_sam_option,
+    check_exports,
+    write_exports,
+)
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.given import find_checkpoint
 from weclip_sam.io.names import printable
-from weclip_sam.offline.photo_list import check_apart, list_images, search
-from weclip_sam.offline.photo_names import names_of_photos, require_listed
-from weclip_sam.offline.result_folder import PLACES, Asked, ResultFolder
-from weclip_sam.offline.result_run import run_results
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,8 +47,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
+    with starting():
         check_exports(args.export)
+        find_checkpoint(args.checkpoint)
+        from weclip_sam.api import Segmenter
+        from weclip_sam.engine import friendly_errors, prepare_work_dir
+        from weclip_sam.engine.start.predictions import prediction_card
+        from weclip_sam.engine.start.work_dir import own_folder
+        from weclip_sam.offline.photo_list import check_apart, list_images, search
+        from weclip_sam.offline.photo_names import names_of_photos, require_listed
+        from weclip_sam.offline.result_folder import PLACES, Asked, ResultFolder
+        from weclip_sam.offline.result_run import run_results
+    with friendly_errors(on_stop=lambda: 'The same command goes on.'):
         folders = search(args.images)
         images = list_images(args.images, folders)
         check_apart(args.images, args.out, folders, PLACES)

@@ -13,9 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from weclip_sam.datasets.prepare_coco import prepare_coco, prepare_json
-from weclip_sam.engine import friendly_errors
-from weclip_sam.engine.progress import phase_progress
+from weclip_sam.cli.starting import starting
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,6 +35,10 @@ def main(argv: list[str] | None = None) -> None:
         parser.error('--json and --images belong together: the file, and the folder of its images')
     if args.json is None and args.root is None:
         parser.error('give ROOT, the folder with train2014, val2014 and annotations, or --json FILE --images DIR')
+    with starting():
+        from weclip_sam.datasets.prepare_coco import prepare_coco, prepare_json
+        from weclip_sam.engine import friendly_errors
+        from weclip_sam.engine.progress import phase_progress
     options = args.overwrite, args.workers
     with friendly_errors():
         with phase_progress() as progress:

@@ -16,18 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
+from weclip_sam.cli.starting import starting
 from weclip_sam.commands import command_line
-from weclip_sam.datasets.readers.labels import SEPARATOR
-from weclip_sam.datasets.readers.names import CLASS_FILE, NOUN_FILE
-from weclip_sam.datasets.readers.voc import LABEL_FILE, LIST_DIR
-from weclip_sam.datasets.shapes.reader import SPLITS, ShapesReader
-from weclip_sam.engine import ProgressReporter, friendly_errors
-from weclip_sam.io.files import atomic_open
-from weclip_sam.io.images import write_labels
-from weclip_sam.io.text import read_lines
+from weclip_sam.words import counted
 
 CONFIG = 'configs/weclip_sam/weclip-sam_tiny_400_shapes.py'
 # Where a config of shapes has a reader, and the split it reads there.
@@ -49,42 +42,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def write_split(reader: ShapesReader, out: Path, split: str) -> None:
-    """Images and masks of one split."""
-    progress = ProgressReporter()
-    progress.start(split, len(reader.records))
-    palette = reader.vocabulary.metainfo()['palette']
-    for index, record in enumerate(reader.records):
-        with atomic_open(out / 'JPEGImages' / f'{record.image_id}.jpg', 'wb') as file:
-            reader.load_image(index).save(file, format='JPEG', quality=95)
-        write_labels(out / 'SegmentationClass' / f'{record.image_id}.png', reader.load_ground_truth(index), palette)
-        progress.update(index + 1)
-    progress.stop()
-
-
-def text_files(readers: Mapping[str, ShapesReader]) -> dict[str, list[str]]:
-    """The lines of every text file, by its path below the folder."""
-    texts = {f'{LIST_DIR}/{split}.txt': [record.image_id for record in reader.records]
-             for split, reader in readers.items()}
-    names = next(iter(readers.values())).vocabulary
-    table = [f'{record.image_id}.jpg,' + SEPARATOR.join(names.classes[c] for c in record.classes)
-             for reader in readers.values() for record in reader.records]
-    return texts | {LABEL_FILE: ['image,classes', *table], CLASS_FILE: list(names.classes),
-                    NOUN_FILE: list(names.background_nouns)}
-
-
-def check_texts(out: Path, texts: Mapping[str, list[str]]) -> None:
-    """Refuse to write over a text file that is another than would be written.
-
-    Raises:
-        ValueError: naming the file.
-    """
-    for name, lines in texts.items():
-        if (out / name).is_file() and read_lines(out / name) != lines:
-            raise ValueError(f'{out / name}: is not what would be written (another data set, other options, or changed '
-                             'by hand); give another folder, or --overwrite to write it anew')
-
-
 def train_command(out: Path) -> str:
     """The main job on the images in ``out``, which need SAM masks and a work dir of their own."""
     options = [f'mask_bank={out / "masks_train"}']
@@ -97,20 +54,17 @@ def train_command(out: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    with starting():
+        from weclip_sam.datasets.shapes.on_disk import write_shapes
+        from weclip_sam.datasets.shapes.reader import SPLITS, ShapesReader
+        from weclip_sam.engine import friendly_errors
+        from weclip_sam.engine.progress import phase_progress
     with friendly_errors():
         readers = {split: ShapesReader(split, getattr(args, split), args.size, args.seed) for split in SPLITS}
-        texts = text_files(readers)
-        if not args.overwrite:
-            check_texts(args.out, texts)
-        for folder in ('JPEGImages', 'SegmentationClass', LIST_DIR):
-            (args.out / folder).mkdir(parents=True, exist_ok=True)
-        for split, reader in readers.items():
-            write_split(reader, args.out, split)
-        for name, lines in texts.items():
-            with atomic_open(args.out / name, 'w') as file:
-                file.write(''.join(f'{line}\n' for line in lines))
+        with phase_progress() as progress:
+            write_shapes(readers, args.out, args.overwrite, progress)
         count = sum(len(reader.records) for reader in readers.values())
-        print(f'{count} images in {args.out}; to train on them:\n{train_command(args.out)}')
+        print(f'{counted(count, "image")} in {args.out}; to train on them:\n{train_command(args.out)}')
     return 0
 
 

@@ -9,9 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from weclip_sam.datasets.prepare import prepare_voc
-from weclip_sam.engine import friendly_errors
-from weclip_sam.engine.progress import phase_progress
+from weclip_sam.cli.starting import starting
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,6 +19,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--overwrite', action='store_true', help='write existing files anew')
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     args = parser.parse_args(argv)
+    with starting():
+        from weclip_sam.datasets.prepare import prepare_voc
+        from weclip_sam.engine import friendly_errors
+        from weclip_sam.engine.progress import phase_progress
     with friendly_errors():
         with phase_progress() as progress:
             report = prepare_voc(args.root, args.sbd, args.overwrite, args.workers, progress)

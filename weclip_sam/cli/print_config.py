@@ -9,10 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from weclip_sam.engine import friendly_errors, load_config
-from weclip_sam.engine.start.config import use_amp, use_randomness
-from weclip_sam.engine.start.config_text import config_text
-from weclip_sam.engine.start.fill import fill_what_can_be
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.config_files import find_config
 from weclip_sam.io.files import atomic_open
 
 
@@ -28,6 +26,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_config(args.config)
+        from weclip_sam.engine import friendly_errors, load_config
+        from weclip_sam.engine.start.config import use_amp, use_randomness
+        from weclip_sam.engine.start.config_text import config_text
+        from weclip_sam.engine.start.fill import fill_what_can_be
     with friendly_errors():
         if args.out and not args.out.endswith('.py'):
             raise ValueError(f'--out {args.out}: a config is a .py file')

@@ -13,15 +13,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from weclip_sam.engine import friendly_errors, prepare_work_dir
-from weclip_sam.engine.progress import phase_progress
-from weclip_sam.engine.start.work_dir import own_folder
+from weclip_sam.choices import ORDERS
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.given import find_folder
 from weclip_sam.io.names import printable
 from weclip_sam.io.parallel import default_workers
-from weclip_sam.offline.results import open_labels
-from weclip_sam.review.layers import SIDE
-from weclip_sam.review.make import INLINE, make_review
-from weclip_sam.review.problems import ORDERS
+from weclip_sam.review import INLINE, SIDE
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,6 +41,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_folder(args.folder, 'labels')
+        from weclip_sam.engine import friendly_errors, prepare_work_dir
+        from weclip_sam.engine.progress import phase_progress
+        from weclip_sam.engine.start.work_dir import own_folder
+        from weclip_sam.offline.results import open_labels
+        from weclip_sam.review.make import make_review
     with friendly_errors():
         folder = open_labels(args.folder, args.images, args.classes)
         out = Path(prepare_work_dir(args.out or str(folder.root / 'review'), '--out'))

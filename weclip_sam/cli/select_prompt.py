@@ -7,17 +7,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
-from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES
-from weclip_sam.engine import ProgressReporter, friendly_errors, load_config, prepare_work_dir
-from weclip_sam.engine.hooks.seed_eval import spread
+from weclip_sam.choices import COMPETITORS, SPLITS
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.config_files import find_config
 from weclip_sam.io.files import write_json
 from weclip_sam.io.text import read_lines
-from weclip_sam.models.prompt_selection import localisation_embeddings, rank_templates
-from weclip_sam.offline.splits import SPLITS, seed_images
 from weclip_sam.registry import DATASETS, MODELS
-from weclip_sam.seeds.gradcam import COMPETITORS
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,6 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def read_templates(path: str | None, own: list[str]) -> list[str]:
     """Templates of a file, or the config's own and the built-in candidates; each has one ``{}``."""
     if path is None:
+        from weclip_sam.datasets.vocabulary import CANDIDATE_TEMPLATES
         templates, where = [*own, *CANDIDATE_TEMPLATES], 'model.templates of the config'
     elif not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such list of templates')
@@ -55,6 +51,14 @@ def read_templates(path: str | None, own: list[str]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_config(args.config)
+        import torch
+
+        from weclip_sam.engine import ProgressReporter, friendly_errors, load_config, prepare_work_dir
+        from weclip_sam.engine.hooks.seed_eval import spread
+        from weclip_sam.models.prompt_selection import localisation_embeddings, rank_templates
+        from weclip_sam.offline.splits import seed_images
     with friendly_errors():
         config = load_config(args.config, args.cfg_options)
         if not config.model.get('clip'):

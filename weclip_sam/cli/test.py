@@ -9,17 +9,10 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from mmengine.dist import is_main_process
-
-from weclip_sam.engine import build_runner, friendly_errors, load_config, prepare_work_dir, safe_load, start_distributed
-from weclip_sam.engine.start.config import use_randomness, use_test_options
-from weclip_sam.engine.start.launch import LAUNCHERS
-from weclip_sam.engine.start.predictions import claim_predictions, prediction_card
-from weclip_sam.engine.start.sam_at_test import add_sam_option, score_without_sam
-from weclip_sam.engine.start.vocabulary import known_names
-from weclip_sam.engine.start.work_dir import own_folder
-from weclip_sam.io.checkpoints import require_finite
-from weclip_sam.offline.shards import stop_sharing
+from weclip_sam.cli.outputs import add_launcher_option, add_sam_option
+from weclip_sam.cli.starting import starting
+from weclip_sam.io.config_files import find_config
+from weclip_sam.io.given import find_checkpoint
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,12 +26,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--crf', action='store_true', help='refine predictions with a dense CRF')
     add_sam_option(parser)
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+    add_launcher_option(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_config(args.config)
+        find_checkpoint(args.checkpoint)
+        from mmengine.dist import is_main_process
+
+        from weclip_sam.engine import (
+            build_runner,
+            friendly_errors,
+            load_config,
+            prepare_work_dir,
+            safe_load,
+            start_distributed,
+        )
+        from weclip_sam.engine.start.config import use_randomness, use_test_options
+        from weclip_sam.engine.start.predictions import claim_predictions, prediction_card
+        from weclip_sam.engine.start.sam_at_test import score_without_sam
+        from weclip_sam.engine.start.vocabulary import known_names
+        from weclip_sam.engine.start.work_dir import own_folder
+        from weclip_sam.io.checkpoints import require_finite
+        from weclip_sam.offline.shards import stop_sharing
     state: dict[str, str] = {}
     with friendly_errors(lambda: state.get('work_dir')):
         config = load_config(args.config, args.cfg_options)

@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from weclip_sam.choices import TRACKERS
+from weclip_sam.cli.outputs import add_launcher_option
+from weclip_sam.cli.starting import starting
 from weclip_sam.commands import command_line
-from weclip_sam.engine import friendly_errors, load_config
-from weclip_sam.engine.start.launch import LAUNCHERS
-from weclip_sam.engine.start.tracker import TRACKERS
-from weclip_sam.jobs import run_training
+from weclip_sam.io.config_files import find_config
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,12 +37,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                              "(default: the config's tracker; TensorBoard's files are always written)")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help='change the config, e.g. train_cfg.max_iters=100 mask_bank=DIR')
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
+    add_launcher_option(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    with starting():
+        find_config(args.config)
+        from weclip_sam.engine import friendly_errors, load_config
+        from weclip_sam.jobs import run_training
     state: dict[str, str] = {}
 
     def on_stop() -> str:
@@ -63,7 +67,6 @@ def main(argv: list[str] | None = None) -> None:
                      amp=args.amp, seed=args.seed, deterministic=args.deterministic, launcher=args.launcher,
                      track=args.track, start=args.start, state=state,
                      seed_named=any(option.startswith('randomness') for option in args.cfg_options))
-
 
 
 if __name__ == '__main__':

@@ -99,7 +99,8 @@ class Experiment:
         terms: sentences on what is equal for all.
         tuning: rows ``dict(what=, where=, how=)``: which settings were chosen by looking at which ground truth.
         notes: sentences for the end of the report.
-        estimates: ``seconds_per_iteration`` by pattern of config, ``where`` they were measured: see ``listing.py``.
+        estimates: ``seconds_per_iteration`` and ``seconds`` by pattern of config, ``where`` they were measured: see
+            ``listing.py``.
     """
 
     title: str
@@ -169,7 +170,7 @@ def load_experiment(path: str | os.PathLike, root: str | os.PathLike | None = No
     if focus is not None and focus not in methods:  # said now, not after the hours of --run
         raise ValueError(f"{path}: pictures: focus: no method is called '{focus}'.{suggest_name(focus, methods)}")
     estimates = dict(given.get('estimates') or {})
-    check_keys(estimates, {'seconds_per_iteration', 'where'}, f'{path}: estimates')
+    check_keys(estimates, {'seconds_per_iteration', 'seconds', 'where'}, f'{path}: estimates')
     tuning = [dict(row) for row in given.get('tuning', ())]
     tuning += [dict(row, method=name) for name, method in methods.items() for row in method.get('tuning', ())]
     return Experiment(given.get('title', path.stem), folder, count, methods, runs, dict(given.get('pictures') or {}),

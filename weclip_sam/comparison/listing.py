@@ -3,13 +3,14 @@
 Times are measured or documented, never guessed. A finished stage has the time that it took here, all attempts
 together. For one that has not run there is, in this order: the mean of the same stage with other seeds; that of
 finished stages of the same tool and config (tests: also of the same kind), a training's in proportion to its
-iterations; for a training, what the experiment documents (``estimates=dict(seconds_per_iteration={'weclip_tiny_*':
-0.47}, where='...')``: by pattern of the config's file name, and where that was measured); else it is unknown.
+iterations; for a test, the mean of those of its kind by other methods; what the experiment documents, by pattern of the
+config's file name (``estimates=dict(seconds_per_iteration={'weclip_tiny_*': 0.47}, seconds={'clip-es_tiny_*': 120},
+where='...')``: for trainings, for making masks and seeds, and where that was measured); else it is unknown.
 """
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
@@ -20,9 +21,11 @@ from weclip_sam.comparison.names import folder_name
 from weclip_sam.comparison.stages import is_finished, read_json, why_stale
 from weclip_sam.comparison.tables import duration
 from weclip_sam.engine.start.config import load_config
+from weclip_sam.words import counted
 
 SHARED = 'shared by several methods'
-_OTHER_SEEDS, _SAME_CONFIG, _BY_ITERATION = 'as its other seeds', 'as the same config', 'by the iteration'
+_OTHER_SEEDS, _SAME_CONFIG, _SAME_TEST = 'as its other seeds', 'as the same config', 'as this test of other methods'
+_BY_ITERATION, _DOCUMENTED = 'by the iteration', 'as documented'
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Times:
     """Estimates for the stages of an experiment, from those that have finished."""
 
     def __init__(self, experiment: Experiment, groups: Sequence[Group]) -> None:
-        self.documented = dict(experiment.estimates.get('seconds_per_iteration') or {})
+        self.per_iteration = dict(experiment.estimates.get('seconds_per_iteration') or {})
+        self.whole = dict(experiment.estimates.get('seconds') or {})
         self.measured = {stage: seconds for group in groups for stage in group.of('finished')
                          if (seconds := seconds_taken(stage)) is not None}
 
@@ -85,12 +89,21 @@ class Times:
             rates = [seconds / done for other, seconds in alike.items() if (done := iterations(other))]
             if count and rates:
                 return count * sum(rates) / len(rates), _SAME_CONFIG
-            for pattern, seconds in self.documented.items():
-                if count and fnmatch(Path(stage.arguments[0]).name, pattern):
-                    return count * float(seconds), _BY_ITERATION
-        elif alike:
+            rate = _documented(self.per_iteration, stage)
+            return (count * rate, _BY_ITERATION) if count and rate is not None else (None, '')
+        if alike:
             return sum(alike.values()) / len(alike), _SAME_CONFIG
-        return None, ''
+        if stage.tool != 'test':
+            whole = _documented(self.whole, stage)
+            return whole, '' if whole is None else _DOCUMENTED
+        tests = [seconds for other, seconds in self.measured.items() if other.measure == stage.measure]
+        return (sum(tests) / len(tests), _SAME_TEST) if tests else (None, '')
+
+
+def _documented(seconds: Mapping[str, float], stage: Stage) -> float | None:
+    """What the first pattern says that fits the name of a stage's config."""
+    name = Path(stage.arguments[0]).name
+    return next((float(each) for pattern, each in seconds.items() if fnmatch(name, pattern)), None)
 
 
 def _kind(stage: Stage) -> tuple[str | None, ...]:
@@ -124,7 +137,7 @@ def listing(experiment: Experiment, command: Callable[[Stage], str] | None = Non
     width = max(len(group.stages[0].name) for group in groups)
     states = {group: _states(group) for group in groups}
     wide = max(map(len, states.values()))
-    seeds = f'{experiment.seeds} seed{"s" if experiment.seeds > 1 else ""}'
+    seeds = counted(experiment.seeds, 'seed')
     lines = [experiment.title, f'in {experiment.root}, {seeds} per method; --methods takes the names in brackets']
     expected: list[float | None] = []
     bases: set[str] = set()
@@ -169,18 +182,22 @@ def _time(group: Group, times: Times, open_stages: int, each: float | None, basi
 def _total(expected: Sequence[float | None], stages: int) -> list[str]:
     known = [seconds for seconds in expected if seconds is not None]
     if not expected:
-        return [f'all {stages} stages have run']
+        return [f'all {stages} stages have run' if stages > 1 else 'the one stage has run']
     unknown = len(expected) - len(known)
-    parts = [f'{len(known)} of them about {duration(sum(known))}'] if known else []
-    parts += [f'{unknown} of unknown time'] if unknown else []
-    return [f'to do: {len(expected)} of {stages} stages, {" and ".join(parts)}']
+    if not known:
+        time = 'time unknown'
+    elif unknown:
+        time = f'at least {duration(sum(known))}, the time of {counted(unknown, "stage")} unknown'
+    else:
+        time = f'about {duration(sum(known))}'
+    return [f'to do: {len(expected)} of {counted(stages, "stage")}, {time}']
 
 
 def _remarks(experiment: Experiment, groups: Sequence[Group], bases: set[str]) -> list[str]:
     lines = []
-    if _BY_ITERATION in bases:
+    if bases & {_BY_ITERATION, _DOCUMENTED}:
         where = experiment.estimates.get('where', 'as the experiment documents it')
-        lines.append(f'by the iteration, start and validation not counted: {where}')
+        lines.append(f'by the iteration (start and validation not counted), and as documented: {where}')
     if any('stale' in group.states for group in groups):
         lines.append('stale: what is there was made by other settings, or from what has changed; --run says why')
     if any('stopped' in group.states for group in groups):

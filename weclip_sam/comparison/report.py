@@ -7,6 +7,7 @@ from typing import Any
 
 from weclip_sam.comparison import tables
 from weclip_sam.comparison.values import Comparison
+from weclip_sam.words import counted
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -14,7 +15,7 @@ def to_markdown(comparison: Comparison) -> str:
     columns, classes = tables.main_columns(comparison), tables.class_columns(comparison)
     rows = [[m.name, *(f'**{c.text(m.name)}**' if m.name in c.best() else c.text(m.name) for c in columns)]
             for m in comparison.methods]
-    runs = f'{comparison.seeds} seed{"s" if comparison.seeds > 1 else ""} per method'
+    runs = f'{counted(comparison.seeds, "seed")} per method'
     steps = [f'{name}: {text}' for name, text in tables.step_texts(comparison).items()]
     parts = [f'# {comparison.title}', f'Measured, {runs}; mean ± sample standard deviation, percent. Wall time is what '
              'it takes to make the system: all stages, tests left out; CPU time is that of the same, which other work '

@@ -16,6 +16,7 @@ from weclip_sam.comparison.stages import read_json, why_stale
 from weclip_sam.comparison.values import Comparison, MethodResult, RunResult, StageCost
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.shared_settings import mask_settings
+from weclip_sam.words import counted
 
 _SCORING = ('train_seeds', 'val_protocol')  # parts of a training's summary that measure and do not make
 
@@ -88,7 +89,7 @@ def read_run(run: Run) -> RunResult:
             val[kind] = float(scores['mIoU'])
             classes[kind] = {name: row.get('IoU') for name, row in (scores.get('classes') or {}).items()}
         if failures := summary.get('failed'):
-            missing.append(f'{stage.name}: {len(failures)} images failed')
+            missing.append(f'{stage.name}: {counted(len(failures), "image")} failed')
     chosen = next((classes[kind] for kind in TESTS if kind in classes), {})
     last = list(steps.values())[-1] if steps and scored else None  # never an earlier stage's for a later one
     return RunResult(run.seed, last, steps, val, chosen, parameters, tuple(costs), tuple(missing))

@@ -32,6 +32,7 @@ from weclip_sam.io.files import remove_stale_temporaries
 from weclip_sam.io.images import labels_made_of, pixels_digest, read_labels, write_labels
 from weclip_sam.io.names import real_path
 from weclip_sam.io.parallel import Progress, parallel_map
+from weclip_sam.words import counted
 
 TOOL = 'tools/prepare_coco.py'
 
@@ -96,7 +97,7 @@ def paint_masks(source: Instances, images: Sequence[tuple[Mapping[str, Any], str
             report.failed[str(target)] = result.error
             refused += result.state == 'refused'
     anew = f', {counts["anew"]} made anew since {source.path.name} or the classes changed' if counts['anew'] else ''
-    report.done.append(f'{folder}: {counts["made"]} masks made, {counts["there"]} were there already{anew}')
+    report.done.append(f'{folder}: {counted(counts["made"], "mask")} made, {counts["there"]} were there already{anew}')
     if left_out:
         report.hints.append(f'{source.path}: {len(left_out)} objects that cannot be painted were left out of the '
                             'masks: ' + '; '.join(left_out[:5]) + ('; ...' if len(left_out) > 5 else ''))

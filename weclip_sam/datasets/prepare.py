@@ -28,6 +28,7 @@ from weclip_sam.io.folders import is_clutter
 from weclip_sam.io.images import is_image_name, strip_suffix
 from weclip_sam.io.names import is_utf8, normal, real_path
 from weclip_sam.io.parallel import Progress, no_progress, parallel_map
+from weclip_sam.words import counted
 
 VOC_URL = 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
 SBD_URL = 'https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz'
@@ -47,7 +48,7 @@ class Preparation:
         missing: sentences about what is missing and where to get it; training or evaluation lacks something.
         hints: what would be nice to have.
         failed: reason by file, for single files that could not be used.
-        next_command: what to run once all is ready.
+        next_command: what to run once all is ready, a line for each command.
     """
 
     done: list[str] = field(default_factory=list)
@@ -73,8 +74,11 @@ class Preparation:
         return '\n'.join(lines)
 
 
-def train_command(config: str, root: Path, *options: str) -> str:
-    return command_line('train', f'configs/weclip_sam/{config}', '--cfg-options', f'data_root={root}', *options)
+def next_commands(config: str, root: Path, *options: str) -> str:
+    """Which weights a training needs and lacks, and the training; lines under one another for :class:`Preparation`."""
+    path = f'configs/weclip_sam/{config}'
+    return '\n        '.join((command_line('weights', path), command_line(
+        'train', path, '--cfg-options', f'data_root={root}', *options)))
 
 
 def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, workers: int | None = None,
@@ -107,7 +111,7 @@ def prepare_voc(root: Path, sbd: Path | None = None, overwrite: bool = False, wo
     _voc_labels(root, overwrite, workers, progress, report)
     _voc_counts(root, report)
     has_aug = (root / LIST_DIR / 'train_aug.txt').is_file()
-    report.next_command = train_command('weclip-sam_vit-b16_30k_voc.py', root, *(
+    report.next_command = next_commands('weclip-sam_vit-b16_30k_voc.py', root, *(
         [] if has_aug else ['train_dataloader.dataset.reader.split=train']))
     return report
 
@@ -146,9 +150,9 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
     elif path.is_file() and not overwrite:
         return
     else:
-        report.hints.append(f'no train_aug.txt: training can use split train ({len(train)} images) now. For the usual '
-                            f'{TRAIN_AUG_SIZE}, get SBD (1.4 GB): curl -LO {SBD_URL}, unpack it, and run this again '
-                            f'with --sbd benchmark_RELEASE. {SBD_MASKS.format(root=root)}')
+        report.hints.append(f'no train_aug.txt: training can use split train ({counted(len(train), "image")}) now. '
+                            f'For the usual {TRAIN_AUG_SIZE}, get SBD (1.4 GB): curl -LO {SBD_URL}, unpack it, and '
+                            f'run this again with --sbd benchmark_RELEASE. {SBD_MASKS.format(root=root)}')
         return
     names = sorted((set(extra) | set(train)) - set(val))
     if not names:
@@ -166,9 +170,9 @@ def _voc_train_aug(root: Path, sbd: Path | None, overwrite: bool, report: Prepar
     anew = ', made anew since its sources changed' if path.is_file() else ''
     _write_lines(path, names)
     record.put(name, TOOL, sources, kind=kind, lines=lines_digest(names))
-    report.done.append(f'{path}: {len(names)} images{anew}')
+    report.done.append(f'{path}: {counted(len(names), "image")}{anew}')
     if len(names) != TRAIN_AUG_SIZE:
-        report.hints.append(f'{path} has {len(names)} images; the usual train_aug has {TRAIN_AUG_SIZE}')
+        report.hints.append(f'{path} has {counted(len(names), "image")}; the usual train_aug has {TRAIN_AUG_SIZE}')
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
@@ -195,7 +199,7 @@ def _voc_labels(root: Path, overwrite: bool, workers: int | None, progress: Prog
         same = made is not None and not record.changed(LABEL_FILE) and table_digest(made['labels']) == table_digest(
             {name: found for name, found in written.items() if name in made['labels']})
         if set(listed) <= set(written) and (same or not (root / 'Annotations').is_dir()):
-            report.done.append(f'{path}: there already, has all {len(listed)} images')
+            report.done.append(f'{path}: there already, has all {counted(len(listed), "image")}')
             return
     if not (root / 'Annotations').is_dir():
         report.missing.append(f'{root / "Annotations"}: image labels are read from these XML files, never from masks. '
@@ -231,10 +235,10 @@ def _write_voc_labels(path: Path, table: dict[str, list[str]], written: Mapping[
     table |= {name: list(found) for name, found in written.items() if name in kept or name not in table}
     if {name: set(found) for name, found in written.items()} != {name: set(found) for name, found in table.items()}:
         write_label_table(path, table)
-        report.done.append(f'{path}: labels of {len(table)} images' + (
+        report.done.append(f'{path}: labels of {counted(len(table), "image")}' + (
             f', {len(anew)} of them made anew, since annotations changed, for example {anew[0]}' if anew else ''))
     else:
-        report.done.append(f'{path}: there already, has all {len(table)} images')
+        report.done.append(f'{path}: there already, has all {counted(len(table), "image")}')
     if kept:
         report.hints.append(f'{path}: the lines of {len(kept)} images were changed by hand, for example {kept[0]}, and '
                             'are kept; --overwrite writes them anew')
@@ -258,7 +262,7 @@ def _voc_counts(root: Path, report: Preparation) -> None:
     images = {normal(strip_suffix(p.name)) for p in (root / 'JPEGImages').iterdir() if is_image_name(p)}
     for name, listed in _voc_lists(root).items():
         lacking = sorted(set(listed) - images)
-        report.done.append(f'split {name}: {len(listed)} images')
+        report.done.append(f'split {name}: {counted(len(listed), "image")}')
         if lacking:
             report.missing.append(f'{len(lacking)} images of split {name}, for example '
                                   f'{root / "JPEGImages" / (lacking[0] + ".jpg")}; unpack {VOC_URL} again')

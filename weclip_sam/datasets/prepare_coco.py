@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 
 from weclip_sam.commands import command_line
 from weclip_sam.datasets.coco_masks import TOOL, Instances, paint_masks
-from weclip_sam.datasets.prepare import Preparation, train_command
+from weclip_sam.datasets.prepare import Preparation, next_commands
 from weclip_sam.datasets.prepared import Prepared, lines_digest, table_digest
 from weclip_sam.datasets.readers.labels import read_label_table, write_label_table
 from weclip_sam.datasets.readers.names import CLASS_FILE
@@ -15,6 +15,7 @@ from weclip_sam.io.files import atomic_open, inside
 from weclip_sam.io.names import folds_names, meeting, normal, real_path, stem
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.io.text import read_lines
+from weclip_sam.words import counted
 
 COCO_URL = 'http://images.cocodataset.org'
 FOLDER_CONFIG = 'configs/weclip_sam/weclip-sam_vit-b16_5k_folder.py'
@@ -52,7 +53,7 @@ def prepare_coco(root: Path, splits: Sequence[str] = ('train2014', 'val2014'), m
         if path.is_file() and (root / split).is_dir():
             _coco_split(root, split, path, masks, classes, overwrite, workers, progress, report)
     if len(splits) == 2:
-        report.next_command = train_command('weclip-sam_vit-b16_80k_coco.py', root, *_coco_options(splits, classes))
+        report.next_command = next_commands('weclip-sam_vit-b16_80k_coco.py', root, *_coco_options(splits, classes))
     return report
 
 
@@ -116,7 +117,7 @@ def _coco_labels(name: str, named: Mapping[str, Sequence[str]], path: Path, over
             return False
     record.put(name, TOOL, [path], table=table_digest(named))
     empty = sum(not found for found in named.values())
-    report.done.append(f'{target}: labels of {len(named)} images, {empty} of them without any object{anew}')
+    report.done.append(f'{target}: labels of {counted(len(named), "image")}, {empty} of them without any object{anew}')
     return True
 
 
@@ -208,5 +209,5 @@ def _coco_classes(source: Instances, overwrite: bool, record: Prepared, report: 
     with atomic_open(target, 'w') as file:
         file.write(''.join(f'{line}\n' for line in lines))
     record.put(CLASS_FILE, TOOL, [source.path], lines=lines_digest(lines))
-    report.done.append(f'{target}: {len(lines)} classes')
+    report.done.append(f'{target}: {counted(len(lines), "class", "classes")}')
     return True

@@ -11,15 +11,16 @@ from weclip_sam.engine.start.work_dir import own_folder
 from weclip_sam.export.checks import check_classes
 from weclip_sam.export.coco import Coco
 from weclip_sam.export.fiftyone import FiftyOne
-from weclip_sam.export.job import RECORD_FORMAT, Exporter, Job, Options
+from weclip_sam.export.job import RECORD_FORMAT, Exporter, Job
 from weclip_sam.export.label_studio import LabelStudio
+from weclip_sam.export.options import Options
 from weclip_sam.export.voc import Cvat, Voc
 from weclip_sam.export.yolo import YoloSegmentation, YoloSemantic
 from weclip_sam.io.text import read_json
 from weclip_sam.io.whole_folder import whole_folder
 from weclip_sam.offline.results import EXPORT_RECORD, LabelFolder
 
-# By what they are called on a command line.
+# By what they are called on a command line, which has the names from :data:`weclip_sam.choices.EXPORTS`.
 EXPORTS: dict[str, Exporter] = {
     'coco': Coco(), 'yolo-seg': YoloSegmentation(), 'yolo-semantic': YoloSemantic(), 'voc': Voc(), 'cvat': Cvat(),
     'label-studio': LabelStudio(), 'fiftyone': FiftyOne()}
@@ -53,7 +54,7 @@ def export_folder(folder: LabelFolder, names: Sequence[str], out: str | os.PathL
         out: where each gets a folder of its name; ``export`` below the folder of labels where it is None.
         told: gets lines for people: what was written, and what was lost on the way.
         progress: see :class:`weclip_sam.export.job.Job`.
-        **options: see :class:`weclip_sam.export.job.Options`.
+        **options: see :class:`weclip_sam.export.options.Options`.
 
     Returns:
         The folders, by name.

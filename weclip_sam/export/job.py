@@ -10,44 +10,17 @@ from typing import Protocol
 
 import numpy as np
 
+from weclip_sam.export.options import Options
 from weclip_sam.io.files import write_json
 from weclip_sam.io.images import voc_palette
 from weclip_sam.io.names import printable
 from weclip_sam.offline.results import EXPORT_RECORD, LabelFolder, LabelledImage
 from weclip_sam.structures import IGNORE_LABEL
 from weclip_sam.visualization.regions import Regions, find_regions
+from weclip_sam.words import counted
 
 VOID_COLOUR = voc_palette()[IGNORE_LABEL]
 RECORD_FORMAT = 'weclip_sam export 1'
-
-
-@dataclass(frozen=True)
-class Options:
-    """What may be asked of an export.
-
-    Attributes:
-        photos: ``'link'`` or ``'copy'`` puts the photos beside the labels; None does what the format needs: a link, or
-            nothing.
-        min_area: regions of fewer pixels are left out, by formats that know regions.
-        simplify: how many pixels the border of a polygon may move, see :mod:`weclip_sam.export.polygons`.
-        val_share: the share of the images in [0, 1) that goes to the list ``val``, in formats that have two lists.
-        url_prefix: what comes before a photo's name in Label Studio.
-        model_version: what Label Studio calls the predictions; the checkpoint's name where it is None.
-    """
-
-    photos: str | None = None
-    min_area: int = 0
-    simplify: float = 1.0
-    val_share: float = 0.1
-    url_prefix: str = '/data/local-files/?d='
-    model_version: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.photos not in (None, 'link', 'copy'):
-            raise ValueError(f"photos: expected 'link', 'copy' or None, got {self.photos!r}")
-        for name, least, most in (('min_area', 0, float('inf')), ('simplify', 0, 1000), ('val_share', 0, 1)):
-            if not least <= getattr(self, name) <= most or name == 'val_share' and self.val_share == most:
-                raise ValueError(f'{name}: expected a number from {least} up to {most}, got {getattr(self, name)}')
 
 
 @dataclass(frozen=True)
@@ -177,14 +150,15 @@ class Job:
 
     def told(self, place: Path) -> list[str]:
         """Lines for people: what there is, where, and the notes."""
-        regions = f', {self.counted["regions"]} regions' if 'regions' in self.counted else ''
-        line, empty = f'{self.name}: {len(self.items)} images{regions} in {place}', self.counted.get('empty', 0)
+        regions = f', {counted(self.counted["regions"], "region")}' if 'regions' in self.counted else ''
+        line = f'{self.name}: {counted(len(self.items), "image")}{regions} in {place}'
+        empty = self.counted.get('empty', 0)
         if empty == len(self.items):
             line += '; no class in any of them, all is background: a valid export of nothing'
         elif empty:
             line += f'; {empty} of the images are background alone'
         if small := self.counted.get('small'):
-            line += f'; {small} regions below {self.options.min_area} pixels left out'
+            line += f'; {counted(small, "region")} below {self.options.min_area} pixels left out'
         return [printable(each) for each in (line, *(f'{self.name}: {note}' for note in self.notes))]
 
 

@@ -16,10 +16,10 @@ import timm
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.choices import CHECKPOINTS
 from weclip_sam.commands import tool
 from weclip_sam.io.text import read_json
 
-FOLDER = 'checkpoints'  # below the working directory: where every published checkpoint is looked for first
 TABLE = Path(__file__).parent / 'weights' / 'published.json'
 HUB_FILE = 'model.safetensors'  # of timm's repositories
 SAM = 'sam_'  # begins the names of SAMs; the rest is their architecture
@@ -66,7 +66,7 @@ class Published:
     @property
     def place(self) -> Path:
         """Where it is looked for first, and where ``fetch`` puts it."""
-        return Path(FOLDER, self.file)
+        return Path(CHECKPOINTS, self.file)
 
     @property
     def size(self) -> str:
@@ -93,7 +93,7 @@ class Published:
             target: where it is expected, or a folder; None: :attr:`place`.
         """
         path = self.place if target is None else target / self.file if target.is_dir() else target
-        folder = '' if path.parent == Path(FOLDER) else f' --to {shlex.quote(str(path.parent))}'
+        folder = '' if path.parent == Path(CHECKPOINTS) else f' --to {shlex.quote(str(path.parent))}'
         line = f'curl -L --create-dirs -o {shlex.quote(str(path))} {self.url}'
         if path.name != self.file:  # fetch would give it another name
             return f'Get {self.file}{self.facts} with: {line}'

@@ -12,6 +12,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.io.given import find_checkpoint
 from weclip_sam.io.pickles import Refused, load_pickled
 from weclip_sam.io.tensors import PICKLED, detect_format, explained
 
@@ -36,12 +37,7 @@ def safe_load(path: str | os.PathLike, map_location: Any = 'cpu', kind: str = 'a
     """
     if kind not in _KINDS:
         raise ValueError(f'kind must be one of {_KINDS}, got {kind!r}.{suggest_name(kind, _KINDS)}')
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise ValueError(f'{path} is a folder; a checkpoint is a file such as {path}/iter_1000.pth')
-    if not path.exists():
-        neighbours = [p.name for p in path.parent.glob('*.p*t*')] if path.parent.is_dir() else []
-        raise FileNotFoundError(f'{path}: no such checkpoint.{suggest_name(path.name, neighbours)}')
+    path = find_checkpoint(path)
     with explained(str(path), again='Copy or download it again, or use an earlier checkpoint.'):
         found = detect_format(path)
         if found != PICKLED:

@@ -8,8 +8,6 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
-import torch
-
 Task = TypeVar('Task')
 Result = TypeVar('Result')
 Progress = Callable[[str, int, int], None]  # called with (what is being done, steps behind, steps in all)
@@ -66,6 +64,7 @@ def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task], tota
 
 
 def _take_one_core() -> None:
+    import torch  # here: commands ask for the number of cores before they read it
     # A forked child has none of its parent's threads, and would wait for them.
     torch.set_num_threads(1)
 

@@ -24,6 +24,7 @@ from weclip_sam.offline.splits import split_images
 from weclip_sam.offline.summary import SECONDS, SUMMARY, WorkTime, print_summary, write_summary
 from weclip_sam.offline.work import WorkReport
 from weclip_sam.registry import DATASETS, MODELS
+from weclip_sam.words import counted
 
 
 def run_masks(config: Config, split: str, out: str | None, device: torch.device, batch_size: int | None = None,
@@ -106,8 +107,9 @@ def run_masks(config: Config, split: str, out: str | None, device: torch.device,
                                       made_alone=len(seen.made), block=keeper.block, pool=keeper.pool)
         # Nobody may have timed those that were found.
         summary = write_summary(report, clock, device, about, bool(report.made or clock.earlier), **origin)
-        print_summary(f'masks of {len(report.made)} images {"made" if source is None else "imported"}', summary)
+        done = 'made' if source is None else 'imported'
+        print_summary(f'masks of {counted(len(report.made), "image")} {done}', summary)
         print(f'mask bank and {SUMMARY}: {out}')
         if keeper is not None:
-            print(f"SAM's features of {origin['features']['in_bank']} images: {keeper.bank.root}")
+            print(f"SAM's features of {counted(origin['features']['in_bank'], 'image')}: {keeper.bank.root}")
     return report

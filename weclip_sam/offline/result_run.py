@@ -16,6 +16,7 @@ from weclip_sam.io.names import printable
 from weclip_sam.offline.result_folder import ResultFolder
 from weclip_sam.offline.work import StageClock, WorkReport, work_through
 from weclip_sam.result import SegmentationResult
+from weclip_sam.words import counted
 
 _SHOWN = 5  # failures that are printed; all are in the record
 
@@ -92,9 +93,9 @@ def _print(folder: ResultFolder, report: WorkReport, done: str, seconds: float) 
     shallow = folder.suspected_bits()
     if shallow:
         first, bits = next(iter(shallow.items()))
-        print(f'files of 16 bits whose values seem to have fewer: {len(shallow)} images, for example '
+        print(f'files of 16 bits whose values seem to have fewer: {counted(len(shallow), "image")}, for example '
               f'{printable(first)} ({bits}); they were looked at as dark as they are: scale the values to 16 bits, '
               'or state their depth (PNG sBIT, TIFF SMaxSampleValue)')
     found = f', {len(report.found)} found' if report.found else ''
-    print(f'{len(report.made)} of {len(folder.asked)} images {done} in {seconds:.1f} s{found}, {len(report.failed)} '
-          f'failed; written to {folder.out} (scores, areas and failures: predictions.json)')
+    print(f'{len(report.made)} of {counted(len(folder.asked), "image")} {done} in {seconds:.1f} s{found}, '
+          f'{len(report.failed)} failed; written to {folder.out} (scores, areas and failures: predictions.json)')

@@ -26,6 +26,7 @@ from weclip_sam.datasets.readers.names import read_classes
 from weclip_sam.engine.start.predictions import HEADER
 from weclip_sam.io.files import inside
 from weclip_sam.io.folders import Found, find_files
+from weclip_sam.io.given import find_folder
 from weclip_sam.io.images import decode_labels, is_image_name, label_palette, read_labels, strip_suffix
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json
@@ -142,16 +143,15 @@ def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = No
         FileNotFoundError: no such folder, file or photos.
         ValueError: no label PNG in it, a header that is none, or nothing that names the classes.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f'{root}: no such folder of labels')
+    root = find_folder(folder, 'labels')
     header: Any = {}
     for name in (HEADER, SEEDS_HEADER):
         if (root / name).is_file():
             header = read_json(root / name)
             break
     if not isinstance(header, dict):
-        raise ValueError(f'{root / name}: not the record of labels that it should be')
+        raise ValueError(f'{root / name}: not the record of labels that it should be; without it '
+                         '--classes FILE says what the labels are')
     photos = None if images is None else _photos(Path(images))
     try:
         found = _predicted(root, header) if 'images' in header and isinstance(header['images'], list) else \

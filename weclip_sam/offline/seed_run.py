@@ -41,6 +41,7 @@ from weclip_sam.offline.splits import scored_images, seed_images
 from weclip_sam.offline.summary import SECONDS, SUMMARY, WorkTime, print_summary, write_summary
 from weclip_sam.registry import DATASETS, MODELS
 from weclip_sam.seeds.pipeline import steps_need
+from weclip_sam.words import counted
 
 
 def run_seeds(config: Config, name: str, split: str, out: str, device: torch.device, labels: str | None = None,
@@ -224,7 +225,7 @@ def _print(summary: dict[str, Any], table: Any) -> None:
         if scored['ignored_share']:
             print(f'{100 * scored["ignored_share"]:.1f} % of the pixels are ignored (255) and count as background '
                   f'above; without them mIoU {scored["mIoU_without_ignored"]:.2f}')
-    print_summary(f'{summary["made"]} labels made', summary)
+    print_summary(f'{counted(summary["made"], "label")} made', summary)
     if summary.get('not_scored'):
         print(f'not scored: {summary["not_scored"]}')
     print(f'labels and {SUMMARY}: {summary["out"]}')

@@ -13,8 +13,9 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_p
 from torch import distributed
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.choices import LAUNCHERS
 from weclip_sam.engine.progress import ProgressReporter
-from weclip_sam.engine.start.launch import LAUNCHERS, _fill_environment
+from weclip_sam.engine.start.launch import _fill_environment
 from weclip_sam.engine.start.together import stop_watching, watch_others
 from weclip_sam.io.identity import file_digest
 

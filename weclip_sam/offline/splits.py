@@ -6,11 +6,11 @@ from typing import Any
 from mmengine.config import Config
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.choices import SPLITS
 from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.mask_bank import feature_folder
 from weclip_sam.offline.features import feature_settings
 
-SPLITS = {'train': 'train_dataloader.dataset', 'val': 'val_dataloader.dataset', 'tune': 'tune_dataset'}
 _KEPT = ('reader', 'unlabelled', 'limit')
 _DEFAULT_PIPELINE: list[dict[str, Any]] = [dict(type='ResizeToMultiple', divisor=16), dict(type='PackSample')]
 

@@ -50,7 +50,7 @@ class Entry:
 
 
 def look_at_all(folder: LabelFolder, out: Path | None = None, workers: int | None = 1, side: int = SIDE,
-                progress: Progress = no_progress) -> Iterator[Entry]:
+                progress: Progress = no_progress, clip_counts: bool = True) -> Iterator[Entry]:
     """The entries of a folder's images, in its order; nothing of an image is kept but its entry.
 
     Args:
@@ -59,16 +59,18 @@ def look_at_all(folder: LabelFolder, out: Path | None = None, workers: int | Non
         workers: processes, see :func:`parallel_map`.
         side: long side of the pictures in pixels.
         progress: told of each.
+        clip_counts: see :class:`Facts`.
 
     Raises:
         OSError: a picture cannot be written.
         WorkerError: a process died.
     """
-    look = partial(look_at, replace(folder, images=(), made_by={}), out=out, side=side)
+    look = partial(look_at, replace(folder, images=(), made_by={}), out=out, side=side, clip_counts=clip_counts)
     return parallel_map(look, folder.images, len(folder), workers, 'look at labels', progress, option='--jobs')
 
 
-def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, side: int = SIDE) -> Entry:
+def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, side: int = SIDE,
+            clip_counts: bool = True) -> Entry:
     """The entry of one image; see :func:`look_at_all`. What cannot be read becomes its fault."""
     faults: list[str] = []
     layers: dict[str, bytes] = {}
@@ -89,7 +91,7 @@ def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, 
     if photo is not None and not lost:
         shown = _try(faults, partial(_photo, photo, size, side))
         layers.update({} if shown is None else dict(photo=shown))
-    facts = replace(facts, fault='; '.join(faults))
+    facts = replace(facts, fault='; '.join(faults), clip_counts=clip_counts)
     kept: dict[str, str | bytes] = dict(layers)
     if out is not None:
         kept = {what: _write(out, image.name, what, content) for what, content in layers.items()}

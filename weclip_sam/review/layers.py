@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from weclip_sam.io.images import read_image
+from weclip_sam.review import SIDE
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 from weclip_sam.visualization.overlays import boundaries, enlarge, stripes
 
-SIDE = 512  # pixels of the long side
 # How the doubts of each are hatched; by their directions alone they can be told apart.
 HATCHES = {'cam': (255, 176, 0), 'sam': (0, 212, 255), 'decoder': (255, 92, 220)}
 _PERIOD, _LINE, _EDGE = 14, 3, 1  # pixels from line to line, of a line and of its dark edge

@@ -11,15 +11,15 @@ from pathlib import Path
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.offline.results import LabelFolder
+from weclip_sam.review import INLINE, SIDE
 from weclip_sam.review.entries import THUMBS, Entry, look_at_all
-from weclip_sam.review.layers import SIDE
 from weclip_sam.review.page import to_html
-from weclip_sam.review.problems import KINDS
+from weclip_sam.review.problems import KINDS, Facts, unknown_to_clip
 from weclip_sam.review.table import write_table
 from weclip_sam.visualization import class_colors
+from weclip_sam.words import counted
 
 PAGE, TABLE = 'review.html', 'review.csv'
-INLINE = 200  # images up to which pictures go into the page by default: about 15 MB
 MOST_INLINE = 2000
 
 
@@ -32,6 +32,7 @@ class Review:
         entries: all that are on the page, in its order.
         left_out: images that ``limit`` left out.
         inline: whether the pictures are in the page.
+        note: what is to be known of all, or nothing.
     """
 
     page: Path
@@ -39,6 +40,7 @@ class Review:
     entries: Sequence[Entry]
     left_out: int
     inline: bool
+    note: str = ''
 
     @property
     def unreadable(self) -> list[Entry]:
@@ -54,11 +56,13 @@ class Review:
         """What to tell: how many images have which problem, and where the page is."""
         counts = Counter(kind for entry in self.entries for kind in entry.problems)
         fine = sum(not entry.problems for entry in self.entries)
-        lines = ['; '.join([f'{len(self.entries)} images, {fine} without a problem that shows', *(
+        lines = ['; '.join([f'{counted(len(self.entries), "image")}, {fine} without a problem that shows', *(
             f'{words}: {counts[kind]}' for kind, words in KINDS.items() if counts[kind])])]
+        if self.note:
+            lines.append(self.note)
         if self.lost:
-            lines.append(f'{len(self.lost)} photos are not there, for example {self.lost[0].photo}; --images DIR says '
-                         'where they are now')
+            lines.append(f'{counted(len(self.lost), "photo")} cannot be found, for example {self.lost[0].photo}; '
+                         '--images DIR says where photos are now')
         if self.left_out:
             lines.append(f'(the {self.left_out} least suspicious were left out: --limit)')
         where = 'in one file' if self.inline else f'its pictures in {self.page.parent / THUMBS}'
@@ -76,7 +80,7 @@ def make_review(folder: LabelFolder, out: Path, order: str = 'worst', limit: int
     Args:
         folder: of labels.
         out: an existing folder.
-        order: a key of :data:`ORDERS`.
+        order: a key of :data:`weclip_sam.choices.ORDERS`.
         limit: only so many images, the first in this order.
         inline: whether pictures go into the page; None does so for up to :data:`INLINE` images.
         workers: processes; None for all cores.
@@ -100,16 +104,17 @@ def make_review(folder: LabelFolder, out: Path, order: str = 'worst', limit: int
     if len(folder.palette) < len(folder.classes):
         colours = [(int(r), int(g), int(b)) for r, g, b in class_colors(len(folder.classes))]
         folder = replace(folder, palette=tuple(colours))
-    looked = look_at_all(folder, None if inline else out, workers, side, progress)
+    note = unknown_to_clip(Facts(names=image.names, named=dict(image.named)) for image in folder)
+    looked = look_at_all(folder, None if inline else out, workers, side, progress, clip_counts=not note)
     entries = sorted(_bounded(looked, order, shown, inline), key=lambda entry: _place(entry, order))[:shown]
     write_table(out / TABLE, entries)
     html = to_html(entries, folder.classes, folder.palette, out, f'Review of {_title(folder.root)}', _about(folder),
-                   _key(folder.root), order)
+                   _key(folder.root), order, note)
     with atomic_open(out / PAGE, 'w') as file:
         file.write(html)
     if not inline:
         _remove_others(out, entries)
-    return Review(out / PAGE, out / TABLE, entries, len(folder) - len(entries), inline)
+    return Review(out / PAGE, out / TABLE, entries, len(folder) - len(entries), inline, note)
 
 
 def _place(entry: Entry, order: str) -> tuple[float, int, str]:
@@ -140,7 +145,7 @@ def _title(root: Path) -> str:
 def _about(folder: LabelFolder) -> str:
     made = folder.made_by
     known = [str(made[key]) for key in ('checkpoint', 'config', 'split') if made.get(key)]
-    return ' · '.join([f'{len(folder)} images', f'{len(folder.classes) - 1} classes', *known])
+    return ' · '.join([counted(len(folder), 'image'), counted(len(folder.classes) - 1, 'class', 'classes'), *known])
 
 
 def _key(root: Path) -> str:

@@ -24,7 +24,7 @@ _DOUBTS = dict(cam='CAM', sam='SAM', decoder='decoder')
 
 
 def to_html(entries: Sequence[Entry], classes: Sequence[str], palette: Sequence[Sequence[int]], out: Path, title: str,
-            about: str, key: str, order: str = 'worst') -> str:
+            about: str, key: str, order: str = 'worst', note: str = '') -> str:
     """The whole page; whatever comes from files is escaped.
 
     Args:
@@ -34,7 +34,8 @@ def to_html(entries: Sequence[Entry], classes: Sequence[str], palette: Sequence[
         out: the folder of the page: photos are linked relative to it.
         title, about: above everything, and what the labels were made with.
         key: under which the browser keeps the marks.
-        order: a key of :data:`ORDERS`, which the page begins with.
+        order: a key of :data:`weclip_sam.choices.ORDERS`, which the page begins with.
+        note: what is to be known of all images; CLIP's word does not count then.
     """
     script = "'use strict';\n(() => {\n" + ''.join(_read(name) for name in SCRIPTS) + '})();\n'
     style = _read('page.css')
@@ -42,7 +43,7 @@ def to_html(entries: Sequence[Entry], classes: Sequence[str], palette: Sequence[
     data = dict(
         key=key, classes=list(classes), palette=['#' + bytes(map(int, colour)).hex() for colour in palette],
         order=order, kinds=problems.KINDS, orders=problems.ORDERS,
-        low=dict(confidence=problems.UNSURE, CLIP=problems.UNSEEN),
+        low=dict(confidence=problems.UNSURE, CLIP=0 if note else problems.UNSEEN),
         doubts={who: dict(words=words, color='#' + bytes(HATCHES[who]).hex()) for who, words in _DOUBTS.items()},
         images=[_image(entry, by_name[entry.name], out) for entry in entries])
     pages = Environment(loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -50,7 +51,7 @@ def to_html(entries: Sequence[Entry], classes: Sequence[str], palette: Sequence[
     pages.policies['json.dumps_kwargs'] = {}  # the order of what it says means something
     return pages.get_template('page.html.j2').render(
         title=title, about=about, data=data, style=Markup(style), script=Markup(script), style_hash=_hash(style),
-        script_hash=_hash(script), ranking=RANKING)
+        script_hash=_hash(script), ranking=RANKING, note=note)
 
 
 def _image(entry: Entry, place: int, out: Path) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from weclip_sam.choices import ORDERS
 from weclip_sam.evaluation.truth import MUCH_IGNORED
 
 SPECK = 0.0005  # of the image: a class on less than that counts as not there
 UNSURE = 0.5  # a class is unsure whose mean confidence is below
 DOUBTED = 0.1  # of the pixels, from which a disagreement of SAM or the decoder is told
+MOSTLY, FEW = 0.9, 10  # where CLIP disagrees with that share of the photos, of so many at least, it knows no such names
 UNSEEN = 0.8  # CLIP disagrees with a given name that it scores below; one that fits no better than others has 0.5
 # The CAM draws no outlines and disputes all of them, a fifth of the pixels as a rule: it is shown, but judges nothing.
 JUDGES = {'sam': 'SAM', 'decoder': 'the decoder'}
@@ -28,8 +30,6 @@ KINDS = {
     'empty': 'all background',
     'ignored': 'much ignored',
 }
-ORDERS = {'worst': 'worst first', 'confidence': 'least sure first', 'doubts': 'most disagreement first',
-          'names': 'names most contradicted first'}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Facts:
         named: CLIP's score in [0, 1] of classes for the whole photo; empty if unknown.
         doubts: by what disagrees with the label, the share of the pixels in [0, 1].
         fault: why photo or label cannot be read, or nothing.
+        clip_counts: whether what CLIP says of names is a problem, see :func:`unknown_to_clip`.
     """
 
     areas: Mapping[str, float] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Facts:
     named: Mapping[str, float] = field(default_factory=dict)
     doubts: Mapping[str, float] = field(default_factory=dict)
     fault: str = ''
+    clip_counts: bool = True
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -78,8 +80,25 @@ class Facts:
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """Given names that CLIP does not see in the photo."""
+        """Given names that CLIP does not see in the photo; none where its word counts for nothing."""
+        if not self.clip_counts:
+            return ()
         return tuple(name for name in self.names or () if self.named.get(name, 1.0) < UNSEEN)
+
+
+def unknown_to_clip(photos: Iterable[Facts]) -> str:
+    """A sentence if CLIP disagrees with the names of nearly all photos: then it does not know what is meant (the tiny
+    one knows drawn scenes alone), and its word on a single photo tells nothing. Else nothing.
+
+    Args:
+        photos: of which :attr:`Facts.names` and :attr:`Facts.named` are read.
+    """
+    asked = [facts for facts in photos if any(name in facts.named for name in facts.names or ())]
+    disputed = sum(bool(facts.unseen) for facts in asked)
+    if len(asked) < FEW or disputed < MOSTLY * len(asked):
+        return ''
+    return (f'CLIP disagrees with the names of {disputed} of {len(asked)} photos: this CLIP does not know these names, '
+            'so that its word says nothing here and does not count')
 
 
 def find_problems(facts: Facts) -> dict[str, str]:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from weclip_sam.checks import check_shape, suggest_name
+from weclip_sam.choices import COMPETITORS
 from weclip_sam.features import ClipFeatures, Named, Wanted, joined
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.scores import SOFTMAXES, masked_softmax
 from weclip_sam.structures import ClassMaps, SeedState, to_device
 
 SCALE_EPS = 1e-7
-COMPETITORS = ('present', 'all', 'present_foreground')
 
 
 def present_pairs(image_labels: Tensor, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:

@@ -33,10 +33,13 @@ def test_more_images_of_the_same_model_are_added(predicted, card):
     assert claim_predictions(predicted, card()) == [dict(labels='labels/a.png')]
 
 
-@pytest.mark.parametrize('other', [dict(content=b'other'), dict(tta=True), dict(a=1)])
-def test_another_model_or_protocol_is_refused_and_nothing_changed(predicted, card, other):
+@pytest.mark.parametrize('other, said', [
+    (dict(content=b'other'), r'by \S+ before that file was changed'),
+    (dict(tta=True), '--tta was not given, now it is given'),
+    (dict(a=1), '--cfg-options was not given, now it is a=1')])
+def test_another_model_or_protocol_is_refused_and_nothing_changed(predicted, card, other, said):
     before = (predicted / HEADER).read_text()
-    with pytest.raises(ValueError, match=r'another model or protocol.*Nothing was changed.*--out.*--overwrite'):
+    with pytest.raises(ValueError, match=rf'made in another way: {said}[.] .*Nothing was changed.*--out.*--overwrite'):
         claim_predictions(predicted, card(**other))
     assert (predicted / HEADER).read_text() == before and (predicted / 'labels' / 'a.png').exists()
     assert claim_predictions(predicted, card(**other), overwrite=True) == []
@@ -49,7 +52,7 @@ def test_a_record_of_before_digests_were_kept_is_known_by_the_checkpoint_s_path(
     write_json(predicted / HEADER, old)
     assert claim_predictions(predicted, card(b'other')) == []
     write_json(predicted / HEADER, dict(old, crf=True))
-    with pytest.raises(ValueError, match='crf True -> False'):
+    with pytest.raises(ValueError, match='--crf was given, now it is not given'):
         claim_predictions(predicted, card())
 
 

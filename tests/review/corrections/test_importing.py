@@ -55,9 +55,9 @@ def test_labels_and_what_they_mean_are_written(like, tmp_path):
     assert header['classes'] == CLASSES[1:] and header['corrected'] == {'b': 'task.zip, photos/b'}
     assert header['image_labels'] == {'a': 'cup;vase'}
     assert (out / 'corrected.txt').read_text() == 'b\n' and (out / 'others.txt').read_text() == 'a\nc\n'
-    assert done.text() == f'1 labels written to {out}'
+    assert done.text() == f'1 label written to {out}'
     done = import_corrections(dict(s=source(c=blocks(3))), out, target_like(like))
-    assert done.text() == f'1 labels written to {out}, 1 of them say what the earlier labels say'
+    assert done.text() == f'1 label written to {out}, 1 of them say what the earlier labels say'
 
 
 def test_the_later_correction_counts_and_that_is_told(like, tmp_path):
@@ -71,7 +71,7 @@ def test_nothing_marked_is_no_background_unless_somebody_says_so(like, tmp_path)
     found = source(a=blocks(1))
     found.images.append(Correction('b', 'task.zip, b', lambda: blocks(0), empty=True))
     done = import_corrections(dict(s=found), tmp_path / 'out', target_like(like))
-    assert not (tmp_path / 'out' / 'b.png').exists() and 'nothing is marked in 1 images' in done.notes[0]
+    assert not (tmp_path / 'out' / 'b.png').exists() and 'nothing is marked in 1 image' in done.notes[0]
     import_corrections(dict(s=found), tmp_path / 'out', target_like(like), empty=True)
     assert not read_labels(tmp_path / 'out' / 'b.png').any()
 

@@ -13,9 +13,11 @@ from mmengine.runner import BaseLoop
 
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.engine.hooks.losses import SKIPPED
+from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.memory import peak_memory
 from weclip_sam.engine.progress import format_seconds
 from weclip_sam.engine.start.environment import ENVIRONMENT
+from weclip_sam.engine.start.next_steps import next_steps
 from weclip_sam.engine.start.sam_at_test import WITHOUT
 from weclip_sam.engine.tracking import trackers_of
 from weclip_sam.evaluation import IoUMetric, SamCost
@@ -32,8 +34,8 @@ class SummaryHook(Hook):
     """Prints and writes the summary of a training or test run.
 
     Per-class IoU table and mIoU of the prediction, mIoU of the pseudo labels (if :class:`SeedEvalHook` measured it),
-    wall time (interrupted parts included), peak memory, and the paths of all results. ``summary.json``
-    (``summary_test.json`` after a test) holds the same numbers.
+    wall time (interrupted parts included), peak memory, the paths of all results, and what to type next.
+    ``summary.json`` (``summary_test.json`` after a test) holds the same numbers.
     IoU metrics without a ``json_path`` get one in the work dir.
     """
 
@@ -110,6 +112,9 @@ class SummaryHook(Hook):
         peaks = (f'{k.replace("_", " ")} {v:.2f} GB' for k, v in summary['peak_memory_gb'].items())
         lines.append('peak memory: ' + (', '.join(peaks) or 'not told by this system'))
         lines += ['written:'] + [f'  {what + ":":<14} {where}' for what, where in summary['written'].items()]
+        if trained and (checkpoint := summary['written'].get('checkpoint')):
+            steps = next_steps(unwrapped(runner.model), runner.cfg, checkpoint)
+            lines += [f'next: {what}\n  {command}' for what, command in steps.items()]
         write_json(Path(runner.work_dir) / name, summary)
         runner.logger.info('Summary\n' + '\n'.join(lines))
 

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from weclip_sam.checks import suggest_name
+from weclip_sam.choices import LAUNCHERS
 from weclip_sam.commands import command_line
 from weclip_sam.engine.hooks.state import unwrapped
 from weclip_sam.engine.start.class_names import require_same_classes
@@ -31,7 +32,6 @@ from weclip_sam.models.fixed_shapes import chosen
 from weclip_sam.registry import OPTIMIZERS
 
 _MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def prepare_work_dir(path: str | os.PathLike, option: str = '--work-dir') -> str:

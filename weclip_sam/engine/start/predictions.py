@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weclip_sam.commands import tool
 from weclip_sam.engine.start.identity import quick_digest
 from weclip_sam.io.files import inside, write_json
 from weclip_sam.io.images import labels_changed
@@ -20,6 +21,9 @@ HEADER = 'predictions.json'
 NOTED = 'pixels_noted'  # in the header of a folder: each of its label PNGs says what it showed when it was written
 _SAME = ('weights', 'config', 'options', 'multi_scale', 'crf', 'sam', 'product', 'split')
 PREDICTION, LABELS = 'prediction', 'labels'  # products: what a model says of any image; final labels of named ones
+_MAKES = {PREDICTION: 'predict', LABELS: 'make_labels'}
+_OPTIONS = dict(config='--config', options='--cfg-options', multi_scale='--tta', crf='--crf', sam='--sam',
+                split='--split')
 
 
 def prediction_card(checkpoint: str | os.PathLike, config: str | None, options: list[str], tta: bool, crf: bool,
@@ -70,10 +74,9 @@ def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: b
     known = _SAME if 'weights' in there else ('checkpoint', 'multi_scale', 'crf', 'sam')
     was = {'sam': False, 'product': PREDICTION, **there}  # before there was such an option
     if there and (differ := [key for key in known if was.get(key) != card[key]]):
-        said = '; '.join(f'{key} {was.get(key)} -> {card[key]}' for key in differ if key != 'weights')
-        raise ValueError(f'{out}: holds predictions of another model or protocol, {there.get("checkpoint")}; now it '
-                         f'would be {card["checkpoint"]}{f" ({said})" if said else ""}. Nothing was changed: choose '
-                         'another --out, or add --overwrite to remove them')
+        raise ValueError(f'{out}: holds results that were made in another way: {_told(was, card, differ)}. A folder '
+                         'is of one checkpoint with the same options. Nothing was changed: choose another --out, or '
+                         'add --overwrite to remove what is there')
     if not there and (strange := next((path for place in places for path in (out / place).glob('*.png')), None)):
         raise ValueError(f'{strange}: label PNGs are there, but no {HEADER}, so nobody knows what made them; choose '
                          'another --out, or move them away')
@@ -91,6 +94,27 @@ def claim_predictions(out: str | os.PathLike, card: dict[str, Any], overwrite: b
                          'corrected files away, or add --overwrite to remove what is there')
     write_json(out / HEADER, {**card, 'images': entries, **({} if inputs is None else {'inputs': {**kept, **inputs}})})
     return [entry for entry in entries if inside(out, str(entry.get('labels'))).is_file()]
+
+
+def _told(was: Mapping[str, Any], card: Mapping[str, Any], differ: Iterable[str]) -> str:
+    """What differs between the record of a folder and what is asked for, as it is typed."""
+    told = []
+    for key in differ:
+        then, now = was.get(key), card[key]
+        if key in ('weights', 'checkpoint'):
+            then, now = was.get('checkpoint'), card['checkpoint']
+            told.append(f'by {then}, not {now}' if then != now else f'by {then} before that file was changed')
+        elif key == 'product':
+            told.append(f'by {tool(_MAKES[then])}, not {tool(_MAKES[now])}' if then in _MAKES else f'as {then}')
+        else:
+            told.append(f'{_OPTIONS[key]} was {_given(then)}, now it is {_given(now)}')
+    return '; '.join(told)
+
+
+def _given(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        value = ' '.join(map(str, value))
+    return 'given' if value is True else str(value) if value else 'not given'
 
 
 def _corrected(out: Path, places: tuple[str, ...], inputs: Mapping[str, str] | None, noted: bool) -> list[str]:

@@ -5,7 +5,6 @@ Masks of an image come from a bank, if one has them, or are made live by the con
 from __future__ import annotations
 
 import copy
-from argparse import ArgumentParser
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,6 @@ SAM_AT_TEST: dict[str, Any] = dict(
     order=('sam', 'crf'))
 WITHOUT = 'without_sam'
 LOADERS = ('val_dataloader', 'test_dataloader')
-
-
-def add_sam_option(parser: ArgumentParser) -> None:
-    """``--sam [NAME|FILE]`` of a tool that predicts: False, True, or what is named."""
-    parser.add_argument('--sam', nargs='?', const=True, default=False, metavar='NAME|FILE',
-                        help="refine with SAM's masks, of the config's bank or mask_generator; a name (tiny, vit_b, "
-                             'vit_l, vit_h) or file of a SAM makes them with that one')
 
 
 def looks_at_sam(steps: Sequence[Mapping[str, Any]]) -> bool:

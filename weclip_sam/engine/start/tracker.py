@@ -7,9 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from weclip_sam.checks import suggest_name
-
-# By the word, which is the package's name, too: the backend of mmengine's visualizer that it means.
-TRACKERS = {'wandb': 'WandbTracker', 'mlflow': 'MlflowTracker', 'tensorboard': 'TensorboardVisBackend'}
+from weclip_sam.choices import TRACKERS
 
 
 def fill_tracker(config: Config) -> None:

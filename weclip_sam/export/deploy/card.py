@@ -13,7 +13,7 @@ from weclip_sam.engine.start.preparation import preparation, read_side
 from weclip_sam.export.deploy.network import InferenceNetwork, read_encoders
 from weclip_sam.io.identity import file_digest
 
-FORMAT = 1  # raised when readers of a card have to change
+FORMAT = 2  # raised when readers of a card have to change
 LARGEST = 2048  # long side at which photos are looked at where nothing else bounds it, as Segmenter does
 
 
@@ -35,14 +35,15 @@ def network_card(network: InferenceNetwork, config: Config, meta: Mapping[str, A
         classes=names, palette=label_colors(meta.get('palette'), len(names)).tolist(),
         input=dict(name='image', layout='NCHW', type='uint8', channels='RGB', range=[0, 255]),
         outputs=dict(labels='N H W uint8, index into classes', logits='N classes h w float32'),
-        read_side=_read_side(config, steps), resize=steps, border=test['border'], divisor=network.divisor,
-        smallest=network.smallest, pad_value=round(getattr(network.model.data_preprocessor, 'fill', 0)),
+        read=_resizing('bicubic', most=_read_side(config, steps), rounded='nearest'), resize=steps,
+        border=test['border'], divisor=network.divisor, smallest=network.smallest,
+        pad_value=round(getattr(network.model.data_preprocessor, 'fill', 0)),
         normalisation=dict(where='inside the network', **_normalisation(network.model)), left_out=_left_out(test))
 
 
 def _read_side(config: Config, steps: Sequence[Mapping[str, Any]]) -> int | None:
     side = read_side(config)
-    if any(step['rule'] == 'long_side' for step in steps):
+    if any(step.get('most') for step in steps):
         return side
     return LARGEST if side is None else min(side, LARGEST)
 
@@ -51,11 +52,16 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
     """A transform of the test's pipeline in words that need no package; one of the user's own as it is."""
     if step['type'] == 'ResizeLong':
         size = step['size'] if isinstance(step['size'], int) else min(step['size'])
-        return dict(rule='long_side', size=size, only_shrink=bool(step.get('only_shrink', False)),
-                    filter=step.get('interpolation', 'bilinear'))
+        return _resizing(step.get('interpolation', 'bilinear'), 0 if step.get('only_shrink') else size, size)
     if step['type'] == 'ResizeToMultiple':
-        return dict(rule='multiple', size=step.get('divisor', 16), filter=step.get('interpolation', 'bicubic'))
-    return dict(rule=str(step['type']), **{key: value for key, value in step.items() if key != 'type'})
+        return _resizing(step.get('interpolation', 'bicubic'), unit=step.get('divisor', 16), rounded='up')
+    return {key: value if key != 'type' else str(value) for key, value in step.items()}
+
+
+def _resizing(kernel: str, least: int = 0, most: int | None = None, unit: int = 1, rounded: str = 'down'
+              ) -> dict[str, Any]:
+    """What :func:`weclip_sam.export.deploy.deployed.resized` does."""
+    return dict(least=least, most=most, unit=unit, round=rounded, filter=kernel)
 
 
 def _normalisation(model: Any) -> dict[str, Any]:

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from weclip_sam.checks import suggest_name
 from weclip_sam.commands import tool
 from weclip_sam.export.deploy.card import FORMAT
 from weclip_sam.export.deploy.files import KEY, require
-from weclip_sam.io.images import fit_within
 from weclip_sam.visualization import enlarge
 
-_NEEDED = ('classes', 'read_side', 'resize', 'border', 'divisor', 'smallest', 'pad_value', 'checkpoint')
+_ROUND: dict[str, Callable[[float], int]] = dict(nearest=round, down=math.floor, up=math.ceil)
+_NEEDED = ('classes', 'read', 'resize', 'border', 'divisor', 'smallest', 'pad_value', 'checkpoint')
 
 
 class Deployed:
@@ -65,20 +65,22 @@ class Deployed:
 
     def __call__(self, picture: Image.Image) -> np.ndarray:
         """H W uint8, the label of every pixel of an RGB picture."""
-        given = picture.height, picture.width
-        image, box = self.prepare(picture)
+        given, read = (picture.height, picture.width), resized(picture, self.card['read'])
+        image, box = self._seen(read)
         logits = torch.from_numpy(self.run(image)[1])
         if self.card['border'] == 'pad':
             logits = F.interpolate(logits, image.shape[2:], mode='bilinear')[..., :box[0], :box[1]]
-        labels = F.interpolate(logits, fit_within(given, self.card['read_side']), mode='bilinear')[0].argmax(0)
+        labels = F.interpolate(logits, (read.height, read.width), mode='bilinear')[0].argmax(0)
         return enlarge(labels.to(torch.uint8).numpy(), given, smooth=False)
 
     def prepare(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int]]:
         """A picture as :meth:`run` takes it, 1 3 H W, and the height and width in it that are image."""
-        height, width = fit_within((picture.height, picture.width), self.card['read_side'])
-        if (width, height) != picture.size:
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        return whole_patches(np.asarray(_resized(picture, self.card['resize'])), self.card)
+        return self._seen(resized(picture, self.card['read']))
+
+    def _seen(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int]]:
+        for step in self.card['resize']:
+            picture = resized(picture, step)
+        return whole_patches(np.asarray(picture), self.card)
 
 
 def whole_patches(pixels: np.ndarray, card: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
@@ -94,22 +96,24 @@ def whole_patches(pixels: np.ndarray, card: Mapping[str, Any]) -> tuple[np.ndarr
     return padded.transpose(2, 0, 1)[None], (pixels.shape[0], pixels.shape[1])
 
 
-def _resized(picture: Image.Image, steps: list[dict[str, Any]]) -> Image.Image:
-    for step in steps:
-        width, height = picture.size
-        size, longest = int(step.get('size', 1)), max(width, height)
-        if step['rule'] == 'multiple':
-            wanted = -(-width // size) * size, -(-height // size) * size
-        elif step['rule'] != 'long_side':
-            known = ('long_side', 'multiple')
-            raise ValueError(f'the file wants images to be prepared by {step["rule"]!r}, which is not known here.'
-                             f'{suggest_name(step["rule"], known)}')
-        elif step['only_shrink'] and longest <= size:
-            continue
-        else:
-            wanted = max(1, width * size // longest), max(1, height * size // longest)
-        picture = picture.resize(wanted, Image.Resampling[step['filter'].upper()])
-    return picture
+def resized(picture: Image.Image, step: Mapping[str, Any]) -> Image.Image:
+    """A picture at the size that a step of a card gives it.
+
+    Args:
+        picture: as it comes.
+        step: ``least`` and ``most`` bound the long side (``most`` may be None), the short side follows; each side is a
+            whole number of ``unit``, rounded ``nearest``, ``down`` or ``up``, and at least one; ``filter`` of Pillow.
+
+    Raises:
+        ValueError: a step that is none of these, but a transform of somebody's own.
+    """
+    if 'type' in step:
+        raise ValueError(f'the file wants images to be prepared by {step["type"]!r}, which is not known here')
+    longest = max(picture.size)
+    side = min(max(longest, step['least']), step['most'] or longest)
+    units = (_ROUND[step['round']](each * side / longest / step['unit']) for each in picture.size)
+    width, height = (max(1, each) * step['unit'] for each in units)
+    return picture.resize((width, height), Image.Resampling[step['filter'].upper()])
 
 
 def _card(text: str | None, path: str) -> dict[str, Any]:

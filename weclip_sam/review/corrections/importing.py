@@ -21,6 +21,7 @@ from weclip_sam.review.corrections.found import Correction, Corrections
 from weclip_sam.review.corrections.masks import IMPORTED
 from weclip_sam.review.corrections.target import Target
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
+from weclip_sam.words import counted
 
 CORRECTED, OTHERS = 'corrected.txt', 'others.txt'
 _MADE = 'import_labels '  # what label PNGs say that they were made of begins so
@@ -52,7 +53,7 @@ class Imported:
 
     def text(self) -> str:
         """What to tell."""
-        told = [f'{self.written} labels written to {self.out}']
+        told = [f'{counted(self.written, "label")} written to {self.out}']
         told += [f'{self.same} were there already'] * bool(self.same)
         told += [f'{self.alike} of them say what the earlier labels say'] * bool(self.alike)
         told += [f'{self.filled} more are those that nobody corrected'] * bool(self.filled)
@@ -112,8 +113,8 @@ def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Ta
         _fill(out, target, sorted(set(target.like) - set(header)), max_side, done)
     progress('write labels', len(names), len(names))
     if done.lost:
-        done.notes.append(f'pixels that were ignored are background now in {done.lost} images: forms such as COCO know '
-                          'none; --keep-ignored leaves them ignored')
+        done.notes.append(f'pixels that were ignored are background now in {counted(done.lost, "image")}: forms '
+                          'such as COCO know none; --keep-ignored leaves them ignored')
     done.corrected = sorted(header)
     _write_header(out, target, header)
     return done
@@ -177,8 +178,8 @@ def _choose(sources: Mapping[str, Corrections], target: Target, empty: bool, don
         more = f' ({len(twice)} such images)' if len(twice) > 1 else ''
         done.notes.append(f'corrected twice, the later counts: {twice[0]}{more}')
     if nothing:
-        done.notes.append(f'nothing is marked in {len(nothing)} images, for example {nothing[0]}: they are left out; '
-                          '--empty takes them for background')
+        done.notes.append(f'nothing is marked in {counted(len(nothing), "image")}, for example {nothing[0]}: left out; '
+                          '--empty takes it for background')
     return chosen
 
 

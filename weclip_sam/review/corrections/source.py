@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weclip_sam.choices import CORRECTIONS
 from weclip_sam.io.archives import Files
 from weclip_sam.io.text import parse_json, read_json
 from weclip_sam.review.corrections.coco import read_coco
@@ -12,7 +13,6 @@ from weclip_sam.review.corrections.found import ClassLabels, Corrections
 from weclip_sam.review.corrections.label_studio import read_label_studio
 from weclip_sam.review.corrections.masks import Meaning, read_masks
 
-FORMATS = ('auto', 'coco', 'cvat', 'voc', 'label-studio')
 _SUFFIXES = ('.png', '.txt', '.json')
 
 
@@ -23,8 +23,8 @@ def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Se
     Args:
         path: the source.
         labels: of the classes.
-        kind: one of :data:`FORMATS`. ``auto``: a JSON is Label Studio's if it is a list and COCO's if it is an object;
-            a zip without masks but with one JSON is that; all else is masks (``cvat`` and ``voc`` are one).
+        kind: one of :data:`CORRECTIONS`. ``auto``: a JSON is Label Studio's if it is a list and COCO's if it is an
+            object; a zip without masks but with one JSON is that; all else is masks (``cvat`` and ``voc`` are one).
         numbers: names of the numbers in masks, background first.
         else_as: what masks mean where nothing else says it.
 
@@ -34,8 +34,8 @@ def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Se
     """
     if not path.exists():
         raise FileNotFoundError(f'{path}: no such file or folder of corrections')
-    if kind not in FORMATS:
-        raise ValueError(f'--format {kind}: expected one of {", ".join(FORMATS)}')
+    if kind not in CORRECTIONS:
+        raise ValueError(f'--format {kind}: expected one of {", ".join(CORRECTIONS)}')
     masks = kind in ('cvat', 'voc')
     if path.is_file() and path.suffix.lower() == '.json':
         if masks:
