@@ -103,16 +103,17 @@ def _encode(keys: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
 def _neighbours(keys: Tensor, codes: Tensor, size: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """For each of the d+1 axes the position of both neighbours of every lattice point (len(codes) where none is)."""
     low, stride = size
-    dims = keys.shape[1]
+    dims, count = keys.shape[1], len(codes)
+    here = torch.arange(count, device=keys.device)
     pairs = []
     for axis in range(dims + 1):
         step = torch.ones(dims, dtype=torch.long, device=keys.device)
         if axis < dims:
             step[axis] = -dims
-        found = []
-        for moved in (keys - step, keys + step):
-            code = ((moved - low) * stride).sum(1)
-            place = torch.searchsorted(codes, code).clamp(max=len(codes) - 1)
-            found.append(torch.where(codes[place] == code, place, len(codes)))
-        pairs.append((found[0], found[1]))
+        code = ((keys + step - low) * stride).sum(1)
+        place = torch.searchsorted(codes, code).clamp(max=count - 1)
+        after = torch.where(codes[place] == code, place, count)
+        before = torch.full((count + 1,), count, device=keys.device)  # whoever has me after it comes before me
+        before[after] = here
+        pairs.append((before[:count], after))
     return pairs
