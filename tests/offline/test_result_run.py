@@ -168,7 +168,7 @@ def test_where_nothing_can_be_written_it_ends_soon(tmp_path, photos):
 
 def test_results_of_two_kinds_are_not_mixed(tmp_path, photos):
     run(tmp_path / 'out', photos)
-    with pytest.raises(ValueError, match='product labels -> prediction'):
+    with pytest.raises(ValueError, match=r'by tools/make_labels\.py, not tools/predict\.py'):
         ResultFolder(tmp_path / 'out', {**CARD, 'product': 'prediction'}, photos, CLASSES)
     write_labels(tmp_path / 'mine' / 'labels' / 'a.png', LABELS)
     with pytest.raises(ValueError, match='nobody knows what made them'):
