@@ -32,6 +32,7 @@ class Review:
         entries: all that are on the page, in its order.
         left_out: images that ``limit`` left out.
         inline: whether the pictures are in the page.
+        told: what people should know of the folder.
     """
 
     page: Path
@@ -39,6 +40,7 @@ class Review:
     entries: Sequence[Entry]
     left_out: int
     inline: bool
+    told: str = ''
 
     @property
     def unreadable(self) -> list[Entry]:
@@ -56,6 +58,7 @@ class Review:
         fine = sum(not entry.problems for entry in self.entries)
         lines = ['; '.join([f'{len(self.entries)} images, {fine} without a problem that shows', *(
             f'{words}: {counts[kind]}' for kind, words in KINDS.items() if counts[kind])])]
+        lines += [self.told] * bool(self.told)
         if self.lost:
             lines.append(f'{len(self.lost)} photos are not there, for example {self.lost[0].photo}; --images DIR says '
                          'where they are now')
@@ -109,7 +112,7 @@ def make_review(folder: LabelFolder, out: Path, order: str = 'worst', limit: int
         file.write(html)
     if not inline:
         _remove_others(out, entries)
-    return Review(out / PAGE, out / TABLE, entries, len(folder) - len(entries), inline)
+    return Review(out / PAGE, out / TABLE, entries, len(folder) - len(entries), inline, folder.told)
 
 
 def _place(entry: Entry, order: str) -> tuple[float, int, str]:
