@@ -121,7 +121,7 @@ def test_photos_that_differ_in_their_suffix_alone(tmp_path, photos):
         dict(image=f'/gone/{name}', labels=f'labels/{name}.png') for name in ('a.jpg', 'a.png')])))
     assert [one.image for one in open_labels(out, photos)] == [photos / 'a.jpg', photos / 'a.png']
     write_labels(tmp_path / 'mine' / 'a.png', LABELS)
-    with pytest.raises(ValueError, match=r'may be the labels of .*a.jpg or of .*a.png; keep one'):
+    with pytest.raises(ValueError, match=r'may be the labels of .*a.jpg or of .*a.png; move one'):
         open_labels(tmp_path / 'mine', photos, ['cat', 'dog'])
     predicted(tmp_path / 'one', photos)  # its record knows which
     assert [one.image for one in open_labels(tmp_path / 'one', photos)] == [photos / 'a.jpg', photos / 'in/b.jpg']

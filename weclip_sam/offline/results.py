@@ -99,8 +99,7 @@ class LabelFolder:
     @property
     def told(self) -> str:
         """What people should know who take the folder for whole; empty where it is."""
-        said = f'{self.lacking} images have no labels yet: the run that makes them has not ended; the same command goes on'
-        return said if self.lacking else ''
+        return f'{self.lacking} images have no labels yet: the run that makes them has not ended' * bool(self.lacking)
 
     def read(self, image: LabelledImage) -> np.ndarray:
         """H W uint8: 0 background, 1..C, 255 ignored.
@@ -282,8 +281,7 @@ def _with_photo(image: LabelledImage, photos: Mapping[str, Sequence[Path]], fold
     if not found:
         raise FileNotFoundError(f'{folder}: holds no image {image.name}.* of which {image.labels} would be the labels')
     if len(found) > 1:
-        raise ValueError(f'{image.labels}: may be the labels of {found[0]} or of {found[1]}; keep one of them in '
-                         f'{folder}')
+        raise ValueError(f'{image.labels}: may be the labels of {found[0]} or of {found[1]}; move one of them away')
     return replace(image, image=found[0])
 
 
