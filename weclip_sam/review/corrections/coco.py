@@ -44,5 +44,6 @@ def read_coco(data: Any, source: str, labels: ClassLabels) -> Corrections:
         annotations = coco.imgToAnns.get(image['id'], [])
         where = f'{source}, {image["file_name"]}'
         paint = partial(rasterise, annotations, position, image['height'], image['width'], where)
-        found.images.append(Correction(strip_suffix(image['file_name']), where, paint, not annotations))
+        found.images.append(Correction(strip_suffix(image['file_name']), where, paint, not annotations,
+                                       image['file_name']))
     return found

@@ -165,7 +165,7 @@ def _choose(sources: Mapping[str, Corrections], target: Target, empty: bool, don
                 nothing.append(correction.name)
                 continue
             try:
-                name = target.find(correction.name, correction.where, len(done.failed) < 3)
+                name = target.find(correction.name, correction.where, len(done.failed) < 3, correction.file)
             except ValueError as error:
                 done.failed[correction.name] = str(error)
                 continue
