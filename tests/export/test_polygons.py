@@ -65,3 +65,15 @@ def test_a_bridge_has_no_area():
     assert len(ring) == 4 + 2 * 4 + 2 * 3  # each bridge: on the border twice, and at the hole once more
     # The second hole is joined to the first, which lies to its left, not through it.
     assert [4, 4] in ring.tolist() and [4, 2] not in ring.tolist()
+
+
+def test_a_region_with_hundreds_of_holes():
+    """Each is joined once, and none covers another: the ring's own area, with its sign, is that of border and holes."""
+    labels = (np.random.default_rng(0).random((90, 110)) > 0.05).astype(np.uint8)
+    regions = find_regions(labels)
+    polygon = region_polygon(regions, int(regions.areas.argmax()), 0)
+    assert np.array_equal(filled(polygon, labels.shape), labels == 1)
+    rings = cv2.findContours(labels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]
+    assert len(rings) > 300 and len(polygon) == sum(map(len, rings)) + 3 * (len(rings) - 1)
+    areas = sorted(map(cv2.contourArea, rings))
+    assert cv2.contourArea(polygon.astype(np.float32)) == areas[-1] - sum(areas[:-1])

@@ -74,3 +74,15 @@ def test_names_in_other_forms_and_capitals():
     check_names(['caf\u0065\u0301'], ['caf\u00e9'], 'x')
     with pytest.raises(ValueError, match="Did you mean 'cup'"):
         check_names(['Cup'], CLASSES, 'x')
+
+
+def test_what_is_behind_a_dot_is_no_suffix_unless_an_image_has_it(tmp_path):
+    """Numbers behind a dot tell photos apart; a suffix that an image had elsewhere does not."""
+    table = tmp_path / 'labels.csv'
+
+    def names(*photos):
+        return names_of_photos(table, [tmp_path / photo for photo in photos], [str(tmp_path)], CLASSES)
+    table.write_text('image,classes\nday.001,cup\nday.002,chair\nold.HEIC,table\n')
+    assert names('day.001.jpg', 'day.002.jpg', 'old.jpg') == [('cup',), ('chair',), ('table',)]
+    assert names('day.001.jpg', 'day.jpg') == [('cup',), None]
+    assert names_of_photos(table, [tmp_path / 'in' / 'day.002.png'], [], CLASSES) == [('chair',)]

@@ -116,6 +116,38 @@ def test_other_photos_names_or_files_are_made_anew(tmp_path, photos):
     assert run(out, renamed, options=dict(overwrite=True))[1] == ['p0', 'p1', 'p2', 'sub/p3']
 
 
+def test_what_belongs_to_an_earlier_label_is_neither_left_nor_taken_for_done(tmp_path, photos):
+    out, other = tmp_path / 'out', [Asked('p0', photos[0].image, ('dog',)), *photos[1:]]
+    run(out, photos)
+    bare = dict(overlays=False, confidence=False, doubts=False)
+    assert run(out, other, options=bare)[1] == ['p0']
+    for kind in ('overlays', 'confidence', 'doubts'):
+        assert not (out / kind / 'p0.png').exists() and (out / kind / 'p1.png').is_file()
+    run(tmp_path / 'bare', photos[:1], options=bare)
+    for kind in ('overlays', 'confidence', 'doubts'):  # as if it had been killed before it could note them
+        (tmp_path / 'bare' / kind).mkdir()
+        (out / kind / 'p1.png').rename(tmp_path / 'bare' / kind / 'p0.png')
+    assert run(tmp_path / 'bare', photos[:1])[1] == ['p0']
+    assert open_labels(tmp_path / 'bare').images[0].scores
+
+
+def test_a_run_that_was_stopped_can_be_looked_at(tmp_path, photos):
+    from weclip_sam.export import export_folder
+    out, said = tmp_path / 'out', []
+    run(out, photos[:1])
+    run_stopped_at('p2', out, photos)
+    folder = open_labels(out)
+    assert [one.name for one in folder] == ['p0', 'p1'] and folder.classes == CLASSES
+    assert folder.images[1].scores and folder.lacking == 2
+    export_folder(folder, ['coco'], told=said.append)
+    assert '2 images have no labels yet: the run that makes them has not ended' in said[-1]
+    run(out, photos)
+    assert not open_labels(out).told
+    run_stopped_at('p0', tmp_path / 'first', photos)
+    with pytest.raises(ValueError, match='holds no label PNG; the run that makes them has not ended'):
+        open_labels(tmp_path / 'first')
+
+
 def test_overwriting_removes_results_and_nothing_else(tmp_path, photos):
     out = tmp_path / 'out'
     run(out, photos)

@@ -94,3 +94,45 @@ def test_no_such_folder(tmp_path):
 def test_an_empty_folder_is_told_before_names_are_asked_for(tmp_path):
     with pytest.raises(ValueError, match='holds no label PNG'):
         open_labels(tmp_path)
+
+
+def test_other_names_for_the_classes_reach_all_that_is_known_of_an_image(tmp_path, photos):
+    predicted(tmp_path / 'out', photos, named={'cat': 0.9})
+    first = open_labels(tmp_path / 'out', classes=['puss', 'dog']).images[0]
+    assert (first.names, first.scores, first.named) == (('puss',), {'puss': 0.2}, {'puss': 0.9})
+
+
+def test_names_with_the_sign_between_names(tmp_path, photos):
+    from weclip_sam.datasets.readers.labels import join_names
+    write_labels(tmp_path / 'seeds' / 'a.png', LABELS)
+    names = ('cup; saucer', '"big" dog', 'cat')
+    (tmp_path / 'seeds' / 'seeds.json').write_text(json.dumps(dict(
+        classes=names, image_folder=str(photos), image_labels={'a': join_names(names)})))
+    assert open_labels(tmp_path / 'seeds').images[0].names == names
+
+
+def test_photos_that_differ_in_their_suffix_alone(tmp_path, photos):
+    """Labels of such have the suffix in their name, see ``list_images``; one that has not may be of either."""
+    Image.new('RGB', (3, 2), 'blue').save(photos / 'a.png')
+    out = tmp_path / 'out'
+    for name in ('a.jpg', 'a.png'):
+        write_labels(out / 'labels' / f'{name}.png', LABELS)
+    (out / 'predictions.json').write_text(json.dumps(dict(classes=['background', 'cat', 'dog'], images=[
+        dict(image=f'/gone/{name}', labels=f'labels/{name}.png') for name in ('a.jpg', 'a.png')])))
+    assert [one.image for one in open_labels(out, photos)] == [photos / 'a.jpg', photos / 'a.png']
+    write_labels(tmp_path / 'mine' / 'a.png', LABELS)
+    with pytest.raises(ValueError, match=r'may be the labels of .*a.jpg or of .*a.png; move one'):
+        open_labels(tmp_path / 'mine', photos, ['cat', 'dog'])
+    predicted(tmp_path / 'one', photos)  # its record knows which
+    assert [one.image for one in open_labels(tmp_path / 'one', photos)] == [photos / 'a.jpg', photos / 'in/b.jpg']
+
+
+@pytest.mark.parametrize('known, found', [('a.jpg', 'a.jpg'), ('a.png', 'a.png'), (None, None)])
+def test_seeds_know_their_photos_by_their_bytes(tmp_path, photos, known, found):
+    from weclip_sam.io.identity import identify
+    Image.new('RGB', (3, 2), 'blue').save(photos / 'a.png')
+    write_labels(tmp_path / 'seeds' / 'a.png', LABELS)
+    kept = {} if known is None else {'a': list(identify(photos / known))}
+    (tmp_path / 'seeds' / 'seeds.json').write_text(json.dumps(dict(
+        classes=['cat', 'dog'], image_folder=str(photos), photos=kept)))
+    assert open_labels(tmp_path / 'seeds').images[0].image == (None if found is None else photos / found)

@@ -97,6 +97,8 @@ class Job:
     def __post_init__(self) -> None:
         self.items = tuple(map(Item.of, self.folder))
         self.colours, distinct = _colours(self.folder)
+        if self.folder.told:
+            self.notes.append(self.folder.told)
         if self.folder.palette and not distinct:
             self.notes.append("the palette of the labels does not tell all classes apart: VOC's colours were taken")
 

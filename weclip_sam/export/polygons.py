@@ -52,32 +52,73 @@ def _covers(polygon: np.ndarray, mask: np.ndarray) -> float:
 
 
 def join_holes(border: np.ndarray, holes: Sequence[np.ndarray]) -> np.ndarray:
-    """One ring of a border and the holes in it.
+    """One ring of a border and the holes in it, N 2; their corners are whole pixels.
 
     From the left-most vertex of each hole, in the order of these, the bridge goes left to the nearest edge: another
     hole that it might meet there is already joined.
     """
-    ring = border
-    for hole in sorted((np.roll(hole, -int(np.lexsort((hole[:, 1], hole[:, 0]))[0]), axis=0).astype(float)
-                        for hole in holes), key=lambda hole: (hole[0, 0], hole[0, 1])):
-        after, at = _edge_to_the_left(ring, hole[0])
-        ring = np.concatenate([ring[:after + 1], at[None], hole, hole[:1], at[None], ring[after + 1:]])
-    return ring
+    rings = [border, *sorted((np.roll(hole, -int(np.lexsort((hole[:, 1], hole[:, 0]))[0]), axis=0).astype(float)
+                              for hole in holes), key=lambda hole: (hole[0, 0], hole[0, 1]))]
+    edges = _Edges(rings)
+    bridges: list[list[tuple[int, float, int, np.ndarray]]] = [[] for _ in rings]  # edge, how far on it, hole, where
+    for number, hole in enumerate(rings[1:], start=1):
+        ring, after, at = edges.to_the_left(hole[0], number)
+        bridges[ring].append((after, float(np.abs(at - rings[ring][after]).sum()), number, at))
+    return np.concatenate(_strung(rings, bridges))
 
 
-def _edge_to_the_left(ring: np.ndarray, point: np.ndarray) -> tuple[int, np.ndarray]:
-    """The vertex before the nearest edge to the left of a point, and where on it; the nearest vertex if there is none.
-    """
-    (x1, y1), (x2, y2) = ring.T, np.roll(ring, -1, axis=0).T
-    crossed = (np.minimum(y1, y2) <= point[1]) & (point[1] <= np.maximum(y1, y2))
-    slope = np.divide(point[1] - y1, y2 - y1, out=np.zeros_like(y1), where=y1 != y2)
-    x = np.where(y1 == y2, np.maximum(x1, x2), x1 + slope * (x2 - x1))
-    crossed &= x <= point[0]
-    if not crossed.any():  # simplified, a hole may reach over its border
-        after = int(np.square(ring - point).sum(1).argmin())
-        return after, ring[after]
-    after = int(np.where(crossed, x, -np.inf).argmax())
-    return after, np.array([x[after], point[1]])
+def _strung(rings: Sequence[np.ndarray], bridges: Sequence[list[tuple[int, float, int, np.ndarray]]]
+            ) -> list[np.ndarray]:
+    """The pieces of the one ring: along the border, at each bridge over to a hole, around it and back."""
+    pieces: list[np.ndarray] = []
+    waiting: list[np.ndarray | int] = [0]  # what is to come, the next at the end: a piece, or a whole ring
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, np.ndarray):
+            pieces.append(each)
+            continue
+        ring, begin, own = rings[each], 0, list[np.ndarray | int]()
+        for after, _, hole, at in sorted(bridges[each], key=lambda bridge: bridge[:3]):
+            own += [ring[begin:after + 1], at[None], hole, at[None]]
+            begin = after + 1
+        own += [ring[begin:], *([ring[:1]] if each else [])]
+        waiting += reversed(own)
+    return pieces
+
+
+class _Edges:
+    """The edges of rings by the rows that they touch, so that a bridge looks at those of one row."""
+
+    def __init__(self, rings: Sequence[np.ndarray]) -> None:
+        self._first = np.cumsum([0, *map(len, rings)])  # edges are numbered like the vertices that they begin at
+        self._from = np.concatenate(rings)
+        self._to = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+        low, high = (choose(self._from[:, 1], self._to[:, 1]).astype(np.int64) for choose in (np.minimum, np.maximum))
+        count = high - low + 1
+        edges = np.repeat(np.arange(len(count)), count)
+        rows = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - low, count)
+        order = np.argsort(rows, kind='stable')  # in a row by number
+        self._edges, self._top = edges[order], int(rows.min())
+        self._row = np.searchsorted(rows[order], np.arange(self._top, rows.max() + 2))
+
+    def to_the_left(self, point: np.ndarray, ring: int) -> tuple[int, int, np.ndarray]:
+        """Of the rings before number ``ring`` the nearest edge to the left of a point: its ring, the vertex before it,
+        and where on it; the nearest vertex if there is none."""
+        row = int(point[1]) - self._top
+        # Simplified, a hole may reach over its border.
+        near = self._edges[slice(*self._row[row:row + 2])] if 0 <= row < len(self._row) - 1 else self._edges[:0]
+        near = near[:np.searchsorted(near, self._first[ring])]
+        (x1, y1), (x2, y2) = self._from[near].T, self._to[near].T
+        slope = np.divide(point[1] - y1, y2 - y1, out=np.zeros_like(y1), where=y1 != y2)
+        x = np.where(y1 == y2, np.maximum(x1, x2), x1 + slope * (x2 - x1))
+        if (x <= point[0]).any():
+            place = int(np.where(x <= point[0], x, -np.inf).argmax())
+            edge, at = int(near[place]), np.array([x[place], point[1]])
+        else:
+            edge = int(np.square(self._from[:self._first[ring]] - point).sum(1).argmin())
+            at = self._from[edge]
+        found = int(np.searchsorted(self._first, edge, side='right')) - 1
+        return found, edge - int(self._first[found]), at
 
 
 def _widened(line: np.ndarray) -> np.ndarray:

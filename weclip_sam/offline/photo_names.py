@@ -10,9 +10,12 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.datasets.readers.faults import nearest
 from weclip_sam.datasets.readers.labels import read_label_table
 from weclip_sam.datasets.vocabulary import check_class_names, is_number
-from weclip_sam.io.names import normal, stem
+from weclip_sam.io.images import strip_suffix
+from weclip_sam.io.names import normal
 
 _SHOWN = 30  # classes that an error lists
+# What photos were before they were converted to something that is read here; a table may still call them so.
+_CONVERTED = ('.heic', '.heif', '.hif', '.avif', '.jxl', '.dng', '.cr2', '.nef', '.arw', '.psd', '.svg')
 
 
 def names_of_photos(table: str | os.PathLike[str], photos: Sequence[Path], folders: Sequence[str],
@@ -82,11 +85,11 @@ def require_listed(names: Sequence[tuple[str, ...] | None], photos: Sequence[Pat
 
 def _match(rows: Iterable[str], photos: Sequence[Path], folders: Sequence[Path]) -> list[str | None]:
     """The row of each photo, or None."""
-    whole, stems, files = (_unique(rows, key) for key in (str, stem, _file_stem))
+    whole, stems, files = (_unique(rows, key) for key in (str, _bare, _file_stem))
     found: list[str | None] = []
     for photo in photos:
         paths = [normal(Path(os.path.relpath(photo, folder)).as_posix()) for folder in folders]
-        found.append(next(filter(None, [*map(whole.get, paths), *(stems.get(stem(path)) for path in paths)]), None))
+        found.append(next(filter(None, [*map(whole.get, paths), *(stems.get(_bare(path)) for path in paths)]), None))
     taken = set(found)
     alike = Counter(_file_stem(photo.name) for photo, row in zip(photos, found, strict=True) if row is None)
     for index, photo in enumerate(photos):
@@ -100,7 +103,13 @@ def _match(rows: Iterable[str], photos: Sequence[Path], folders: Sequence[Path])
 
 
 def _file_stem(name: str) -> str:
-    return stem(normal(PurePosixPath(name).name))
+    return _bare(normal(PurePosixPath(name).name))
+
+
+def _bare(name: str) -> str:
+    """A name without the suffix of an image; what else is behind a dot, as in ``img.001``, tells photos apart."""
+    bare, suffix = os.path.splitext(name)
+    return bare if suffix.lower() in _CONVERTED else strip_suffix(name)
 
 
 def _unique(rows: Iterable[str], key: Callable[[str], str]) -> dict[str, str]:

@@ -24,11 +24,12 @@ from weclip_sam.io.images import write_grey
 from weclip_sam.io.text import read_json
 from weclip_sam.models.labelling import DOUBTS
 from weclip_sam.models.refine import SamUse
-from weclip_sam.offline.results import CONFIDENCE, DOUBT_MAPS, LABELS, OVERLAYS, PHOTOS
+from weclip_sam.offline.results import CONFIDENCE, DOUBT_MAPS, LABELS, NOTES, OVERLAYS, PHOTOS
 from weclip_sam.offline.work import WorkReport
 from weclip_sam.result import SegmentationResult
 
 PLACES = (LABELS, OVERLAYS, CONFIDENCE, DOUBT_MAPS)  # whose PNGs --overwrite removes; photos may be somebody's
+_KEYS = {OVERLAYS: 'overlay', CONFIDENCE: 'confidence', DOUBT_MAPS: 'doubt_map'}  # in the record
 PATIENCE = 10  # so many images that cannot be written, and none that can: it is not their names
 
 
@@ -65,11 +66,12 @@ class ResultFolder:
     def __init__(self, out: str | os.PathLike, card: Mapping[str, Any], asked: Sequence[Asked], classes: Sequence[str],
                  *, overlays: bool = True, confidence: bool = True, doubts: bool = False,
                  overwrite: bool = False) -> None:
-        self.out, self.card, self.asked, self.classes = Path(out), dict(card), list(asked), list(classes)
+        self.out, self.asked, self.classes = Path(out), list(asked), list(classes)
+        self.card = dict(card, classes=self.classes)  # from the beginning: a run may be stopped, and looked at then
         self.kinds = [kind for kind, wanted in ((OVERLAYS, overlays), (CONFIDENCE, confidence), (DOUBT_MAPS, doubts))
                       if wanted]
         self._names = {one.name: one for one in self.asked}
-        self._notes = IdentityNotes(self.out, 'entries')
+        self._notes = IdentityNotes(self.out, NOTES)
         self._written = self._unwritten = 0
         self._used: list[SamUse] = []
         if is_main_process():
@@ -106,6 +108,8 @@ class ResultFolder:
         if one.image is not None and not _is_still(one.image, FileIdentity.parse(entry.get('photo'))):
             return False
         wanted = [LABELS, *self.kinds, *([PHOTOS] if one.image is None else [])]
+        if any(key not in entry for kind, key in _KEYS.items() if kind in self.kinds):
+            return False  # a file of that name is of an earlier label, or whole only since a run was killed
         return all((self.out / self._path(kind, one.name)).is_file() for kind in wanted)
 
     # ---- during the work -------------------------------------------------------------------------------------------
@@ -145,15 +149,18 @@ class ResultFolder:
         if one.image is None:
             with atomic_open(files[PHOTOS]) as file:
                 Image.fromarray(result.image).save(file, format='PNG')
+        for kind in _KEYS:
+            if kind not in self.kinds and files[kind].is_file():
+                files[kind].unlink()  # of the label that was there
         result.save(files[LABELS], files[OVERLAYS] if OVERLAYS in self.kinds else None)
-        if OVERLAYS in self.kinds:
-            entry['overlay'] = self._path(OVERLAYS, one.name)
+        written = {OVERLAYS} & {*self.kinds}
         if CONFIDENCE in self.kinds and result.confidence is not None:
             write_grey(files[CONFIDENCE], result.confidence)
-            entry['confidence'] = self._path(CONFIDENCE, one.name)
+            written.add(CONFIDENCE)
         if DOUBT_MAPS in self.kinds and result.doubts:
             write_grey(files[DOUBT_MAPS], doubt_bits(result.doubts))
-            entry['doubt_map'] = self._path(DOUBT_MAPS, one.name)
+            written.add(DOUBT_MAPS)
+        entry.update({key: self._path(kind, one.name) for kind, key in _KEYS.items() if kind in written})
         return {**entry, **_about(one, result)}
 
     def _path(self, kind: str, name: str) -> str:
@@ -184,7 +191,7 @@ class ResultFolder:
             entries = sorted((entry for label, entry in self.entries.items() if inside(self.out, label).is_file()),
                              key=lambda entry: place.get(entry['labels'], -1))
             write_json(self.out / HEADER, dict(
-                self.card, classes=self.classes, palette=[list(colour) for colour in palette or ()][:len(self.classes)],
+                self.card, palette=[list(colour) for colour in palette or ()][:len(self.classes)],
                 seconds=round(seconds, 3), images=entries,
                 failed={self.file(name): reason for name, reason in report.failed.items()},
                 suspected_bits=self.suspected_bits()))

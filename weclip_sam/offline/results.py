@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from weclip_sam.datasets.packing import SEEDS_HEADER
+from weclip_sam.datasets.readers.labels import split_names
 from weclip_sam.datasets.readers.names import read_classes
 from weclip_sam.engine.start.predictions import HEADER
 from weclip_sam.io.files import inside
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.given import find_folder
+from weclip_sam.io.identity import FileIdentity, IdentityNotes
 from weclip_sam.io.images import decode_labels, is_image_name, label_palette, read_labels, strip_suffix
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json
@@ -36,6 +38,7 @@ from weclip_sam.models.labelling import DOUBTS
 LABELS, CONFIDENCE, OVERLAYS, DOUBT_MAPS, PHOTOS = 'labels', 'confidence', 'overlays', 'doubts', 'photos'
 # In a folder that labels were exported to; what is in it is none of the labels.
 EXPORT_RECORD = 'export.json'
+NOTES = 'entries'  # what the notes of a run that has not ended are called
 BACKGROUND = 'background'
 
 
@@ -78,6 +81,7 @@ class LabelFolder:
         images: sorted by name.
         palette: RGB triples by label; empty if unknown.
         made_by: what the header of the folder says, or nothing.
+        lacking: how many images have no labels yet, since the run that makes them was stopped, or still goes on.
     """
 
     root: Path
@@ -85,12 +89,18 @@ class LabelFolder:
     images: tuple[LabelledImage, ...]
     palette: tuple[tuple[int, int, int], ...] = ()
     made_by: Mapping[str, Any] = field(default_factory=dict)
+    lacking: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __iter__(self) -> Iterator[LabelledImage]:
         return iter(self.images)
+
+    @property
+    def told(self) -> str:
+        """What people should know who take the folder for whole; empty where it is."""
+        return f'{self.lacking} images have no labels yet: the run that makes them has not ended' * bool(self.lacking)
 
     def read(self, image: LabelledImage) -> np.ndarray:
         """H W uint8: 0 background, 1..C, 255 ignored.
@@ -137,7 +147,7 @@ def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = No
         folder: what ``predict.py``, ``make_labels.py`` or ``make_seeds.py`` wrote, or label PNGs of anybody.
         images: where the photos are (found by their names without suffix), if the folder does not say or they moved.
         classes: names of the classes 1..C without the background, or a file with one a line; needed where the folder
-            does not say.
+            does not say. Where it does, they are other names for its classes, in all that it says.
 
     Raises:
         FileNotFoundError: no such folder, file or photos.
@@ -154,18 +164,42 @@ def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = No
                          '--classes FILE says what the labels are')
     photos = None if images is None else _photos(Path(images))
     try:
-        found = _predicted(root, header) if 'images' in header and isinstance(header['images'], list) else \
-            _lying_about(root, header)
+        predicted = 'images' in header and isinstance(header['images'], list)
+        if predicted:
+            header = _with_notes(root, header)
+        found = _predicted(root, header) if predicted else _lying_about(root, header)
+        lacking = _lacking(header) if predicted else 0
         if not found:
-            raise ValueError(f'{root}: holds no label PNG')
+            raise ValueError(f'{root}: holds no label PNG' + '; the run that makes them has not ended' * bool(lacking))
         named = _class_names(header, classes, root)
+        if classes is not None and header.get('classes'):
+            found = [_renamed(one, dict(zip(_class_names(header, None, root), named, strict=False))) for one in found]
         palette = tuple((int(r), int(g), int(b)) for r, g, b in header.get('palette') or ())
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f'{root / name}: not the record of labels that it should be') from None
     if photos is not None:
         found = [_with_photo(one, photos, images) for one in found]
     found.sort(key=lambda one: one.name)
-    return LabelFolder(root, named, tuple(found), palette or _palette(found[0].labels, len(named)), header)
+    return LabelFolder(root, named, tuple(found), palette or _palette(found[0].labels, len(named)), header, lacking)
+
+
+def _with_notes(root: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with what a run noted that has not ended; such notes join it when the same command runs again."""
+    noted = [line[0] for line in IdentityNotes(root, NOTES).read() if line and 'labels' in line[0]]
+    entries = {str(entry['labels']): entry for entry in (*header['images'], *noted)}
+    return {**header, 'images': list(entries.values())}
+
+
+def _lacking(header: Mapping[str, Any]) -> int:
+    return len(set(header.get('inputs') or ()) - {str(entry['labels']) for entry in header['images']})
+
+
+def _renamed(image: LabelledImage, names: Mapping[str, str]) -> LabelledImage:
+    """What is known of an image by the names that its classes are given now."""
+    scores, named = ({names.get(name, name): value for name, value in values.items()}
+                     for values in (image.scores, image.named))
+    given = None if image.names is None else tuple(names.get(name, name) for name in image.names)
+    return replace(image, scores=scores, named=named, names=given)
 
 
 def _predicted(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
@@ -197,24 +231,36 @@ def _lying_about(root: Path, header: Mapping[str, Any]) -> list[LabelledImage]:
     """Label PNGs below a folder; its header, if it has one, knows the folder of the photos and the given names."""
     places = _search(root, lambda path: path.lower().endswith('.png'), _is_export)
     folder, names = header.get('image_folder'), header.get('image_labels') or {}
-    photos = _photos(Path(folder)) if folder and Path(folder).is_dir() else {}
+    photos, known = _photos(Path(folder)) if folder and Path(folder).is_dir() else {}, header.get('photos') or {}
     found = []
     for path in places.files:
         name = normal(path.relative_to(root).with_suffix('').as_posix())
         if name.split('/')[0] in (CONFIDENCE, OVERLAYS, DOUBT_MAPS, PHOTOS):
             continue
         given = names.get(name)
-        found.append(LabelledImage(name, path, photos.get(name), names=None if given is None else tuple(
-            each for each in given.split(';') if each)))
+        found.append(LabelledImage(
+            name, path, _own_photo(photos.get(name, []), FileIdentity.parse(known.get(name))),
+            names=None if given is None else tuple(split_names(given, f'{root / SEEDS_HEADER}, image {name!r}'))))
     return found
 
 
-def _photos(folder: Path) -> dict[str, Path]:
-    """By path below a folder without suffix, the images in it."""
+def _own_photo(photos: Sequence[Path], known: FileIdentity | None) -> Path | None:
+    """The photo of a label; of several that differ in their suffix alone, the one of the known size in bytes."""
+    if len(photos) > 1:
+        photos = [] if known is None else [photo for photo in photos if photo.stat().st_size == known.bytes]
+    return photos[0] if len(photos) == 1 else None
+
+
+def _photos(folder: Path) -> dict[str, list[Path]]:
+    """By path below a folder, with and without suffix, the images in it."""
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder of images')
-    return {normal(strip_suffix(path.relative_to(folder).as_posix())): path
-            for path in _search(folder, is_image_name).files}
+    found: dict[str, list[Path]] = {}
+    for path in _search(folder, is_image_name).files:
+        name = normal(path.relative_to(folder).as_posix())
+        for key in {name, strip_suffix(name)}:
+            found.setdefault(key, []).append(path)
+    return found
 
 
 def _is_export(path: str) -> bool:
@@ -228,11 +274,15 @@ def _search(folder: Path, wanted: Any, leave: Any = lambda path: False) -> Found
     return found
 
 
-def _with_photo(image: LabelledImage, photos: Mapping[str, Path], folder: Any) -> LabelledImage:
-    photo = photos.get(image.name)
-    if photo is None:
+def _with_photo(image: LabelledImage, photos: Mapping[str, Sequence[Path]], folder: Any) -> LabelledImage:
+    found = photos.get(image.name, [])
+    if len(found) > 1 and image.image is not None:
+        found = [photo for photo in found if normal(photo.name) == normal(image.image.name)] or found
+    if not found:
         raise FileNotFoundError(f'{folder}: holds no image {image.name}.* of which {image.labels} would be the labels')
-    return LabelledImage(**{**vars(image), 'image': photo})
+    if len(found) > 1:
+        raise ValueError(f'{image.labels}: may be the labels of {found[0]} or of {found[1]}; move one of them away')
+    return replace(image, image=found[0])
 
 
 def _class_names(header: Mapping[str, Any], classes: Any, root: Path) -> tuple[str, ...]:

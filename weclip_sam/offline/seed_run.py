@@ -16,6 +16,7 @@ from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, 
 from weclip_sam.commands import tool
 from weclip_sam.datasets.features import LoadFeatures
 from weclip_sam.datasets.packing import SEEDS_HEADER, LoadMasks, LoadPixelLabels
+from weclip_sam.datasets.readers.labels import join_names
 from weclip_sam.engine.hooks.predictions import label_path
 from weclip_sam.engine.progress import announce
 from weclip_sam.engine.start.environment import write_settings
@@ -145,7 +146,7 @@ def _names(dataset: Any) -> dict[str, str] | None:
     if dataset.image_folder is None:
         return None
     classes = dataset.metainfo['classes']
-    return {record.image_id: ';'.join(classes[i] for i in record.classes) for record in dataset.records}
+    return {record.image_id: join_names(classes[i] for i in record.classes) for record in dataset.records}
 
 
 def _photos(dataset: Any, banks: Sequence[Any], out: str) -> dict[str, FileIdentity] | None:

@@ -32,7 +32,7 @@ class Review:
         entries: all that are on the page, in its order.
         left_out: images that ``limit`` left out.
         inline: whether the pictures are in the page.
-        note: what is to be known of all, or nothing.
+        notes: what is to be known of the folder, and of all.
     """
 
     page: Path
@@ -40,7 +40,7 @@ class Review:
     entries: Sequence[Entry]
     left_out: int
     inline: bool
-    note: str = ''
+    notes: Sequence[str] = ()
 
     @property
     def unreadable(self) -> list[Entry]:
@@ -58,8 +58,7 @@ class Review:
         fine = sum(not entry.problems for entry in self.entries)
         lines = ['; '.join([f'{counted(len(self.entries), "image")}, {fine} without a problem that shows', *(
             f'{words}: {counts[kind]}' for kind, words in KINDS.items() if counts[kind])])]
-        if self.note:
-            lines.append(self.note)
+        lines += self.notes
         if self.lost:
             lines.append(f'{counted(len(self.lost), "photo")} cannot be found, for example {self.lost[0].photo}; '
                          '--images DIR says where photos are now')
@@ -114,7 +113,8 @@ def make_review(folder: LabelFolder, out: Path, order: str = 'worst', limit: int
         file.write(html)
     if not inline:
         _remove_others(out, entries)
-    return Review(out / PAGE, out / TABLE, entries, len(folder) - len(entries), inline, note)
+    notes = [words for words in (folder.told, note) if words]
+    return Review(out / PAGE, out / TABLE, entries, len(folder) - len(entries), inline, notes)
 
 
 def _place(entry: Entry, order: str) -> tuple[float, int, str]:

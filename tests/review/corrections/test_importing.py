@@ -181,3 +181,37 @@ def test_names_that_leave_the_folder_or_meet(tmp_path):
     with pytest.raises(ValueError, match='would meet there'):
         import_corrections(dict(s=source(a=blocks(1), **{'a.png__b': blocks(1)})), tmp_path / 'out', target)
     assert not list((tmp_path / 'out').glob('*.png'))
+
+
+@pytest.mark.parametrize('form', ['coco', 'label-studio'])
+def test_photos_that_differ_in_their_suffix_alone_get_their_own_corrections_back(label_folder, tmp_path, form):
+    """Their labels have the suffix in their names; what is called ``a`` elsewhere is another image."""
+    from weclip_sam.export import export_folder
+    from weclip_sam.review.corrections.found import ClassLabels
+    from weclip_sam.review.corrections.source import read_source
+    names = ['a.jpg', 'a.png', 'in/a']
+    root = label_folder(**{name: dict(labels=blocks(0, 1 + place % 2, 0), photo=False)
+                           for place, name in enumerate(names)})
+    header = json.loads((root / 'predictions.json').read_text())
+    for entry, photo in zip(header['images'], ['a.jpg', 'a.png', 'in/a.jpg'], strict=True):
+        entry['image'] = f'/photos/{photo}'
+    (root / 'predictions.json').write_text(json.dumps(header))
+    folder = open_labels(root)
+    made = export_folder(folder, [form])[form]
+    path = made / 'annotations' / 'instances_default.json' if form == 'coco' else made / 'tasks.json'
+    if form == 'label-studio':  # as if somebody had accepted all predictions
+        tasks = [dict(id=place, data=task['data'], annotations=task['predictions'])
+                 for place, task in enumerate(json.loads(path.read_text()))]
+        path.write_text(json.dumps(tasks))
+    found = read_source(path, ClassLabels(folder.classes))
+    done = import_corrections({'x': found}, tmp_path, Target.build(folder.classes, folder))
+    assert not done.failed and done.corrected == names
+    for one in folder:
+        assert np.array_equal(read_labels(tmp_path / f'{one.name}.png'), folder.read(one))
+
+
+def test_the_suffix_decides_only_where_the_name_does_not():
+    target = Target(('background', 'cat'), PALETTE, dict.fromkeys(['a.jpg', 'a.png', 'in/a', 'b', 'b.jpg']))
+    for name, file, meant in (('a', 'a.png', 'a.png'), ('up/a', 'up/a.jpg', 'a.jpg'), ('in/a', 'in/a.jpg', 'in/a'),
+                              ('up/b', 'up/b.jpg', 'b'), ('a', '', 'in/a')):
+        assert target.find(name, 'x', file=file) == meant

@@ -80,6 +80,15 @@ def join_names(names: Iterable[str]) -> str:
     return SEPARATOR.join(map(_quoted, names))
 
 
+def split_names(field: str, where: str) -> list[str]:
+    """The class names in a field that :func:`join_names` made.
+
+    Raises:
+        ValueError: naming ``where``: quotes that do not close.
+    """
+    return _split(field, SEPARATOR, where)
+
+
 def _quoted(name: str) -> str:
     """A class name as it stands among others: in quotes of its own where it holds ``;`` or begins with a quote."""
     return '"' + name.replace('"', '""') + '"' if SEPARATOR in name or name.startswith('"') else name

@@ -52,13 +52,14 @@ def read_label_studio(tasks: Any, source: str, labels: ClassLabels) -> Correctio
                                                       item[0]))[1]
         name = f'task {task.get("id", number)}'
         try:
-            name = _image_name(task, where)
+            file = _image_file(task, where)
+            name = strip_suffix(file)
             regions = _regions(last.get('result'), labels, where, bare)
             size = _size(last.get('result'), where)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             found.failed[name] = str(error) if isinstance(error, ValueError) else f'{where}: not as Label Studio writes'
             continue
-        found.images.append(Correction(name, where, partial(_paint, regions, size, where), not regions))
+        found.images.append(Correction(name, where, partial(_paint, regions, size, where), not regions, file))
     if open_:
         found.notes.append(f'{source}: {open_} tasks have no annotation and are left out')
     if several:
@@ -69,8 +70,8 @@ def read_label_studio(tasks: Any, source: str, labels: ClassLabels) -> Correctio
     return found
 
 
-def _image_name(task: Mapping[str, Any], where: str) -> str:
-    """The path of a task's image as far as it is known, without suffix."""
+def _image_file(task: Mapping[str, Any], where: str) -> str:
+    """The path of a task's image as far as it is known."""
     texts = {key: value for key, value in task['data'].items() if isinstance(value, str)}
     address = texts.get('image') or next((text for text in texts.values() if is_image_name(_path(text))), None)
     if address is None:
@@ -78,8 +79,8 @@ def _image_name(task: Mapping[str, Any], where: str) -> str:
     path = PurePosixPath(listed_name(_path(address)).lstrip('/'))
     name = path.name
     if path.parts[:2] == ('data', 'upload'):
-        return strip_suffix(_UPLOADED.sub('', name, count=1))
-    return strip_suffix(str(path))
+        return _UPLOADED.sub('', name, count=1)
+    return str(path)
 
 
 def _path(address: str) -> str:

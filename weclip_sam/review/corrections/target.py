@@ -63,15 +63,21 @@ class Target:
             folders.add(Path(path[:-len(name)]))
         return folders.pop() if len(folders) == 1 else None
 
-    def find(self, name: str, where: str, suggest: bool = True) -> str:
-        """The image that a source calls so. To ``suggest`` another takes a while among thousands.
+    def find(self, name: str, where: str, suggest: bool = True, file: str = '') -> str:
+        """The image that a source calls so, its ``file`` with the suffix. To ``suggest`` another takes a while among
+        thousands.
 
         Raises:
             ValueError: there is none, or it could be several.
         """
         if self.photos is None:
             return name
+        file = normal(file)
+        if (known := _end(name, self.photos) or _end(file, self.photos)) is not None:
+            return known  # before any image whose path only ends like this one's
         found, several = match(name, self.photos)
+        if not several and file:
+            found, several = match(file, self.photos)
         if found is None and several:
             raise ValueError(f'{where}: {name!r} could be {several[0]!r} or {several[1]!r}')
         if found is None:
@@ -99,12 +105,17 @@ def match(name: str, known: Iterable[str]) -> tuple[str | None, list[str]]:
     """The known name that ``name`` means, and all that it could mean: itself, or the one that is its end or has it as
     its end, whole parts of a path only. Tools of annotation drop folders, or put some before."""
     known = known if isinstance(known, Mapping) else dict.fromkeys(known)
-    if name in known:
-        return name, [name]
-    parts = PurePosixPath(name).parts
-    tails = ['/'.join(parts[first:]) for first in range(1, len(parts))]
-    found = [tail for tail in tails if tail in known][:1] or [each for each in known if each.endswith(f'/{name}')]
+    if (end := _end(name, known)) is not None:
+        return end, [end]
+    found = [each for each in known if each.endswith(f'/{name}')]
     return (found[0] if len(found) == 1 else None), found
+
+
+def _end(name: str, known: Mapping[str, object]) -> str | None:
+    """The longest end of a name that is known, whole parts of a path only."""
+    parts = PurePosixPath(name).parts
+    tails = (name, *('/'.join(parts[first:]) for first in range(1, len(parts))))
+    return next((tail for tail in tails if tail in known), None)
 
 
 def _photos(folder: Path) -> dict[str, Path | None]:
