@@ -139,6 +139,15 @@ def test_what_a_checkpoint_names_for_sam_is_not_imported(checkpoint, tmp_path):
         Segmenter(tmp_path / 'evil.pth', 'cpu', sam='tiny')
 
 
+def test_a_result_that_does_not_fit_into_memory_is_that_image_s_alone(segmenter, photo, monkeypatch):
+    def as_half(probabilities, size):
+        return np.empty((1 << 40, *size)) if size[0] == 20 else np.zeros((11, *size))
+    monkeypatch.setattr('weclip_sam.api.as_half', as_half)
+    outcome = dict(segmenter.stream([photo, photo[:20], photo], probabilities=True))
+    assert isinstance(outcome[0], SegmentationResult) and isinstance(outcome[2], SegmentationResult)
+    assert isinstance(outcome[1], MemoryError) and str(outcome[1]).startswith('image 1: ')
+
+
 def test_bad_images_are_named_and_the_rest_goes_on(segmenter, photo, tmp_path):
     broken = tmp_path / 'broken.png'
     broken.write_bytes(b'\x89PNG\r\n\x1a\n and then nothing')

@@ -274,11 +274,12 @@ class Segmenter:
         """
         try:
             samples, fitting = self._predict(prepared, probabilities, confidence)
-        except (RuntimeError, ValueError) as error:
+            return [self._result(*each, probabilities) for each in zip(prepared, samples, fitting, strict=True)]
+        except (RuntimeError, ValueError, MemoryError) as error:
             if len(prepared) > 1:  # find out which one it is; the others may pass, out of memory included
                 return [result for one in prepared for result in self.run([one], probabilities, confidence)]
-            return [type(error)(f'{prepared[0].name}: {error}')]
-        return [self._result(*each, probabilities) for each in zip(prepared, samples, fitting, strict=True)]
+            kind = MemoryError if isinstance(error, MemoryError) else type(error)  # NumPy's takes a shape, no text
+            return [kind(f'{prepared[0].name}: {error}')]
 
     def _result(self, one: Prepared, sample: SegSample, fitting: Mapping[int, float],
                 probabilities: bool) -> SegmentationResult:
