@@ -1,4 +1,9 @@
 """The Segmenter: a checkpoint becomes a function of images, and says what is wrong with what it is given."""
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +142,26 @@ def test_what_a_checkpoint_names_for_sam_is_not_imported(checkpoint, tmp_path):
     torch.save(content, tmp_path / 'evil.pth')
     with pytest.raises(ValueError, match='refused.*subprocess.Popen.*Nothing was executed'):
         Segmenter(tmp_path / 'evil.pth', 'cpu', sam='tiny')
+
+
+def test_threads_that_share_it_get_what_each_asked_for(segmenter, photo, monkeypatch):
+    settings, name, inside = segmenter.model.test_cfg, segmenter.classes[1], threading.Event()
+    predict = segmenter.model.predict
+
+    def slowly(*args):
+        inside.set()
+        time.sleep(0.05)  # the other thread comes meanwhile
+        return predict(*args)
+    monkeypatch.setattr(segmenter.model, 'predict', slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(segmenter, photo, names=[name], probabilities=True)
+        inside.wait(10)
+        second = pool.submit(segmenter, photo)
+        assert not first.result().probabilities[2:].any() and second.result().probabilities is None
+    assert segmenter.model.test_cfg is settings
+    monkeypatch.undo()
+    copy = pickle.loads(pickle.dumps(segmenter))
+    assert np.array_equal(copy(photo).labels, second.result().labels)
 
 
 def test_a_result_that_does_not_fit_into_memory_is_that_image_s_alone(segmenter, photo, monkeypatch):

@@ -203,8 +203,8 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
         inputs, (sample,) = data['inputs'], data['data_samples']
         features, decoded = self.see(inputs, self.decoder_heard, stack_banked([sample], inputs.shape[-2:]))
-        state = self.seed_state(inputs, [sample], features, seg_affinity=decoded.affinity, seg_logits=decoded.seg_logits,
-                                decoder_heard=self.decoder_heard)
+        state = self.seed_state(inputs, [sample], features, seg_affinity=decoded.affinity,
+                                seg_logits=decoded.seg_logits, decoder_heard=self.decoder_heard)
         for step in self.seeds.steps:
             state = SeedPipeline([step])(state)
             if state.history:
