@@ -1,4 +1,9 @@
 """The Segmenter: a checkpoint becomes a function of images, and says what is wrong with what it is given."""
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +142,35 @@ def test_what_a_checkpoint_names_for_sam_is_not_imported(checkpoint, tmp_path):
     torch.save(content, tmp_path / 'evil.pth')
     with pytest.raises(ValueError, match='refused.*subprocess.Popen.*Nothing was executed'):
         Segmenter(tmp_path / 'evil.pth', 'cpu', sam='tiny')
+
+
+def test_threads_that_share_it_get_what_each_asked_for(segmenter, photo, monkeypatch):
+    settings, name, inside = segmenter.model.test_cfg, segmenter.classes[1], threading.Event()
+    predict = segmenter.model.predict
+
+    def slowly(*args):
+        inside.set()
+        time.sleep(0.05)  # the other thread comes meanwhile
+        return predict(*args)
+    monkeypatch.setattr(segmenter.model, 'predict', slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(segmenter, photo, names=[name], probabilities=True)
+        inside.wait(10)
+        second = pool.submit(segmenter, photo)
+        assert not first.result().probabilities[2:].any() and second.result().probabilities is None
+    assert segmenter.model.test_cfg is settings
+    monkeypatch.undo()
+    copy = pickle.loads(pickle.dumps(segmenter))
+    assert np.array_equal(copy(photo).labels, second.result().labels)
+
+
+def test_a_result_that_does_not_fit_into_memory_is_that_image_s_alone(segmenter, photo, monkeypatch):
+    def as_half(probabilities, size):
+        return np.empty((1 << 40, *size)) if size[0] == 20 else np.zeros((11, *size))
+    monkeypatch.setattr('weclip_sam.api.as_half', as_half)
+    outcome = dict(segmenter.stream([photo, photo[:20], photo], probabilities=True))
+    assert isinstance(outcome[0], SegmentationResult) and isinstance(outcome[2], SegmentationResult)
+    assert isinstance(outcome[1], MemoryError) and str(outcome[1]).startswith('image 1: ')
 
 
 def test_bad_images_are_named_and_the_rest_goes_on(segmenter, photo, tmp_path):

@@ -3,10 +3,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 import weclip_sam
 from weclip_sam.engine import load_config
+from weclip_sam.engine.start.config import use_randomness
 from weclip_sam.io.checkpoints import safe_load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +44,17 @@ def test_train_returns_the_summary_and_leaves_the_config_as_it_is(at_home, forge
         weclip_sam.train(config, resume='auto', overwrite=True)
     with pytest.raises(ValueError, match='work_dirs/weclip_tiny_400_shapes'):
         weclip_sam.train(config, seed=4)  # the folder holds another run
+
+
+def test_a_deterministic_training_leaves_torch_as_it_was(monkeypatch):
+    def training(config, *args, deterministic, **kwargs):
+        use_randomness(config, 0, deterministic)
+        assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
+        raise ValueError('stopped')
+    monkeypatch.setattr('weclip_sam.jobs.run_training', training)
+    with pytest.raises(ValueError, match='stopped'):
+        weclip_sam.train(TRAIN, options=SHORT, deterministic=True)
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
 
 
 @pytest.mark.slow

@@ -40,6 +40,11 @@ def test_ignored_pixels_are_of_no_class():
     assert result.scores() == {'background': 1, 'cat': pytest.approx(0.2)}
 
 
+def test_results_can_be_compared_and_collected(result):
+    other = replace(result)
+    assert result == result != other and result in [other, result] and len({result, other}) == 2
+
+
 @pytest.fixture
 def result():
     labels = np.zeros((30, 40), np.uint8)

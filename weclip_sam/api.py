@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -67,7 +68,7 @@ class Prepared:
 
 
 class Segmenter:
-    """A trained model, ready for images of any size. No data set is needed.
+    """A trained model, ready for images of any size. No data set is needed. Threads may share it: they take turns.
 
     Config and class names come from the checkpoint; images are prepared as in the validation of the training run, so
     labels equal those of ``tools/test.py``.
@@ -112,6 +113,7 @@ class Segmenter:
         self.classes: tuple[str, ...] = ('background', *meta['classes'])
         self.palette = meta.get('palette')
         self.max_side = max_side
+        self._one_at_a_time = threading.Lock()
         self._banks: list[MaskBank] = []
         self._apply_test_settings(multi_scale, crf, sam, None if config is not None else str(checkpoint))
         steps = preparation(self.config)
@@ -181,6 +183,13 @@ class Segmenter:
                 raise result
             results[index] = result
         return [results[index] for index in range(len(image))]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock: a copy, perhaps in another process, has its own."""
+        return {name: value for name, value in self.__dict__.items() if name != '_one_at_a_time'}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _one_at_a_time=threading.Lock())
 
     def segments(self, image: ImageInput, scores: bool = False, background: bool = True) -> list[dict[str, Any]]:
         """One image as Hugging Face's ``pipeline('image-segmentation')`` gives it, see
@@ -276,11 +285,12 @@ class Segmenter:
         """
         try:
             samples, fitting = self._predict(prepared, probabilities, confidence)
-        except (RuntimeError, ValueError) as error:
+            return [self._result(*each, probabilities) for each in zip(prepared, samples, fitting, strict=True)]
+        except (RuntimeError, ValueError, MemoryError) as error:
             if len(prepared) > 1:  # find out which one it is; the others may pass, out of memory included
                 return [result for one in prepared for result in self.run([one], probabilities, confidence)]
-            return [type(error)(f'{prepared[0].name}: {error}')]
-        return [self._result(*each, probabilities) for each in zip(prepared, samples, fitting, strict=True)]
+            kind = MemoryError if isinstance(error, MemoryError) else type(error)  # NumPy's takes a shape, no text
+            return [kind(f'{prepared[0].name}: {error}')]
 
     def _result(self, one: Prepared, sample: SegSample, fitting: Mapping[int, float],
                 probabilities: bool) -> SegmentationResult:
@@ -300,14 +310,15 @@ class Segmenter:
                  ) -> tuple[list[SegSample], list[dict[int, float]]]:
         """The samples with what is predicted, and of those with names how well each name fits."""
         named = [one.names is not None for one in prepared]
-        before = self.model.test_cfg
-        self.model.test_cfg = dict(before, probabilities=probabilities, confidence=confidence, named=any(named))
-        try:
-            data = self.model.data_preprocessor(dict(inputs=[one.inputs for one in prepared],
-                                                     data_samples=[one.sample for one in prepared]))
-            samples = self.model(data['inputs'], data['data_samples'], mode='predict')
-        finally:
-            self.model.test_cfg = before
+        with self._one_at_a_time:  # the settings are the model's, whichever thread asks
+            before = self.model.test_cfg
+            self.model.test_cfg = dict(before, probabilities=probabilities, confidence=confidence, named=any(named))
+            try:
+                data = self.model.data_preprocessor(dict(inputs=[one.inputs for one in prepared],
+                                                         data_samples=[one.sample for one in prepared]))
+                samples = self.model(data['inputs'], data['data_samples'], mode='predict')
+            finally:
+                self.model.test_cfg = before
         if getattr(self.model, 'clip', None) is None or not any(named):
             return samples, [{} for _ in prepared]
         scores = name_scores(self.model.clip, self.model.text_features, data['inputs'],

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
@@ -69,7 +70,7 @@ def train(config: Source, work_dir: str | os.PathLike | None = None, *, options:
     """
     if resume is not None and overwrite:
         raise ValueError('train: give resume or overwrite, not both')
-    with plain_errors():
+    with plain_errors(), _own_kernels():
         settings, name = load(config, options)
         folder = run_training(settings, name, None if work_dir is None else os.fspath(work_dir),
                               resume=None if resume is None else os.fspath(resume), overwrite=overwrite, amp=amp,
@@ -210,6 +211,19 @@ def _default(name: str | None, argument: str) -> str:
 
 def _names_randomness(options: Options | None) -> bool:
     return any(str(option).startswith('randomness') for option in options or ())
+
+
+@contextmanager
+def _own_kernels() -> Iterator[None]:
+    """What a training asks of torch's kernels (``deterministic``) ends with it: the next one may want others."""
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    of_cudnn = cudnn.deterministic, cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = of_cudnn
 
 
 @contextmanager

@@ -23,7 +23,7 @@ _TOLD = 5  # classes that a result's repr names
 _SHOWN = 512  # long side of what a notebook shows, in pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value: results are compared by identity
 class SegmentationResult:
     """What the model says about one image.
 

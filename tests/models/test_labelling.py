@@ -171,6 +171,7 @@ def test_a_refinement_starts_from_labels_and_decoder(voting, sam):
     crf = dict(iterations=3, backend='lattice')
     plain = final_labels(voting, inputs, sample)
     made = final_labels(voting, inputs, sample, refine=refinement(dict(crf=crf)))
+    assert made.sam == plain.sam is not None  # a CRF does not ask SAM, but the labels had its masks
     logits = voting.tensor(inputs[None].float()).detach()
     possible = torch.tensor([0, *(c + 1 for c in sample.image_labels.nonzero()[:, 0].tolist())])
     by_decoder = F.interpolate(logits, (112, 112), mode='bilinear')[0, possible].softmax(0)

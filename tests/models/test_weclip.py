@@ -136,6 +136,13 @@ def test_explain_shows_every_stage():
         assert labels.shape == (SIZE, SIZE) and labels.dtype == torch.int64
 
 
+def test_class_maps_are_those_of_explain_and_want_no_masks():
+    model = build('sam').eval()
+    shown = model.explain(batch(labels=((0, 2), (1,)), masks=True))
+    maps = model.class_maps(batch(labels=((0, 2), (1,))))
+    assert torch.equal(maps['cam'], shown['cam']) and torch.equal(maps['cam_classes'], shown['cam_classes'])
+
+
 @pytest.mark.parametrize('seeds', ['par', 'sam'])
 def test_explain_of_an_image_without_a_label_shows_background(seeds):
     shown = build(seeds).eval().explain(batch(labels=((), (1,)), masks=True))
@@ -192,6 +199,8 @@ def test_a_model_taught_offline_says_that_it_makes_no_labels():
     model, data = build(None, labels='offline'), batch()
     with pytest.raises(ValueError, match="labels='offline' has no steps"):
         model.make_seeds(data['inputs'], data['data_samples'], {}, None, False)
+    with pytest.raises(ValueError, match="labels='offline' has no steps"):
+        model.class_maps(data)
 
 
 def test_padded_borders_teach_nothing_unless_asked_for():

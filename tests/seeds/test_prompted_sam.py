@@ -112,6 +112,8 @@ def test_nothing_to_ask_and_nobody_to_ask():
     empty = torch.tensor([.9, .1])[:, None, None].expand(2, 3, 3)
     labels, refined, _ = refine_prediction(steps, empty, torch.zeros(3, 3, 3), SegSample(), Source(Answering([])))
     assert not labels.any() and torch.equal(refined, empty)
+    alone = refine_prediction(steps, torch.ones(1, 3, 3), torch.zeros(3, 3, 3), SegSample(), Source(Answering([])))
+    assert not alone[0].any() and torch.equal(alone[1], torch.ones(1, 3, 3))  # no class
     with pytest.raises(ValueError, match='PromptedSam needs a SAM that answers prompts.*model.test.mask_generator'):
         refine_prediction(steps, empty, torch.zeros(3, 3, 3), SegSample())
 

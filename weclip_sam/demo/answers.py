@@ -108,7 +108,7 @@ class Answerer:
             self.maker.take_photos([(Path(file), Path(file).stem, given)])
             loaded = self.maker.load(0)
             made, = self.maker.make([loaded], StageClock(self.plain.device))
-            shown = self.maker.model.explain(pseudo_collate([loaded.item]))
+            shown = self.maker.model.class_maps(pseudo_collate([loaded.item]))
         return Answer(result, self._maps(result, shown), made.labels, tuple(notes))
 
     @staticmethod

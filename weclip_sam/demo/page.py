@@ -59,7 +59,7 @@ def build_page(answerer: Answerer, title: str) -> Any:
             return None, None, None, problem('Drop a photo first.'), None, None, None
         try:
             answer = answerer(file, tuple(names or ()), sam)
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
             return None, None, None, problem(_said(error, file)), None, None, None
         prediction, seed = show(answer, opacity)
         return (prediction, seed, answer.cam, legend(answer), _save(answer, answer.result.labels, file, 'prediction'),

@@ -103,7 +103,10 @@ def final_labels(model: WeClip, inputs: Tensor, sample: SegSample, sam: SamAtTes
     else:
         rows, scores, refined = refine_prediction(refine, _leaning(by_decoder, rows), sample.original, sample, sam,
                                                   owned=True)
-        use = refined if use is None or refined is None else SamUse(use.masks, use.live, use.seconds + refined.seconds)
+        if use is None or refined is None:  # only one of the two has looked at SAM
+            use = use or refined
+        else:
+            use = SamUse(use.masks, use.live, use.seconds + refined.seconds)
     labels = as_labels(rows, possible)
     return FinalLabels(labels, _confidence(rows, scores, by_decoder),
                        _doubts(labels, alone, possible[by_decoder.argmax(0)], 'masks' in model.seeds_need),

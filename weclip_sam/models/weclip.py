@@ -22,6 +22,7 @@ from weclip_sam.models.predict import labels_to_original, predicted_labels, to_o
 from weclip_sam.models.seeding import WithSeeds
 from weclip_sam.registry import MODELS
 from weclip_sam.seeds.labels import background_of_maps, label_pixels
+from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.seeds.scores import resize_maps
 from weclip_sam.structures import IGNORE_LABEL, SeedState, SegSample
 
@@ -187,6 +188,29 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
     def explain(self, batch: dict[str, Any]) -> dict[str, Any]:
         """What the model sees in the first image of a collated batch, see :meth:`explain_all`."""
         return self.explain_all(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))[0]
+
+    @torch.no_grad()
+    def class_maps(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Of the first image of a collated batch ``cam`` and ``cam_classes`` alone, as :meth:`explain` has them.
+
+        Only the steps up to the one that makes the first maps run: masks that later ones vote with need not be there.
+
+        Raises:
+            ValueError: a model that learns from offline labels.
+        """
+        if self.seeds is None:
+            raise ValueError("WeClip.class_maps: a model with labels='offline' has no steps that make class maps")
+        data = self.data_preprocessor(dict(inputs=batch['inputs'][:1], data_samples=batch['data_samples'][:1]))
+        inputs, (sample,) = data['inputs'], data['data_samples']
+        features, decoded = self.see(inputs, self.decoder_heard, stack_banked([sample], inputs.shape[-2:]))
+        state = self.seed_state(inputs, [sample], features, seg_affinity=decoded.affinity,
+                                seg_logits=decoded.seg_logits, decoder_heard=self.decoder_heard)
+        for step in self.seeds.steps:
+            state = SeedPipeline([step])(state)
+            if state.history:
+                break
+        first = next(iter(state.history.values()))
+        return dict(cam=to_original(first.scores, inputs.shape[-2:], sample), cam_classes=first.class_index)
 
     @torch.no_grad()
     def explain_all(self, batch: dict[str, Any]) -> list[dict[str, Any]]:

@@ -136,7 +136,7 @@ class PromptedSam:
             raise ValueError(f'PromptedSam refines one image at a time, got {len(state.image_labels)}')
         scores = state.maps.scores
         together = in_one_piece(background_of_maps(state, scores), scores)
-        parts = label_components(together.argmax(0).cpu().numpy(), max(1, round(self.min_area * scores[0].numel())))
+        parts = label_components(together.argmax(0).cpu().numpy(), max(1, round(self.min_area * together[0].numel())))
         redrawn = together if state.owned else together.clone()
         answers = self._answers(parts, together, state.prompter)
         for _, place, small in sorted(answers, key=lambda answer: (answer[0], answer[1])):

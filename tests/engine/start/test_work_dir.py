@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -109,6 +110,16 @@ def test_resuming_goes_on_with_other_settings_but_not_with_other_data(run):
             check_work_dir(folder, LR, resume, 4)
     with pytest.raises(ValueError, match='would write over them'):
         check_work_dir(folder, IDENTITY, str(folder.parent / 'iter_2.pth'), 8)
+
+
+def test_a_checkpoint_in_the_home_folder_may_be_called_by_its_tilde(run, monkeypatch):
+    folder = run()
+    monkeypatch.setenv('HOME', str(folder.parent))
+    checkpoint = f'~/{folder.name}/iter_4.pth'
+    assert check_work_dir(folder, IDENTITY, checkpoint, 8) == ''
+    with pytest.raises(ValueError, match='overwrite would remove ~/.*which load_from starts from'), \
+            own_work_dir(Config(dict(work_dir=str(folder), load_from=checkpoint)), overwrite=True):
+        pass
 
 
 def test_a_run_of_before_records_were_kept_is_known_by_its_checkpoint(run, trained_run, tmp_path):

@@ -49,7 +49,7 @@ def checkpoint_config(path: str | os.PathLike, content: Mapping[str, Any]) -> Co
     text = meta.get('cfg')
     if isinstance(text, str) and text.strip():
         return _as_config(parse_literal_config(text, str(path)), str(path))
-    beside = sorted(Path(path).resolve().parent.glob('*.py'))
+    beside = sorted(Path(path).expanduser().resolve().parent.glob('*.py'))
     if len(beside) != 1:
         found = f'{len(beside)} configs lie beside it' if beside else 'none lies beside it'
         raise ValueError(f'{path}: holds no config, and {found}. Name the config it was trained with.')

@@ -219,7 +219,7 @@ def check_work_dir(folder: str | os.PathLike, identity: Mapping[str, Any], resum
         go_on = '' if data or finished else ', or --resume to go on with it all the same'
         raise ValueError(f'{folder}: holds another run ({said}), which differs in {what}. Nothing was changed. '
                          f'{choose}{go_on}')
-    outside = resume not in (None, 'auto') and Path(str(resume)).resolve().parent != folder.resolve()
+    outside = resume not in (None, 'auto') and Path(str(resume)).expanduser().resolve().parent != folder.resolve()
     if outside:
         raise ValueError(f'{folder}: holds the results of a run already ({said}), and --resume {resume} would write '
                          f'over them. Nothing was changed. Give --resume alone to go on with it. {choose}')
@@ -269,7 +269,7 @@ def _worth(folder: Path) -> list[Path]:
 
 def _keep_start(config: Config, folder: Path) -> None:
     start = config.get('load_from')
-    if start and Path(start).resolve() in [path.resolve() for path in _found(folder, _RESULTS)]:
+    if start and Path(start).expanduser().resolve() in [path.resolve() for path in _found(folder, _RESULTS)]:
         raise ValueError(f'--overwrite would remove {start}, which load_from starts from; choose another --work-dir')
 
 

@@ -1,0 +1,16 @@
+"""What the page shows, without the page: Gradio need not be there."""
+import numpy as np
+from PIL import Image
+
+from weclip_sam.demo.answers import Answerer
+
+
+def test_a_model_that_votes_with_masks_shows_maps_and_label_of_a_photo_that_no_bank_knows(labelling_run, tmp_path):
+    path = tmp_path / 'photo.png'
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 10, 3), np.uint8)).save(path)
+    answerer = Answerer(str(labelling_run / 'iter_400.pth'), device='cpu')
+    assert answerer.has_sam and not answerer.without_labels
+    name = answerer.classes[2]
+    answer = answerer(str(path), [name])
+    assert answer.cam.shape == (384, 480, 3) and answer.cam.std() > 0
+    assert answer.seed.shape == (8, 10) and set(np.unique(answer.seed)) <= {0, 3, 255}
