@@ -1,6 +1,7 @@
 """COCO layout: labels and masks from the instances JSON, with checks before C code sees it."""
 import copy
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,21 @@ def test_smaller_instances_lie_on_top():
     for annotations in (order, order[::-1]):
         labels = rasterise(annotations, {1: 0, 2: 1}, 10, 10, 'x')
         assert (labels == 1).sum() == 9 and (labels == 2).sum() == 91
+
+
+def test_many_small_instances_of_a_large_image_are_not_held_as_whole_masks(monkeypatch):
+    def mask_of(place, height, width):
+        mask = np.zeros((height, width), bool)
+        mask[place, place:place + 3] = True
+        return mask
+    monkeypatch.setattr('weclip_sam.datasets.readers.coco_json.instance_mask', mask_of)
+    tracemalloc.start()
+    try:
+        labels = rasterise([dict(category_id=1, segmentation=n) for n in range(100)], {1: 0}, 300, 1000, 'x')
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (labels == 1).sum() == 300 and held < 10 * labels.nbytes
 
 
 @settings(max_examples=40, deadline=None)

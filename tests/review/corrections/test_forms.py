@@ -10,9 +10,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from weclip_sam.datasets.vocabulary import VOC_CLASSES
-from weclip_sam.io.images import voc_palette, write_labels
+from weclip_sam.io.images import read_labels, voc_palette, write_labels
 from weclip_sam.review.corrections.found import ClassLabels
+from weclip_sam.review.corrections.importing import import_corrections
 from weclip_sam.review.corrections.source import read_source
+from weclip_sam.review.corrections.target import Target
 
 CLASSES = ('background', 'cup', 'table', 'vase')
 # In the files, classes come in another order, and one has a number that none has here.
@@ -59,6 +61,22 @@ def test_coco(tmp_path, truth):
     path.write_text(json.dumps(coco_json(truth)))
     check(read(path)[0], truth)
     check(read(path, 'coco')[0], truth)
+
+
+def test_coco_tells_regions_that_it_cannot_paint(tmp_path):
+    """A region of two points, as editors leave them, is lost among others; boxes alone are told by their number."""
+    images = [dict(id=1, file_name='a.jpg', height=24, width=32)]
+    outlines = [[[4, 4, 20, 4, 20, 20, 4, 20]], [[1, 1, 3, 3]], []]
+    (tmp_path / 'x.json').write_text(json.dumps(dict(
+        images=images, categories=[dict(id=2, name='cup')],
+        annotations=[dict(id=n, image_id=1, category_id=2, segmentation=each) for n, each in enumerate(outlines)])))
+    found = read_source(tmp_path / 'x.json', ClassLabels(CLASSES))
+    assert '1 annotations have no outline' in found.notes[0]
+    out = tmp_path / 'out'
+    out.mkdir()
+    done = import_corrections({'x': found}, out, Target(CLASSES, [[0, 0, 0]] * 4))
+    assert done.notes[-1].startswith('1 regions have an outline that cannot be painted, and are left out: ')
+    assert 'a.jpg, annotation 1' in done.notes[-1] and read_labels(out / 'a.png').any()
 
 
 def test_coco_in_the_zip_of_cvat(tmp_path, truth):

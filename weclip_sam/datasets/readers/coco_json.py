@@ -187,15 +187,23 @@ def rasterise(annotations: Sequence[Mapping[str, Any]], classes: Mapping[Any, in
             faults.append(f'annotation {annotation.get("id")!r:.40}: {error}')
             continue
         crowd = bool(annotation.get('iscrowd', 0))
-        masks.append((not crowd, -int(mask.sum()), classes[annotation['category_id']] + 1, mask))
+        box, inside = _cut_out(mask)  # of a large image with many regions whole masks would fill the memory
+        masks.append((not crowd, -int(inside.sum()), classes[annotation['category_id']] + 1, box, inside))
     if wanted and not masks:
         raise ValueError(f'{source}: none of its {len(wanted)} objects has an outline that can be painted '
                          f'({faults[0]}), and a mask of background alone would be wrong')
-    for _, _, label, mask in sorted(masks, key=lambda item: item[:2]):
-        labels[mask] = label
+    for _, _, label, box, inside in sorted(masks, key=lambda item: item[:2]):
+        labels[box][inside] = label
     if left_out is not None:
         left_out.extend(f'{source}, {fault}' for fault in faults)
     return labels
+
+
+def _cut_out(mask: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The box around what is True in a mask, and a copy of what is in it."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(0), slice(0))
+    return box, mask[box].copy()
 
 
 def has_outline(annotation: Mapping[str, Any]) -> bool:

@@ -43,7 +43,10 @@ def read_coco(data: Any, source: str, labels: ClassLabels) -> Corrections:
     for image in coco.dataset['images']:
         annotations = coco.imgToAnns.get(image['id'], [])
         where = f'{source}, {image["file_name"]}'
-        paint = partial(rasterise, annotations, position, image['height'], image['width'], where)
+        # Boxes alone were told above; where there is nothing else, the image is.
+        outlined = [each for each in annotations if each['category_id'] in position and has_outline(each)]
+        left_out: list[str] = []
+        paint = partial(rasterise, outlined or annotations, position, image['height'], image['width'], where, left_out)
         found.images.append(Correction(strip_suffix(image['file_name']), where, paint, not annotations,
-                                       image['file_name']))
+                                       image['file_name'], left_out))
     return found

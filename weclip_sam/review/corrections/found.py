@@ -23,6 +23,7 @@ class Correction:
         paint: makes the labels, H W uint8. ValueError where that cannot be.
         empty: whether nothing is marked in the image: all of it is background, or nobody has looked at it.
         file: its path with suffix, if the source has it: of images that differ in their suffix alone, labels keep it.
+        left_out: gets a sentence for each region that ``paint`` could not use.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Correction:
     paint: Callable[[], np.ndarray]
     empty: bool = False
     file: str = ''
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass

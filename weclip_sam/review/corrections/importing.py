@@ -96,6 +96,7 @@ def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Ta
     if not overwrite:
         _refuse_others(out, names)
     _write_header(out, target, header)
+    left_out: list[str] = []
     for count, (name, correction) in enumerate(chosen.items(), start=1):
         progress('write labels', count - 1, len(names))
         try:
@@ -108,9 +109,13 @@ def import_corrections(sources: Mapping[str, Corrections], out: Path, target: Ta
             labels = _compared(labels, target.like[name].labels, keep_ignored, done, correction.where)
         _write(out / f'{name}.png', _shrunk(labels, max_side), target, correction.where, done)
         header[name] = correction.where
+        left_out += correction.left_out
     if complete:
         _fill(out, target, sorted(set(target.like) - set(header)), max_side, done)
     progress('write labels', len(names), len(names))
+    if left_out:
+        done.notes.append(f'{len(left_out)} regions have an outline that cannot be painted, and are left out: '
+                          f'{left_out[0]}')
     if done.lost:
         done.notes.append(f'pixels that were ignored are background now in {done.lost} images: forms such as COCO know '
                           'none; --keep-ignored leaves them ignored')
