@@ -44,6 +44,10 @@ def test_train_returns_the_summary_and_leaves_the_config_as_it_is(at_home, forge
         weclip_sam.train(config, resume='auto', overwrite=True)
     with pytest.raises(ValueError, match='work_dirs/weclip_tiny_400_shapes'):
         weclip_sam.train(config, seed=4)  # the folder holds another run
+    longer = load_config(TRAIN, {**SHORT, 'train_cfg.max_iters': 4, 'param_scheduler.0.end': 4})
+    with pytest.raises(ValueError, match=r'goes on with the learning rates it began with.*scheduler.0.end: 2 -> 4'):
+        weclip_sam.train(longer, seed=3, resume='auto')  # the checkpoint's have come to their end, and would stay there
+    assert (folder / 'iter_2.pth').is_file() and not (folder / 'iter_4.pth').exists()
 
 
 def test_a_deterministic_training_leaves_torch_as_it_was(monkeypatch):

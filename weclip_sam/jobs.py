@@ -31,7 +31,7 @@ from weclip_sam.engine import (
 )
 from weclip_sam.engine.start.config import change_config, load_config, use_amp, use_randomness
 from weclip_sam.engine.start.launch import asked_to_resume
-from weclip_sam.engine.start.restore import changed_settings
+from weclip_sam.engine.start.restore import changed_settings, refuse_kept
 from weclip_sam.engine.start.warm_start import match_classes, use_start
 from weclip_sam.engine.start.work_dir import check_outside_images, own_folder, own_work_dir
 from weclip_sam.engine.tracking import end_trackers
@@ -163,9 +163,11 @@ def run_training(config: Config, name: str | None, work_dir: str | None = None, 
                 if start and not resumed and owned.classes:  # tells what does not fit before it is too late
                     match_classes(unwrapped(runner.model), safe_load(start, kind='weights'), owned.classes, start,
                                   config.model)
+                changed = changed_settings(resumed, runner.cfg) if resumed else []
+                refuse_kept(resumed or '', changed)
                 owned.begin()
                 state['begun'] = config.work_dir
-                _train(runner, resume, resumed, checked)
+                _train(runner, resume, resumed, changed, checked)
                 owned.finish()
             finally:
                 end_trackers(runner.visualizer, failed=True)  # those that have not ended with the training
@@ -174,13 +176,14 @@ def run_training(config: Config, name: str | None, work_dir: str | None = None, 
     return config.work_dir
 
 
-def _train(runner: Runner, resume: str | None, resumed: str | None, checked: Report) -> None:
+def _train(runner: Runner, resume: str | None, resumed: str | None, changed: Sequence[str],
+           checked: Report) -> None:
     """Train, and say first what of the data and of a resumed run is not as it should be."""
     log_warnings(checked, runner.logger)
     if resume:
         runner.logger.info(f'Resuming from {resumed}' if resumed else
                            f'Nothing to resume in {runner.work_dir}: starting from the beginning')
-    if resumed and (changed := changed_settings(resumed, runner.cfg)):
+    if changed:
         runner.logger.warning('The run goes on with other settings than it began with: ' + '; '.join(changed[:8])
                               + ('' if len(changed) <= 8 else f' and {len(changed) - 8} more'))
     runner.train()

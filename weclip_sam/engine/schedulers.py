@@ -35,7 +35,8 @@ class PolyWarmupLR(LRSchedulerMixin, _ParamScheduler):
             raise ValueError('PolyWarmup: end is missing; give the number of iterations the schedule ends at')
         if not 0 <= warmup_iters <= end - begin:
             raise ValueError(f'PolyWarmup: warmup_iters must lie in 0..{end - begin} (the whole schedule), '
-                             f'got {warmup_iters}')
+                             f'got {warmup_iters}: a short training needs a short warm-up, '
+                             f'param_scheduler.0.warmup_iters={(end - begin) // 10}')
         if not 0 < warmup_ratio <= 1:
             raise ValueError(f'PolyWarmup: warmup_ratio must lie in (0, 1], got {warmup_ratio}')
         self.warmup_iters, self.warmup_ratio, self.power = warmup_iters, warmup_ratio, power

@@ -139,6 +139,8 @@ def test_a_run_of_before_records_were_kept_is_known_by_its_checkpoint(run, train
 
 def test_overwriting_removes_what_it_replaces_and_only_that(run):
     folder = run('finished')
+    assert not (folder / 'error.txt').exists()  # of an attempt before
+    (folder / 'error.txt').write_text('Traceback')
     removed = clear_work_dir(folder)
     assert removed == sorted(['iter_2.pth', 'iter_4.pth', 'best_mIoU_iter_4.pth', 'last_checkpoint', 'iou_val.json',
                               'sheets/iter_000004.png', 'error.txt', 'summary.json', RECORD], key=removed.index)

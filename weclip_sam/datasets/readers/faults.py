@@ -86,7 +86,8 @@ def find_file(path: Path, what: str, remedy: str) -> Path:
     near = ''
     if path.parent.is_dir():
         near = nearest(path.name, os.listdir(path.parent))
-    raise FileNotFoundError(f'{what} is missing: {path}.{near} {remedy}')
+    where = '' if path.is_absolute() else f' (in {Path.cwd()})'
+    raise FileNotFoundError(f'{what} is missing: {path}{where}.{near} {remedy}')
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -42,7 +42,7 @@ def read_label_table(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'label file is missing: {path}')
+        raise FileNotFoundError(f'label file is missing: {path.absolute()}')
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f'{path}: a label file is .csv (image,classes) or .json, got {path.suffix!r}')
     if path.stat().st_size > MAX_BYTES:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ from weclip_sam.registry import MODELS, SCOPE, SEED_STEPS
 # What a trained model needs while it learns, and not to predict: SAM, and texts whose features the labels came from.
 _FOR_SAM = ('mask_generator',)
 _FOR_TRAINING = (*_FOR_SAM, 'prompts', 'attributes')
+# What a checkpoint's own state sets when a training is resumed, whatever the config says.
+_KEPT = re.compile(r'param_scheduler\b'
+                   r'|optim_wrapper\.(paramwise_cfg|optimizer\.(lr|weight_decay|betas|eps|momentum))\b')
 
 
 def checkpoint_config(path: str | os.PathLike, content: Mapping[str, Any]) -> Config:
@@ -193,6 +197,24 @@ def changed_settings(path: str | os.PathLike, config: Config) -> list[str]:
     none = object()
     return [f'{name}: {old.get(name, "not set")} -> {new.get(name, "not set")}' for name in sorted({*old, *new})
             if old.get(name, none) != new.get(name, none)]
+
+
+def refuse_kept(path: str | os.PathLike, changed: Sequence[str]) -> None:
+    """Resuming takes learning rates, their schedules, weight decay and momenta from the checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        changed: of :func:`changed_settings`.
+
+    Raises:
+        ValueError: the config says otherwise than the checkpoint, which would have no effect.
+    """
+    kept = [line for line in changed if _KEPT.match(line)]
+    if kept:
+        raise ValueError(f'{path}: a resumed training goes on with the learning rates it began with, so this would '
+                         f'change nothing: {"; ".join(kept[:4])}{"; ..." * (len(kept) > 4)}. Resume it with the '
+                         'options that it was begun with, or begin a new training from its weights: --from instead of '
+                         '--resume, and another --work-dir')
 
 
 def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:

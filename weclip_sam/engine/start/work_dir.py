@@ -53,8 +53,10 @@ class WorkDir:
             return
         if self._overwrite:
             clear_work_dir(self.folder)
-        elif 'failed' in _summary(self.folder):
-            (self.folder / 'summary.json').unlink(missing_ok=True)  # of an attempt that this one goes on from
+        else:  # of an attempt that this one goes on from
+            (self.folder / 'error.txt').unlink(missing_ok=True)
+            if 'failed' in _summary(self.folder):
+                (self.folder / 'summary.json').unlink(missing_ok=True)
         self._write('begun')
 
     def finish(self) -> None:
