@@ -108,6 +108,9 @@ def test_a_missing_package_is_one_line(deploy, small, tmp_path, monkeypatch):
     monkeypatch.setattr('weclip_sam.export.deploy.files.find_spec', lambda name: None)
     code, said = deploy(small, '--out', tmp_path / 'model.onnx')
     assert code == 2 and said.count('\n') == 1
+    assert 'a file for torch.export (.pt2) needs nothing more' in said
     assert 'onnx and onnxscript cannot be imported here' in said and 'pip install "weclip_sam[deploy]"' in said
+    code, said = deploy(small, '--check', tmp_path / 'model.pt2')
+    assert code == 2 and 'it takes .onnx files alone' in said
     code, said = deploy(small, '--check', tmp_path / 'model.onnx')
     assert code == 2 and said.count('\n') == 1 and 'onnxruntime cannot be imported here' in said

@@ -36,7 +36,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--config', help="use this config instead of the checkpoint's own")
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help='change the config, e.g. model.clip.checkpoint=/elsewhere/ViT-B-16.pt')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.check and args.check.lower().endswith('.pt2'):
+        parser.error('--check runs a file in ONNX Runtime, so it takes .onnx files alone; a .pt2 file is the very '
+                     'program of torch that was exported')
+    return args
 
 
 def plain_segmenter(args: argparse.Namespace, config: Any) -> Segmenter:

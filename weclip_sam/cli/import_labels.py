@@ -111,6 +111,8 @@ def main(argv: list[str] | None = None) -> None:
             print(printable(f'NOTE {note}'))
         for reason in list(done.failed.values())[:20]:
             print(printable(f'failed: {reason}'))
+        if len(done.failed) > 20:
+            print(f'failed: {len(done.failed) - 20} more')
         print(printable(done.text()))
         if done.corrected:
             print(printable(hints(done)))

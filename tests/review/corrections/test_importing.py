@@ -57,7 +57,7 @@ def test_labels_and_what_they_mean_are_written(like, tmp_path):
     assert (out / 'corrected.txt').read_text() == 'b\n' and (out / 'others.txt').read_text() == 'a\nc\n'
     assert done.text() == f'1 label written to {out}'
     done = import_corrections(dict(s=source(c=blocks(3))), out, target_like(like))
-    assert done.text() == f'1 label written to {out}, 1 of them say what the earlier labels say'
+    assert done.text() == f'1 label written to {out}, 1 of them as the earlier labels are'
 
 
 def test_the_later_correction_counts_and_that_is_told(like, tmp_path):

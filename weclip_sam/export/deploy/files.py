@@ -25,7 +25,7 @@ def require(*packages: str) -> None:
     """Raise ValueError, with what to install, where one of the packages is missing."""
     if missing := [name for name in packages if find_spec(name) is None]:
         raise ValueError(f'{" and ".join(missing)} cannot be imported here. Install with: pip install '
-                         '"weclip_sam[deploy]"')
+                         '"weclip_sam[deploy]"; a file for torch.export (.pt2) needs nothing more')
 
 
 def onnx_bytes(program: torch.export.ExportedProgram, card: Mapping[str, Any]) -> bytes:

@@ -55,7 +55,7 @@ class Imported:
         """What to tell."""
         told = [f'{counted(self.written, "label")} written to {self.out}']
         told += [f'{self.same} were there already'] * bool(self.same)
-        told += [f'{self.alike} of them say what the earlier labels say'] * bool(self.alike)
+        told += [f'{self.alike} of them as the earlier labels are'] * bool(self.alike)
         told += [f'{self.filled} more are those that nobody corrected'] * bool(self.filled)
         told += [f'{len(self.failed)} failed'] * bool(self.failed)
         return ', '.join(told)
