@@ -41,7 +41,7 @@ def train(load_tool, capsys):
     def run(*arguments, iterations=2):
         try:
             load_tool('train').main([str(CONFIG), *map(str, arguments), '--cfg-options', 'data_root=photos',
-                                     f'train_cfg.max_iters={iterations}', f'param_scheduler.0.end={iterations}',
+                                     f'train_cfg.max_iters={iterations}', 'param_scheduler.0.end=2',
                                      'param_scheduler.0.warmup_iters=1', 'train_dataloader.batch_size=2',
                                      'mask_generator.points_per_side=3', 'default_hooks.sheets=None',
                                      "visualizer.vis_backends=[{'type':'LocalVisBackend'}]"])
