@@ -18,7 +18,7 @@ from weclip_sam.mask_bank import HEADER
 from weclip_sam.models.refine import OF_SAM, refinement_steps
 from weclip_sam.seeds.pipeline import steps_need
 
-# What --sam does unless the config's ``sam`` says otherwise; chosen on tune (README).
+# What --sam does unless the config's ``sam`` says otherwise; chosen on tune (docs/results.md).
 SAM_AT_TEST: dict[str, Any] = dict(
     refine=[dict(type='PromptedSam', min_iou=0.5, weight=0.7), dict(type='VotePrediction', weight=0.7)],
     order=('sam', 'crf'))
