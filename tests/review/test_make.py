@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from blocks import CLASSES, blocks
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from weclip_sam.offline.results import open_labels
 from weclip_sam.review import make
@@ -195,3 +196,22 @@ def test_clip_that_knows_no_such_names_is_told_once_and_does_not_count(label_fol
     assert data['low']['CLIP'] == (0.8 if count == 3 else 0)
     with review.table.open(newline='') as file:
         assert {row['problems'] for row in csv.DictReader(file)} == {'clip' if count == 3 else ''}
+
+
+def test_a_corrected_label_is_said_to_be_one_and_has_no_scores_of_the_earlier(three, tmp_path):
+    label = three / 'labels' / 'c.png'
+    picture = Image.open(label)
+    picture.putdata(blocks(2, 1).reshape(-1).tolist())  # the note of what it showed stays
+    note = PngInfo()
+    for key, value in picture.text.items():
+        note.add_text(key, value)
+    picture.save(label, pnginfo=note)
+    (tmp_path / 'out').mkdir()
+    review = make_review(open_labels(three), tmp_path / 'out', workers=1)
+    assert '1 label was corrected since made: taken as corrected, without the confidence' in review.text()
+    rows = {row['name']: row for row in csv.DictReader((tmp_path / 'out' / 'review.csv').open())}
+    assert {name: row['corrected'] for name, row in rows.items()} == dict(a='', b='', c='yes')
+    assert rows['c']['scores'] == rows['c']['doubts'] == '' and json.loads(rows['c']['clip'])['table'] == 0.25
+    assert json.loads(rows['c']['areas']) == dict(table=0.5, cup=0.5) and 'unsure' not in rows['c']['problems']
+    assert {image['name']: image['corrected'] for image in data_of(review.page)['images']} == dict(a=False, b=False,
+                                                                                                  c=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from weclip_sam.choices import CORRECTIONS
 from weclip_sam.cli.starting import starting
+from weclip_sam.commands import command_line
 from weclip_sam.io.given import find_folder
 from weclip_sam.io.names import printable
 
@@ -75,7 +76,9 @@ def renamed(options: list[str]) -> dict[str, str]:
 def hints(done: Imported) -> str:
     """How to go on."""
     from weclip_sam.review.corrections.importing import CORRECTED, OTHERS
-    return (f'to validate on them, where {done.out} is DATA/masks: --cfg-options val_split={done.out / CORRECTED} '
+    look, hand_on = command_line('review', done.out), command_line('export', done.out, 'coco')
+    return (f'to look at them: {look}\nto hand them on: {hand_on}\n'
+            f'to validate on them, where {done.out} is DATA/masks: --cfg-options val_split={done.out / CORRECTED} '
             f'train_split={done.out / OTHERS}\nto teach a second stage: --cfg-options '
             f'train_dataloader.dataset.pixel_labels={done.out}')
 
