@@ -193,7 +193,9 @@ def test_labels_that_nobody_changed_are_no_corrections(tmp_path, header):
 
 def test_what_labels_were_exported_to_is_no_correction_of_them(tmp_path):
     write_labels(tmp_path / 'labels' / 'a.png', blocks(1, 2))
-    write_labels(tmp_path / 'export' / 'voc' / 'SegmentationClass' / 'a.png', blocks(1, 2))
+    place = tmp_path / 'export' / 'voc' / 'SegmentationClass'
+    place.mkdir(parents=True)
+    Image.fromarray(blocks(1, 2)).save(place / 'a.png')
     (tmp_path / 'export' / 'voc' / 'export.json').write_text('{}')
     (tmp_path / 'predictions.json').write_text(json.dumps(dict(classes=CLASSES, pixels_noted=True)))
     found, rest = read(tmp_path)
