@@ -132,7 +132,7 @@ def test_lists_and_class_files(tool, tmp_path, capsys):
     sets = ('--pred', pred, '--gt', gt)
     args = (*sets, '--classes', 3)
     assert "image id 'a' is listed twice" in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'ids.txt')
-    assert 'no such list' in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'no.txt')
+    assert 'no such file' in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'no.txt')
     (tmp_path / 'ids.txt').write_text('zebra\n')
     assert 'zebra.png: missing' in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'ids.txt')
     (tmp_path / 'names.txt').write_text('cat\ncat\n')

@@ -10,6 +10,7 @@ import argparse
 
 from weclip_sam.cli.starting import starting
 from weclip_sam.io.files import write_json
+from weclip_sam.io.given import check_word_or_file, find_file
 from weclip_sam.io.parallel import default_workers
 
 
@@ -31,6 +32,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
+        check_word_or_file(args.classes, '--classes', ('voc', 'coco'))
+        for option in ('list', 'labels'):
+            if getattr(args, option):
+                find_file(getattr(args, option), f'--{option}')
         from weclip_sam.datasets.readers.labels import read_label_table
         from weclip_sam.engine import ProgressReporter, friendly_errors
         from weclip_sam.engine.start.class_names import read_id_list
