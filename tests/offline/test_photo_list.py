@@ -44,6 +44,11 @@ def test_what_is_not_there(tmp_path):
         search([str(tmp_path / 'empty')])
     with pytest.raises(FileNotFoundError, match='nowhere: no such image or folder'):
         search([str(tmp_path / 'nowhere')])
+    (tmp_path / 'results' / 'labels').mkdir(parents=True)
+    (tmp_path / 'results' / 'labels' / 'a.png').touch()
+    (tmp_path / 'results' / 'predictions.json').touch()
+    with pytest.raises(ValueError, match='results: holds results .*give the folder of the photos'):
+        search([str(tmp_path / 'results')])
 
 
 def test_outputs_never_share_a_name(tmp_path):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from weclip_sam.engine.start.predictions import HEADER
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.images import SUFFIXES, is_image_name
 from weclip_sam.io.names import folded, meeting, normal
@@ -17,12 +18,15 @@ def search(arguments: Sequence[str]) -> dict[str, Found]:
 
     Raises:
         FileNotFoundError: a path that does not exist.
-        ValueError: a folder without images.
+        ValueError: a folder without images, or one of results.
     """
     found = {}
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
+            if (path / HEADER).is_file():
+                raise ValueError(f'{path}: holds results ({HEADER}), whose PNGs would be taken for photos; give the '
+                                 'folder of the photos')
             found[argument] = find_files(path, is_image_name)
             if not found[argument].files:
                 told = found[argument].told()
