@@ -85,7 +85,4 @@ def write_exports(out: Path, args: Namespace) -> dict[str, Any]:
         return {}
     from weclip_sam.export import export_folder
     from weclip_sam.offline.results import open_labels
-    written = export_folder(open_labels(out), args.export)
-    for name, path in written.items():
-        print(f'{name}: {path}')
-    return written
+    return export_folder(open_labels(out), args.export, told=print)
