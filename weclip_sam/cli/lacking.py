@@ -7,7 +7,7 @@ from pathlib import Path
 from weclip_sam.checking.weights import MISSING, needs, state_of
 from weclip_sam.commands import command_line
 from weclip_sam.comparison.experiment import Experiment, Stage
-from weclip_sam.comparison.stages import is_finished
+from weclip_sam.comparison.listing import state
 from weclip_sam.engine.start.config import load_config
 from weclip_sam.engine.start.kinds import walk_dicts
 
@@ -24,7 +24,7 @@ def lacking(experiment: Experiment) -> list[str]:
     seen: set[tuple[str, str]] = set()  # one seed is as another
     for run in experiment.runs:
         for stage in run.stages:
-            if is_finished(stage) or (run.method, stage.name) in seen:
+            if state(stage) == 'finished' or (run.method, stage.name) in seen:
                 continue
             seen.add((run.method, stage.name))
             given = stage.arguments[0], *_options(stage)
