@@ -15,4 +15,7 @@ CORRECTIONS = ('auto', 'coco', 'cvat', 'voc', 'label-studio')
 # What comes first on a review page.
 ORDERS = {'worst': 'worst first', 'confidence': 'least sure first', 'doubts': 'most disagreement first',
           'names': 'names most contradicted first'}
+# Architectures of SAM, by which ``--sam`` calls one, and what its files end in.
+SAMS = ('tiny', 'vit_b', 'vit_l', 'vit_h')
+SAM_FILES = ('.pth', '.pt', '.safetensors')
 CHECKPOINTS = 'checkpoints'  # folder below the current one, where published checkpoints are looked for first

@@ -35,6 +35,7 @@ from weclip_sam.engine.start.restore import changed_settings, refuse_kept
 from weclip_sam.engine.start.warm_start import match_classes, use_start
 from weclip_sam.engine.start.work_dir import check_outside_images, own_folder, own_work_dir
 from weclip_sam.engine.tracking import end_trackers
+from weclip_sam.io.new_folders import unused_folders_removed
 from weclip_sam.io.text import read_json
 from weclip_sam.offline.seed_run import run_seeds
 from weclip_sam.offline.shards import start_sharing, stop_sharing
@@ -233,7 +234,8 @@ def _own_kernels() -> Iterator[None]:
 def plain_errors() -> Iterator[None]:
     """What users can mend, but libraries say in their own words, as a ValueError in this package's words."""
     try:
-        yield
+        with unused_folders_removed():
+            yield
     except (ValueError, OSError):
         raise
     except Exception as error:

@@ -183,6 +183,16 @@ def test_settings_that_nothing_takes_are_found(check, place, name, message):
     assert (finding.check, finding.where) == ('config', place) and finding.message.startswith(message)
 
 
+@pytest.mark.parametrize(('changes', 'kind', 'message'), [
+    (dict(end=5), 'error', '20 iterations, but the schedule has 5; give param_scheduler.0.warmup_iters=0'),
+    (dict(), 'warning', 'give param_scheduler.0.end=5 param_scheduler.0.warmup_iters=0'),
+    (dict(warmup_iters=3), 'warning', 'give param_scheduler.0.end=5'), (dict(end=5, warmup_iters=5), None, '')])
+def test_a_schedule_that_is_longer_than_the_training_is_told_before_the_masks_are_made(changes, kind, message):
+    step = dict(dict(type='PolyWarmupLR', warmup_iters=20, by_epoch=False, end=400), **changes)
+    found = quick_check(dict(_model(), train_cfg=dict(max_iters=5), param_scheduler=[step])).findings
+    assert [(one.level, one.message.endswith(message)) for one in found] == [(kind, True)] * bool(kind)
+
+
 def test_a_refinement_that_finds_no_sam_is_told_before_the_work():
     model = load_config(ROOT / 'configs' / 'weclip' / 'weclip_tiny_400_shapes.py').model
     model.test.refine = [dict(type='VotePrediction')]

@@ -12,6 +12,7 @@ from PIL import Image
 from weclip_sam.engine import explain
 from weclip_sam.export import EXPORTS, export_folder
 from weclip_sam.export.coco import FILE
+from weclip_sam.io.images import write_labels
 from weclip_sam.offline.results import open_labels
 
 
@@ -193,3 +194,18 @@ def test_a_palette_that_says_two_classes_alike(hard, hard_root):
     place = export_folder(open_labels(hard_root), ['voc'], told=told.append)['voc']
     assert "VOC's colours were taken" in told[1]
     assert (place / 'labelmap.txt').read_text(encoding='utf-8').splitlines()[2] == 'cat:128,0,0::'
+
+
+def test_a_corrected_label_is_exported_without_the_scores_of_the_earlier_one(hard_root):
+    write_labels(hard_root / 'labels' / 'in_b.png', np.full((12, 31), 1, np.uint8), made_of='import_labels cvat.zip')
+    told = []
+    places = export_folder(open_labels(hard_root), ['coco', 'label-studio'], told=told.append)
+    assert [line for line in told if 'was corrected' in line] == [
+        f'{name}: 1 label was corrected since made: taken as corrected, without the confidence and doubts of before'
+        for name in places]
+    coco = json.loads((places['coco'] / FILE).read_text())
+    number = next(image['id'] for image in coco['images'] if image['file_name'].startswith('in_b'))
+    assert [(each['category_id'], 'score' in each) for each in coco['annotations'] if each['image_id'] == number] == [
+        (1, False)]
+    assert all('score' in each for each in coco['annotations'] if each['image_id'] != number)
+    assert json.loads((places['coco'] / 'export.json').read_text())['corrected'] == 1

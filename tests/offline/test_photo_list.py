@@ -44,6 +44,21 @@ def test_what_is_not_there(tmp_path):
         search([str(tmp_path / 'empty')])
     with pytest.raises(FileNotFoundError, match='nowhere: no such image or folder'):
         search([str(tmp_path / 'nowhere')])
+    (tmp_path / 'results' / 'labels').mkdir(parents=True)
+    (tmp_path / 'results' / 'labels' / 'a.png').touch()
+    (tmp_path / 'results' / 'predictions.json').touch()
+    with pytest.raises(ValueError, match='results: holds results .*give the folder of the photos'):
+        search([str(tmp_path / 'results')])
+
+
+def test_of_a_data_set_the_photos_are_those_that_training_reads(tmp_path):
+    for name in ('images/a.jpg', 'images/in/b.jpg', 'masks/a.png', 'labels.csv'):
+        (tmp_path / 'data' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'data' / name).touch()
+    data = str(tmp_path / 'data')
+    assert [name for _, name in list_images([data], search([data]))] == ['a', 'in/b']
+    (tmp_path / 'data' / 'labels.csv').unlink()  # any folder
+    assert [name for _, name in list_images([data], search([data]))] == ['images/a', 'images/in/b', 'masks/a']
 
 
 def test_outputs_never_share_a_name(tmp_path):

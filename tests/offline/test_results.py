@@ -136,3 +136,21 @@ def test_seeds_know_their_photos_by_their_bytes(tmp_path, photos, known, found):
     (tmp_path / 'seeds' / 'seeds.json').write_text(json.dumps(dict(
         classes=['cat', 'dog'], image_folder=str(photos), photos=kept)))
     assert open_labels(tmp_path / 'seeds').images[0].image == (None if found is None else photos / found)
+
+
+def test_of_a_label_that_was_corrected_nothing_of_the_earlier_one_counts(tmp_path, photos):
+    header = predicted(tmp_path / 'out', photos, doubts={'cam': 0.5}, named={'cat': 0.9})
+    label = tmp_path / 'out' / 'labels' / 'a.png'
+    folder = open_labels(tmp_path / 'out')
+    assert folder.as_it_is(folder.images[0]) == folder.images[0]
+
+    def now():
+        folder = open_labels(tmp_path / 'out')
+        return folder.as_it_is(folder.images[0])
+    write_labels(label, LABELS[::-1], made_of='import_labels cvat.zip')  # into the place of the earlier one
+    assert now().corrected and (now().scores, now().doubts, now().confidence) == ({}, {}, None)
+    assert now().named == {'cat': 0.9} and now().names == ('cat',)
+    Image.fromarray(LABELS[::-1].copy()).save(label)  # as an editor does
+    assert not now().corrected  # the folder is of before label PNGs said what they show
+    (tmp_path / 'out' / 'predictions.json').write_text(json.dumps(dict(header, pixels_noted=True)))
+    assert now().corrected

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from blocks import CLASSES, blocks
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from weclip_sam.offline.results import open_labels
 from weclip_sam.review import make
@@ -180,18 +181,38 @@ def test_options_that_show_nothing(three, tmp_path, option):
         make_review(open_labels(three), tmp_path, **option)
 
 
-@pytest.mark.parametrize('count', [3, 10])
-def test_clip_that_knows_no_such_names_is_told_once_and_does_not_count(label_folder, tmp_path, count):
-    """Of three photos all may be misnamed; where it disputes all of ten, it is CLIP."""
-    folder = label_folder(**{f'p{place}': dict(labels=blocks(1), names=['cup'], named={'cup': 0.4}, photo=False)
-                             for place in range(count)})
+@pytest.mark.parametrize('disputed, agreed, why', [
+    (3, 0, 'of fewer than 10 nobody can tell'), (10, 0, 'this CLIP does not know these names'), (3, 9, None)])
+def test_the_word_of_clip_counts_where_it_seems_to_know_the_names(label_folder, tmp_path, disputed, agreed, why):
+    folder = label_folder(**{f'p{place}': dict(labels=blocks(1), names=['cup'], photo=False,
+                                               named={'cup': 0.4 if place < disputed else 0.9})
+                             for place in range(disputed + agreed)})
     review = make_review(open_labels(folder), tmp_path, workers=1)
-    line = 'CLIP disagrees with the names of 10 of 10 photos: this CLIP does not know these names'
+    line = f'CLIP disagrees with the names of {disputed} of {disputed + agreed} photos: {why}'
     page, data = review.page.read_text(encoding='utf-8'), data_of(review.page)
-    assert (line in review.text()) is (line in page) is (count == 10)
-    assert ('CLIP disagrees: 3' in review.text()) is (count == 3)
-    for image in data['images']:
-        assert list(image['problems']) == (['clip'] if count == 3 else []) and image['clip'] == {'cup': 0.4}
-    assert data['low']['CLIP'] == (0.8 if count == 3 else 0)
+    assert (line in review.text()) is (line in page) is (why is not None)
+    assert ('CLIP disagrees: 3' in review.text()) is (why is None)
+    disputes = [image for image in data['images'] if image['clip'] == {'cup': 0.4}]
+    assert len(disputes) == disputed and all(list(image['problems']) == ['clip'] * (not why) for image in disputes)
+    assert data['low']['CLIP'] == (0 if why else 0.8)
     with review.table.open(newline='') as file:
-        assert {row['problems'] for row in csv.DictReader(file)} == {'clip' if count == 3 else ''}
+        assert {row['problems'] for row in csv.DictReader(file)} == ({''} if why else {'clip', ''})
+
+
+def test_a_corrected_label_is_said_to_be_one_and_has_no_scores_of_the_earlier(three, tmp_path):
+    label = three / 'labels' / 'c.png'
+    picture = Image.open(label)
+    picture.putdata(blocks(2, 1).reshape(-1).tolist())  # the note of what it showed stays
+    note = PngInfo()
+    for key, value in picture.text.items():
+        note.add_text(key, value)
+    picture.save(label, pnginfo=note)
+    (tmp_path / 'out').mkdir()
+    review = make_review(open_labels(three), tmp_path / 'out', workers=1)
+    assert '1 label was corrected since made: taken as corrected, without the confidence' in review.text()
+    rows = {row['name']: row for row in csv.DictReader((tmp_path / 'out' / 'review.csv').open())}
+    assert {name: row['corrected'] for name, row in rows.items()} == dict(a='', b='', c='yes')
+    assert rows['c']['scores'] == rows['c']['doubts'] == '' and json.loads(rows['c']['clip'])['table'] == 0.25
+    assert json.loads(rows['c']['areas']) == dict(table=0.5, cup=0.5) and 'unsure' not in rows['c']['problems']
+    assert {image['name']: image['corrected'] for image in data_of(review.page)['images']} == dict(a=False, b=False,
+                                                                                                  c=True)

@@ -52,8 +52,9 @@ def test_a_given_name_that_clip_does_not_see_contradicts_too():
 
 
 @pytest.mark.parametrize('disputed, agreed, silent, told', [
-    (9, 1, 5, True), (10, 0, 0, True), (8, 2, 0, False), (9, 0, 30, False), (0, 10, 0, False), (0, 0, 20, False)])
-def test_where_clip_disagrees_with_nearly_all_it_knows_no_such_names(disputed, agreed, silent, told):
+    (9, 1, 5, True), (10, 0, 0, True), (8, 2, 0, False), (9, 0, 30, True), (1, 8, 0, True), (1, 9, 0, False),
+    (0, 9, 0, False), (0, 10, 0, False), (0, 0, 20, False)])
+def test_where_clip_disagrees_with_nearly_all_or_there_are_few_its_word_does_not_count(disputed, agreed, silent, told):
     """``silent``: photos that nobody named, or that CLIP was not asked about."""
     photos = [Facts(names=('cup',), named={'cup': score}) for score in [0.4] * disputed + [0.9] * agreed]
     photos += [Facts(), Facts(names=('cup',)), Facts(names=('cup',), named={'table': 0.1})] * (silent // 3)
@@ -61,6 +62,7 @@ def test_where_clip_disagrees_with_nearly_all_it_knows_no_such_names(disputed, a
     assert bool(said) is told and said.count('\n') == 0
     if told:
         assert said.startswith(f'CLIP disagrees with the names of {disputed} of {disputed + agreed} photos: ')
+        assert ('of fewer than 10 nobody can tell' in said) is (disputed + agreed < 10)
 
 
 def test_what_clip_does_not_know_is_no_problem_and_no_order():

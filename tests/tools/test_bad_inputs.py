@@ -144,3 +144,35 @@ def test_the_work_of_a_tool_whose_output_nobody_reads_is_done(photos, run_tool, 
         assert run_tool('make_masks', config, '--out', tmp_path / 'bank') == 0
         assert run_tool('check_data', config, '--quick', '--json', tmp_path / 'found.json') == 0
     assert (tmp_path / 'bank' / 'summary.json').is_file() and (tmp_path / 'found.json').is_file()
+
+
+def test_bad_input_leaves_no_folder(photos, outcome, tmp_path, monkeypatch):
+    root, config = photos
+    garbage, out = tmp_path / 'garbage.pth', tmp_path / 'new' / 'out'
+    garbage.write_bytes(b'\x80\x02garbage\xff' * 9)
+    monkeypatch.chdir(tmp_path)
+    labels = ['--classes', root / 'classes.txt', '--images', root / 'images']
+    (root / 'classes.txt').write_text('cat\ndog\nbus\n')
+    for tool, args in [
+            ('train', [config, '--work-dir', out, '--cfg-options', 'model.type=Nobody']),
+            ('train', [config, '--work-dir', out, '--cfg-options', 'data_root=gone']),
+            ('test', [config, garbage, '--work-dir', out]), ('test', [config, garbage, '--out', out]),
+            ('predict', [garbage, root, '--out', out]),
+            ('make_labels', [garbage, root, '--out', out]), ('make_labels', [garbage, '--out', out]),
+            ('make_masks', [config, '--out', out, '--cfg-options', 'data_root=gone']),
+            ('make_masks', [config, '--out', out, '--cfg-options', 'mask_generator.type=Nobody']),
+            ('make_masks', [config, '--out', out, '--from', garbage]),
+            ('make_seeds', [config, '--out', out, '--cfg-options', 'data_root=gone']),
+            ('make_seeds', [config, '--out', out, '--labels', 'gone']),
+            ('export', [root / 'images', 'coco', '--out', out, '--classes', 'gone.txt']),
+            ('review', [root / 'masks', '--out', out, '--limit', '0', *labels]),
+            ('deploy', [garbage, '--out', out / 'model.pt2']),
+            ('compare', [config, '--collect', '--out', out]),
+            ('browse_dataset', [config, '--out', out, '--cfg-options', 'data_root=gone']),
+            ('import_labels', [garbage, '--like', root / 'masks', '--classes', root / 'classes.txt', '--out', out]),
+            ('prepare_coco', ['--json', garbage, '--images', root / 'images', out]),
+            ('prepare_voc', [out]), ('prepare_shapes', [out, '--train', '-1']),
+            ('configs', ['copy', 'nobody', out / 'mine.py'])]:
+        code, _, err = outcome(tool, *args)
+        assert code in (1, 2), (tool, args, err)
+        assert not out.parent.exists(), (tool, args, err)

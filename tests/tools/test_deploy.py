@@ -112,5 +112,6 @@ def test_a_missing_package_is_one_line(deploy, small, tmp_path, monkeypatch):
     assert 'onnx and onnxscript cannot be imported here' in said and 'pip install "weclip_sam[deploy]"' in said
     code, said = deploy(small, '--check', tmp_path / 'model.pt2')
     assert code == 2 and 'it takes .onnx files alone' in said
+    (tmp_path / 'model.onnx').touch()
     code, said = deploy(small, '--check', tmp_path / 'model.onnx')
     assert code == 2 and said.count('\n') == 1 and 'onnxruntime cannot be imported here' in said

@@ -132,7 +132,7 @@ def test_lists_and_class_files(tool, tmp_path, capsys):
     sets = ('--pred', pred, '--gt', gt)
     args = (*sets, '--classes', 3)
     assert "image id 'a' is listed twice" in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'ids.txt')
-    assert 'no such list' in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'no.txt')
+    assert 'no such file' in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'no.txt')
     (tmp_path / 'ids.txt').write_text('zebra\n')
     assert 'zebra.png: missing' in run_and_fail(tool, capsys, *args, '--list', tmp_path / 'ids.txt')
     (tmp_path / 'names.txt').write_text('cat\ncat\n')
@@ -304,3 +304,12 @@ def test_ground_truth_with_renumbered_palettes_is_told(tool, tmp_path, capsys):
         image.save(gt / f'{name}.png')
     tool.main(['--pred', str(pred), '--gt', str(gt), '--classes', '3', '--jobs', '1'])
     assert 'WARNING the palettes of the ground truth do not agree: label 1 is #800000' in capsys.readouterr().out
+
+
+def test_a_folder_of_results_is_scored_by_its_labels(tool, tmp_path, capsys):
+    folder(tmp_path / 'made' / 'labels', PRED)
+    folder(tmp_path / 'made' / 'confidence', GT)
+    (tmp_path / 'made' / 'predictions.json').write_text(json.dumps(dict(classes=['background', 'cup', 'table'])))
+    tool.main(['--pred', str(tmp_path / 'made'), '--gt', str(folder(tmp_path / 'gt', GT)), '--jobs', '1'])
+    said = capsys.readouterr().out
+    assert f'class names are those of {tmp_path}/made/predictions.json' in said and '53.33' in said

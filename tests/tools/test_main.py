@@ -62,12 +62,39 @@ def test_help_and_version_wait_for_nothing():
     assert result.stderr == "error: no command is called 'trian'. Did you mean 'train'?\n"
 
 
-WRONG = {'train no.py': 'no.py: no such config', 'train C --trakc wandb': 'unrecognized arguments',
-         'train C --track x': 'invalid choice', 'test {config} no.pth': 'no.pth: no such checkpoint',
-         'predict no.pth X --out O': 'no.pth: no such checkpoint', 'deploy no.pth --out x.onnx': 'no.pth: no such',
-         'predict C X --out O --export cooc': "Did you mean 'coco'?", 'make_masks C --split x': 'invalid choice',
-         'compare no.py --list': 'no.py: no such experiment', 'review no': 'no: no such folder of labels',
-         'export no coco': 'no: no such folder of labels', 'weights no.py': 'no.py: no such config'}
+WRONG = {'train no.py': 'no.py: no such config',
+         'train C --trakc wandb': 'unrecognized arguments',
+         'train C --track x': 'invalid choice',
+         'test {config} no.pth': 'no.pth: no such checkpoint',
+         'predict no.pth X --out O': 'no.pth: no such checkpoint',
+         'deploy no.pth --out x.onnx': 'no.pth: no such',
+         'predict C X --out O --export cooc': "Did you mean 'coco'?",
+         'make_masks C --split x': 'invalid choice',
+         'compare no.py --list': 'no.py: no such experiment',
+         'review no': 'no: no such folder of labels',
+         'export no coco': 'no: no such folder of labels',
+         'weights no.py': 'no.py: no such config',
+         'export . cooc': "no export is called 'cooc'. Did you mean 'coco'?",
+         'export . coco --classes no.txt': '--classes no',
+         'export . coco --images no': 'no: no such folder of images',
+         'review . --classes no.txt': '--classes no.txt: no',
+         'predict {config} no --out O': 'no: no such image or folder',
+         'predict {config} . --out O --batch-size 0': 'least 1',
+         'predict {config} . --out O --sam vit': "--sam vit: expected one of ('tiny', 'vit_b',",
+         'predict {config} . --out O --labels no.csv': '--labels no.csv: no such file',
+         'predict {config} . --out O --config no.py': 'no.py: no such config',
+         'test {config} . --sam x': '. is a folder',
+         'make_labels {config} . --out O': 'give the table of the photos',
+         'make_labels {config} --out O --export x': 'coco',
+         'make_labels {config} no --out O': 'no: no such image or folder',
+         'demo {config} --sam vit': 'expected one of',
+         'import_labels . --classes no.txt --out O': "--classes 'no.txt': neither voc, coco, a number nor a file",
+         'import_labels . --classes voc --rename x --out O': 'expected OLD=NEW',
+         'import_labels . --classes voc --format x --out O': 'invalid choice',
+         'deploy {config} --check no.onnx': 'no.onnx: no',
+         'eval_seeds --pred . --gt . --classes no': 'neither voc',
+         'make_masks {config} --from no': 'no: no such folder',
+         'make_seeds {config} --labels no': 'no: no such folder of labels'}
 
 
 def test_no_command_reads_torch_before_its_arguments():

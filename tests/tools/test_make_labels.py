@@ -190,7 +190,7 @@ def test_what_cannot_be(make, scenes, tmp_path):
     table, out = scenes / 'labels.csv', tmp_path / 'out'
     rows, reader = table.read_text(), dict(_delete_=1, type='FolderReader', data_root=str(scenes))
     for given, content, message in (
-            ([scenes, '--labels', tmp_path / 'none.csv'], rows, 'label file is missing'),
+            ([scenes, '--labels', tmp_path / 'none.csv'], rows, 'none.csv: no such file'),
             ([scenes / 's0.png'], rows, 'give the table of the photos, --labels FILE'),
             (['--labels', table], rows, 'of which photos?'),
             ([scenes], rows.replace('sub/s2.png,', 'z.png,'), 'does not name 1 of the 3 photos'),

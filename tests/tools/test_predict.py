@@ -269,8 +269,9 @@ def test_only_named_classes_are_possible(tool, trained_run, tmp_path, capsys):
 def test_exports_are_checked_before_the_work_and_written_after_it(tool, trained_run, tmp_path, capsys, monkeypatch):
     asked = []
 
-    def export_folder(folder, names, out=None, **options):
+    def export_folder(folder, names, out=None, *, told, **options):
         asked.append(([one.name for one in folder], list(names)))
+        told('coco: 1 image, and what else there is to say')
         return {name: folder.root / f'{name}.json' for name in names}
     monkeypatch.setitem(sys.modules, 'weclip_sam.export', SimpleNamespace(export_folder=export_folder))
     file, out = picture(tmp_path / 'x.png'), tmp_path / 'out'
@@ -280,4 +281,4 @@ def test_exports_are_checked_before_the_work_and_written_after_it(tool, trained_
         told = capsys.readouterr()
         assert stop.value.code == code and out.exists() is (code == 0)
         assert ("no export is called 'coko'. Did you mean 'coco'? There are: coco, " in told.err) is (code == 2)
-    assert asked == [(['x'], ['coco', 'voc'])] and f'coco: {out / "coco.json"}' in told.out
+    assert asked == [(['x'], ['coco', 'voc'])] and 'coco: 1 image, and what else' in told.out

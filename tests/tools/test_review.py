@@ -49,7 +49,7 @@ def test_what_cannot_be_read_is_told(labels, tmp_path, run_tool, capsys):
 
 
 @pytest.mark.parametrize('options, message', [
-    ([], 'nothing says which class each label is'), (['--classes', 'nowhere.txt'], 'the class list is missing'),
+    ([], 'nothing says which class each label is'), (['--classes', 'nowhere.txt'], 'nowhere.txt: no such file'),
     (['--classes', '{0}/classes.txt', '--images', '{0}/mine'], None),
     (['--classes', '{0}/classes.txt', '--images', '{0}/nowhere'], 'no such folder of images'),
     (['--classes', '{0}/classes.txt', '--out', '{0}/classes.txt/x'], 'is a file, not a folder'),

@@ -117,11 +117,20 @@ def _check_schedule(config: Mapping[str, Any], report: Report) -> None:
         report.add('warning', 'schedule', 'model.rfm_start', f'the decoder is heard from iteration {start} on, but the '
                    f'training ends at {length}, so that labels never listen to it; for a shorter training give '
                    f'model.rfm_start={length // 2} or so')
-    for place, step in enumerate(config.get('param_scheduler') or []):
-        end = step.get('end') if isinstance(step, Mapping) else None
-        if isinstance(end, int) and end > length and not step.get('by_epoch', True):
-            report.add('warning', 'schedule', f'param_scheduler.{place}.end', 'the learning rate falls until iteration '
-                       f'{end}, but the training ends at {length}; give param_scheduler.{place}.end={length}')
+    for number, step in enumerate(config.get('param_scheduler') or []):
+        if not isinstance(step, Mapping) or step.get('by_epoch', True):
+            continue
+        place, end, begin = f'param_scheduler.{number}', step.get('end', length), step.get('begin', 0)
+        warmup = step.get('warmup_iters', 0)
+        if not all(isinstance(value, int) for value in (end, begin, warmup)):
+            continue
+        if end > length:
+            shorter = f' {place}.warmup_iters={length // 10}' * (warmup > length)
+            report.add('warning', 'schedule', f'{place}.end', f'the learning rate falls until iteration {end}, but the '
+                       f'training ends at {length}; give {place}.end={length}{shorter}')
+        elif warmup > end - begin:  # said now, not by the schedule, which is built when the masks have been made
+            report.add('error', 'schedule', f'{place}.warmup_iters', f'the warm-up takes {warmup} iterations, but the '
+                       f'schedule has {end - begin}; give {place}.warmup_iters={(end - begin) // 10}')
 
 
 def _check_node(place: str, registry: Registry, node: Mapping[str, Any], report: Report) -> None:

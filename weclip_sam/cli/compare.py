@@ -1,10 +1,11 @@
 """Compare methods on one data set: ``python tools/compare.py configs/compare/shapes.py --run``.
 
 The experiment file lists the methods and their stages (see ``weclip_sam/comparison/experiment.py``). ``--list`` prints
-them with what they took or will take (``weclip_sam/comparison/listing.py``). ``--run`` runs what is missing, seed by
-seed, and goes on after a kill; ``--collect`` only reads what is finished. Both write ``report.html`` (one page that
-needs nothing else), ``report.md`` and ``report.json`` into the experiment's root, or into ``--out``. ``--published``,
-which takes no experiment, prints what others published on VOC and COCO, with the source of each figure.
+them with what they took or will take (``weclip_sam/comparison/listing.py``), and which data and checkpoints are
+missing. ``--run`` runs what is missing, seed by seed, and goes on after a kill; ``--collect`` only reads what is
+finished. Both write ``report.html`` (one page that needs nothing else), ``report.md`` and ``report.json`` into the
+experiment's root, or into ``--out``. ``--published``, which takes no experiment, prints what others published on VOC
+and COCO, with the source of each figure.
 
 Exit code: 0, or 1 if a stage failed (the report says which).
 """
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     with starting():
         find_config(args.experiment, 'experiment file')
+        from weclip_sam.cli.lacking import lacking
         from weclip_sam.comparison.experiment import load_experiment
         from weclip_sam.comparison.html import to_html
         from weclip_sam.comparison.listing import listing
@@ -81,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.methods:
             experiment = experiment.only(args.methods)
         if args.list:
-            print('\n'.join(listing(experiment, command if args.commands else None)))
+            print('\n'.join([*listing(experiment, command if args.commands else None), *lacking(experiment)]))
             return
         out = Path(prepare_work_dir(args.out or experiment.root, '--out' if args.out else '--root'))
         if args.run:

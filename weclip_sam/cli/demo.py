@@ -12,13 +12,14 @@ import os
 import tempfile
 from pathlib import Path
 
+from weclip_sam.cli.examples import ParserWithExample, for_checkpoint
 from weclip_sam.cli.starting import starting
-from weclip_sam.io.given import find_checkpoint
+from weclip_sam.io.given import check_sam, find_checkpoint
 
 
 def build_parser() -> argparse.ArgumentParser:
     """What the command takes."""
-    parser = argparse.ArgumentParser(description='A page to try a trained model in a browser.')
+    parser = ParserWithExample(for_checkpoint('demo'), description='A page to try a trained model in a browser.')
     parser.add_argument('checkpoint', help='an iter_*.pth or best_*.pth file of a training run')
     parser.add_argument('--sam', metavar='NAME|FILE', help="another SAM than the config's: tiny, vit_b, or a file")
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     with starting():
         find_checkpoint(args.checkpoint)
+        check_sam(args.sam)
         from weclip_sam.engine import friendly_errors
     with friendly_errors(), tempfile.TemporaryDirectory(prefix='weclip_sam_demo_') as folder:
         os.environ['GRADIO_TEMP_DIR'] = folder  # of this page alone: nothing is left behind

@@ -14,9 +14,10 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from weclip_sam.cli.examples import ParserWithExample, for_checkpoint
 from weclip_sam.cli.starting import starting
 from weclip_sam.io.files import atomic_open
-from weclip_sam.io.given import find_checkpoint
+from weclip_sam.io.given import find_checkpoint, find_file, find_photos
 from weclip_sam.words import counted
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Export a trained model to ONNX or torch.export.')
+    parser = ParserWithExample(for_checkpoint('deploy', '--out', '{run}/model.onnx'),
+                               description='Export a trained model to ONNX or torch.export.')
     parser.add_argument('checkpoint', help='an iter_*.pth or best_*.pth file of a training run')
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--out', metavar='FILE', help='where to: model.onnx, or model.pt2 for torch.export.load')
@@ -77,6 +79,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
         find_checkpoint(args.checkpoint)
+        if args.check:
+            find_file(args.check, '--check')
+        find_photos(args.images)
         import torch
 
         from weclip_sam.engine import friendly_errors

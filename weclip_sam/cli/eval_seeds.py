@@ -1,15 +1,18 @@
 """Score label PNGs against ground truth: ``python tools/eval_seeds.py --pred PRED --gt GT``.
 
-PRED and GT are folders or zip archives of label PNGs with equal names. One confusion matrix over the set; 255 in the
-ground truth is ignored. Every image of the list (or of GT) needs a prediction of its size. Class names are those that
-predictions.json or seeds.json beside the predictions lists, unless --classes names them; without either, VOC's.
+PRED and GT are folders or zip archives of label PNGs with equal names, or what predict.py or make_labels.py wrote. One
+confusion matrix over the set; 255 in the ground truth is ignored. Every image of the list (or of GT) needs a prediction
+of its size. Class names are those that predictions.json or seeds.json beside the predictions lists, unless --classes
+names them; without either, VOC's.
 """
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from weclip_sam.cli.starting import starting
 from weclip_sam.io.files import write_json
+from weclip_sam.io.given import check_word_or_file, find_file
 from weclip_sam.io.parallel import default_workers
 
 
@@ -28,9 +31,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def label_pngs(folder: str) -> str | Path:
+    """Where the label PNGs are: of what ``predict.py`` or ``make_labels.py`` wrote, one of the folders below it."""
+    from weclip_sam.engine.start.predictions import HEADER
+    from weclip_sam.offline.results import LABELS
+    own = Path(folder) / LABELS
+    return own if (Path(folder) / HEADER).is_file() and own.is_dir() else folder
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
+        check_word_or_file(args.classes, '--classes', ('voc', 'coco'))
+        for option in ('list', 'labels'):
+            if getattr(args, option):
+                find_file(getattr(args, option), f'--{option}')
         from weclip_sam.datasets.readers.labels import read_label_table
         from weclip_sam.engine import ProgressReporter, friendly_errors
         from weclip_sam.engine.start.class_names import read_id_list
@@ -42,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     with friendly_errors():
         classes, told = classes_to_score(args.classes, args.pred)
         named = NamedTruths(read_label_table(args.labels), classes, args.labels) if args.labels else None
-        predictions, truths = LabelStore(args.pred), LabelStore(args.gt)
+        predictions, truths = LabelStore(label_pngs(args.pred)), LabelStore(label_pngs(args.gt))
         ids = read_id_list(args.list) if args.list else truths.ids()
         if told:
             print(told, flush=True)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 
 from weclip_sam.choices import EXPORTS
+from weclip_sam.cli.outputs import check_exports
 from weclip_sam.cli.starting import starting
 from weclip_sam.export.options import Options
-from weclip_sam.io.given import find_folder
+from weclip_sam.io.given import find_file, find_folder
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,7 +62,12 @@ def main(argv: list[str] | None = None) -> None:
         print(list_exports())
         return
     with starting():
+        check_exports(args.names, '')
         find_folder(args.folder, 'labels')
+        if args.images:
+            find_folder(args.images, 'images')
+        if args.classes:
+            find_file(args.classes, '--classes')
         from weclip_sam.engine import friendly_errors
         from weclip_sam.engine.progress import phase_progress
         from weclip_sam.export import export_folder

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from weclip_sam.choices import CORRECTIONS
 from weclip_sam.cli.starting import starting
-from weclip_sam.io.given import find_folder
+from weclip_sam.commands import command_line
+from weclip_sam.io.given import check_word_or_file, find_folder
 from weclip_sam.io.names import printable
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def renamed(options: list[str]) -> dict[str, str]:
 def hints(done: Imported) -> str:
     """How to go on."""
     from weclip_sam.review.corrections.importing import CORRECTED, OTHERS
-    return (f'to validate on them, where {done.out} is DATA/masks: --cfg-options val_split={done.out / CORRECTED} '
+    look, hand_on = command_line('review', done.out), command_line('export', done.out, 'coco')
+    return (f'to look at them: {look}\nto hand them on: {hand_on}\n'
+            f'to validate on them, where {done.out} is DATA/masks: --cfg-options val_split={done.out / CORRECTED} '
             f'train_split={done.out / OTHERS}\nto teach a second stage: --cfg-options '
             f'train_dataloader.dataset.pixel_labels={done.out}')
 
@@ -85,6 +88,13 @@ def main(argv: list[str] | None = None) -> None:
     with starting():
         if args.like is not None:
             find_folder(args.like, 'labels')
+        if args.images:
+            find_folder(args.images, 'images')
+        for option in ('classes', 'numbers'):
+            check_word_or_file(getattr(args, option), f'--{option}', ('voc', 'coco'))
+        renames = renamed(args.rename)
+        if args.max_side is not None and args.max_side < 1:
+            raise ValueError(f'--max-side: expected a positive number of pixels, got {args.max_side}')
         from weclip_sam.engine import friendly_errors, prepare_work_dir
         from weclip_sam.engine.progress import phase_progress
         from weclip_sam.engine.start.class_names import resolve_classes
@@ -94,10 +104,8 @@ def main(argv: list[str] | None = None) -> None:
         from weclip_sam.review.corrections.masks import as_labels_of
         from weclip_sam.review.corrections.source import read_source
     with friendly_errors():
-        if args.max_side is not None and args.max_side < 1:
-            raise ValueError(f'--max-side: expected a positive number of pixels, got {args.max_side}')
         target = target_of(args)
-        labels = ClassLabels(target.classes, renamed(args.rename))
+        labels = ClassLabels(target.classes, renames)
         numbers = None if args.numbers is None else resolve_classes(args.numbers)
         as_they_were = as_labels_of(target.classes, target.palette, args.like) if args.like else None
         sources = {str(path): read_source(Path(path), labels, args.format, numbers, as_they_were)

@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weclip_sam.choices import SPLITS
+from weclip_sam.cli.examples import ParserWithExample, for_checkpoint
 from weclip_sam.cli.outputs import (
     add_launcher_option,
     add_model_options,
     add_output_options,
     add_sam_option,
-    check_exports,
+    check_given,
     write_exports,
 )
 from weclip_sam.cli.starting import starting
 from weclip_sam.commands import tool
 from weclip_sam.io.folders import Found
-from weclip_sam.io.given import find_checkpoint
 from weclip_sam.io.names import check_apart as check_names_apart
 from weclip_sam.io.names import printable
 
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Write the final labels of named photos with a trained model.')
+    parser = ParserWithExample(for_checkpoint('make_labels', '--out', '{run}/labels'),
+                               description='Write the final labels of named photos with a trained model.')
     parser.add_argument('checkpoint', help='an iter_*.pth or best_*.pth file of a training run')
     parser.add_argument('photos', nargs='*', help='photos, or folders of them (default: those of --split)')
     add_output_options(parser)
@@ -61,10 +62,9 @@ def find_table(args: argparse.Namespace) -> Path:
     Raises:
         ValueError: nothing says which.
     """
-    from weclip_sam.datasets.readers.folder import LABEL_FILE
     if args.labels:
         return Path(args.labels)
-    beside = Path(args.photos[0]) / LABEL_FILE
+    beside = Path(args.photos[0]) / 'labels.csv'
     if len(args.photos) == 1 and beside.is_file():
         return beside
     raise ValueError('labels are made of what is named: give the table of the photos, --labels FILE (header '
@@ -120,8 +120,9 @@ def make_labels(args: argparse.Namespace, device: torch.device) -> int:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
-        check_exports(args.export)
-        find_checkpoint(args.checkpoint)
+        check_given(args, args.photos)
+        if args.photos:
+            find_table(args)
         from weclip_sam.engine import friendly_errors
         from weclip_sam.engine.start.devices import choose_device
         from weclip_sam.offline.shards import start_sharing, stop_sharing

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from weclip_sam.choices import SPLITS
 from weclip_sam.cli.outputs import add_launcher_option
@@ -45,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
         find_config(args.config)
+        if args.source and not Path(args.source).is_dir():
+            raise FileNotFoundError(f'--from {args.source}: no such folder')
         from weclip_sam.engine import friendly_errors, load_config, prepare_work_dir
         from weclip_sam.offline.mask_run import run_masks
         from weclip_sam.offline.shards import start_sharing, stop_sharing

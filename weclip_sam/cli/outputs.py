@@ -8,6 +8,8 @@ from typing import Any
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.choices import EXPORTS, LAUNCHERS
+from weclip_sam.io.config_files import find_config
+from weclip_sam.io.given import check_sam, find_checkpoint, find_file, find_photos
 
 
 def add_output_options(parser: ArgumentParser) -> None:
@@ -40,7 +42,7 @@ def add_launcher_option(parser: ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how the processes were started')
 
 
-def check_exports(names: Sequence[str]) -> None:
+def check_exports(names: Sequence[str], option: str = '--export: ') -> None:
     """Whether there are such exports; call it before the work.
 
     Raises:
@@ -48,8 +50,29 @@ def check_exports(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in EXPORTS:
-            raise ValueError(f'--export: no export is called {name!r}.{suggest_name(name, EXPORTS)} There are: '
+            raise ValueError(f'{option}no export is called {name!r}.{suggest_name(name, EXPORTS)} There are: '
                              f'{", ".join(EXPORTS)}')
+
+
+def check_given(args: Namespace, photos: Sequence[str]) -> None:
+    """Whether what a command that makes labels or predictions was given is there, as far as that can be told before
+    torch is read.
+
+    Args:
+        args: with ``checkpoint``, ``config``, ``export``, ``labels``, ``sam``.
+        photos: that were named.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the argument.
+    """
+    check_exports(args.export)
+    find_checkpoint(args.checkpoint)
+    check_sam(args.sam)
+    if args.config:
+        find_config(args.config)
+    find_photos(photos)
+    if args.labels:
+        find_file(args.labels, '--labels')
 
 
 def write_exports(out: Path, args: Namespace) -> dict[str, Any]:
@@ -62,7 +85,4 @@ def write_exports(out: Path, args: Namespace) -> dict[str, Any]:
         return {}
     from weclip_sam.export import export_folder
     from weclip_sam.offline.results import open_labels
-    written = export_folder(open_labels(out), args.export)
-    for name, path in written.items():
-        print(f'{name}: {path}')
-    return written
+    return export_folder(open_labels(out), args.export, told=print)

@@ -15,20 +15,21 @@ import argparse
 import sys
 from pathlib import Path
 
+from weclip_sam.cli.examples import ParserWithExample, for_checkpoint
 from weclip_sam.cli.outputs import (
     add_model_options,
     add_output_options,
     add_sam_option,
-    check_exports,
+    check_given,
     write_exports,
 )
 from weclip_sam.cli.starting import starting
-from weclip_sam.io.given import find_checkpoint
 from weclip_sam.io.names import printable
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Segment images with a trained model.')
+    parser = ParserWithExample(for_checkpoint('predict', '{photos}', '--out', '{run}/predictions'),
+                               description='Segment images with a trained model.')
     parser.add_argument('checkpoint', help='an iter_*.pth or best_*.pth file of a training run')
     parser.add_argument('images', nargs='+', help='image files, or folders of them')
     add_output_options(parser)
@@ -48,8 +49,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
-        check_exports(args.export)
-        find_checkpoint(args.checkpoint)
+        check_given(args, args.images)
+        if args.batch_size < 1:
+            raise ValueError(f'--batch-size: expected at least 1 image at a time, got {args.batch_size}')
         from weclip_sam.api import Segmenter
         from weclip_sam.engine import friendly_errors, prepare_work_dir
         from weclip_sam.engine.start.predictions import prediction_card

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from weclip_sam.choices import ORDERS
 from weclip_sam.cli.starting import starting
-from weclip_sam.io.given import find_folder
+from weclip_sam.io.given import find_file, find_folder
 from weclip_sam.io.names import printable
 from weclip_sam.io.parallel import default_workers
 from weclip_sam.review import INLINE, SIDE
@@ -43,6 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
         find_folder(args.folder, 'labels')
+        if args.images:
+            find_folder(args.images, 'images')
+        if args.classes:
+            find_file(args.classes, '--classes')
         from weclip_sam.engine import friendly_errors, prepare_work_dir
         from weclip_sam.engine.progress import phase_progress
         from weclip_sam.engine.start.work_dir import own_folder

@@ -12,7 +12,7 @@ from pathlib import Path
 from weclip_sam.cli.outputs import add_launcher_option, add_sam_option
 from weclip_sam.cli.starting import starting
 from weclip_sam.io.config_files import find_config
-from weclip_sam.io.given import find_checkpoint
+from weclip_sam.io.given import check_sam, find_checkpoint
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     with starting():
         find_config(args.config)
         find_checkpoint(args.checkpoint)
+        check_sam(args.sam)
         from mmengine.dist import is_main_process
 
         from weclip_sam.engine import (

@@ -172,7 +172,6 @@ def run_stage(stage: Stage, tools: Path | None = None) -> str:
     Returns:
         Why it failed, or an empty string.
     """
-    stage.folder.mkdir(parents=True, exist_ok=True)
     earlier = read_json(stage.record) or {}
     same = _command(earlier) == _command(dict(arguments=stage.arguments))
     before = _seconds_before(stage, earlier) if same else 0.0

@@ -13,6 +13,7 @@ from weclip_sam.datasets.readers.labels import read_label_table, write_label_tab
 from weclip_sam.datasets.readers.names import CLASS_FILE
 from weclip_sam.io.files import atomic_open, inside
 from weclip_sam.io.names import folds_names, meeting, normal, real_path, stem
+from weclip_sam.io.new_folders import make_folder
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.io.text import read_lines
 from weclip_sam.words import counted
@@ -167,7 +168,7 @@ def prepare_json(path: Path, image_dir: Path, root: Path | None = None, masks: b
     if lacking:
         report.missing.append(f'{len(lacking)} of {len(found)} images, for example {image_dir / lacking[0]}; give the '
                               'folder that they are in with --images')
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     record = Prepared(root)
     masks = source.tell(masks, report)
     named = {found[name]: names for name, names in source.named.items()}

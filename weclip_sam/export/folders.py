@@ -16,6 +16,7 @@ from weclip_sam.export.label_studio import LabelStudio
 from weclip_sam.export.options import Options
 from weclip_sam.export.voc import Cvat, Voc
 from weclip_sam.export.yolo import YoloSegmentation, YoloSemantic
+from weclip_sam.io.new_folders import make_folder
 from weclip_sam.io.text import read_json
 from weclip_sam.io.whole_folder import whole_folder
 from weclip_sam.offline.results import EXPORT_RECORD, LabelFolder
@@ -72,7 +73,7 @@ def export_folder(folder: LabelFolder, names: Sequence[str], out: str | os.PathL
     for job in jobs:
         _check_free(target / job.name)
         EXPORTS[job.name].check(job)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     with own_folder(target, 'export', option='--out'):
         for job in jobs:
             with whole_folder(target / job.name) as place:

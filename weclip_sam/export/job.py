@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from weclip_sam.export.options import Options
 from weclip_sam.io.files import write_json
 from weclip_sam.io.images import voc_palette
 from weclip_sam.io.names import printable
-from weclip_sam.offline.results import EXPORT_RECORD, LabelFolder, LabelledImage
+from weclip_sam.offline.results import EXPORT_RECORD, LabelFolder, LabelledImage, told_of_corrected
 from weclip_sam.structures import IGNORE_LABEL
 from weclip_sam.visualization.regions import Regions, find_regions
 from weclip_sam.words import counted
@@ -84,7 +84,8 @@ class Job:
         progress: called with the format, images behind and images in all.
         notes: what people should know, a line each.
         counted: numbers for the record: ``regions``, ``empty`` (images without any class), ``ignored`` (images with
-            ignored pixels), ``small`` (regions left out).
+            ignored pixels), ``corrected`` (images whose label was changed since it was made), ``small`` (regions left
+            out).
     """
 
     name: str
@@ -105,9 +106,11 @@ class Job:
     def labels(self) -> Iterator[tuple[Item, np.ndarray]]:
         """The images one after another with their labels, H W uint8."""
         for done, item in enumerate(self.items, start=1):
+            item = replace(item, source=self.folder.as_it_is(item.source))
             labels = self.folder.read(item.source)
             counts = np.bincount(labels.reshape(-1), minlength=IGNORE_LABEL + 1)
-            self.count(empty=int(not counts[1:IGNORE_LABEL].any()), ignored=int(counts[IGNORE_LABEL] > 0))
+            self.count(empty=int(not counts[1:IGNORE_LABEL].any()), ignored=int(counts[IGNORE_LABEL] > 0),
+                       corrected=int(item.source.corrected))
             yield item, labels
             self.progress(self.name, done, len(self.items))
 
@@ -161,7 +164,8 @@ class Job:
             line += f'; {empty} of the images are background alone'
         if small := self.counted.get('small'):
             line += f'; {counted(small, "region")} below {self.options.min_area} pixels left out'
-        return [printable(each) for each in (line, *(f'{self.name}: {note}' for note in self.notes))]
+        notes = [*self.notes, told_of_corrected(self.counted.get('corrected', 0))]
+        return [printable(each) for each in (line, *(f'{self.name}: {note}' for note in notes if note))]
 
 
 def _colours(folder: LabelFolder) -> tuple[list[tuple[int, int, int]], bool]:

@@ -61,7 +61,8 @@ def _check(job: Job) -> None:
     for item in job.items:
         if PHOTOS in PurePosixPath(item.name).parts[:-1]:
             raise ValueError(f'{job.name}: {item.name} lies in a folder called {PHOTOS!r}, and Ultralytics looks for '
-                             'its labels where the last folder of that name is replaced; rename that folder')
+                             'its labels where the last folder of that name is replaced; rename that folder, or label '
+                             'the folder itself (PHOTOS/images) instead of the one that it is in')
 
 
 def _lines(regions: Regions, simplify: float) -> str:

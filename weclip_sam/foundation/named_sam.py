@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weclip_sam.checks import suggest_name
 from weclip_sam.foundation.published import sam_checkpoint
 from weclip_sam.foundation.sam_card import CARDS, WEIGHTS_DIR
+from weclip_sam.io.given import check_sam
 from weclip_sam.io.text import read_json
 
 NAMES = ('tiny', *CARDS)
@@ -36,13 +36,11 @@ def named_generator(name: str, like: Mapping[str, Any] | None = None) -> dict[st
 
 
 def _architecture(name: str) -> str:
+    check_sam(name)
     if name in NAMES:
         return name
-    if Path(name).suffix in ('.pth', '.pt', '.safetensors'):
-        told = [arch for arch in NAMES if arch in Path(name).name]
-        if len(told) == 1:
-            return told[0]
-        raise ValueError(f'--sam {name}: the name of the file does not tell which SAM it is; let it hold one of '
-                         f'{NAMES}, or give the config a mask_generator with sam.arch and sam.checkpoint')
-    raise ValueError(f'--sam {name}: expected one of {NAMES}, or the file of a SAM (.pth, .pt, .safetensors).'
-                     f'{suggest_name(name, NAMES)}')
+    told = [arch for arch in NAMES if arch in Path(name).name]
+    if len(told) == 1:
+        return told[0]
+    raise ValueError(f'--sam {name}: the name of the file does not tell which SAM it is; let it hold one of '
+                     f'{NAMES}, or give the config a mask_generator with sam.arch and sam.checkpoint')

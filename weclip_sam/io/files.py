@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
+from weclip_sam.io.new_folders import make_folder
+
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, as nearly all file systems have it
 _WINDOWS = os.name == 'nt'
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between two tries to change a file that another program has open
@@ -47,7 +49,7 @@ def atomic_open(path: str | os.PathLike, mode: str = 'wb', sync: bool = True) ->
     if mode not in ('wb', 'w'):
         raise ValueError(f"atomic_open writes whole files: mode must be 'wb' or 'w', got {mode!r}")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         handle, temporary = tempfile.mkstemp(prefix=_temporary_prefix(path.name), suffix='.tmp', dir=path.parent)
     except OSError as error:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from weclip_sam.io.new_folders import make_folder
+
 
 @contextmanager
 def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
@@ -24,7 +26,7 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: naming ``target``, never the temporary folder.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     for stale in target.parent.glob(f'.{target.name}.*.tmp'):
         shutil.rmtree(stale, ignore_errors=True)
     filling, before = (target.with_name(f'.{target.name}.{uuid.uuid4().hex[:8]}.tmp') for _ in range(2))

@@ -13,6 +13,7 @@ from typing import Any
 from weclip_sam.commands import tool
 from weclip_sam.io.files import move
 from weclip_sam.io.names import normal
+from weclip_sam.io.new_folders import make_folder
 from weclip_sam.io.text import read_json
 
 FORMAT, VERSION, WITH_GENERATIONS = 'weclip_sam mask bank', 1, 2
@@ -137,7 +138,7 @@ def _create_header(path: Path, entries: Mapping[str, Any], kind: Kind) -> None:
     if any(path.parent.glob(kind.records)):
         raise ValueError(f'{path} is missing, but {path.parent} holds {kind.content}s. The header says whose they are: '
                          'restore it, or empty the folder')
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     text = json.dumps(entries, indent=2)
     temporary = path.parent / f'.{path.name}.{uuid.uuid4().hex}.tmp'
     try:

@@ -7,9 +7,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from weclip_sam.datasets.readers.folder import IMAGE_DIR, LABEL_FILE
+from weclip_sam.engine.start.predictions import HEADER
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.images import SUFFIXES, is_image_name
 from weclip_sam.io.names import folded, meeting, normal
+
+
+def photo_root(folder: Path) -> Path:
+    """Where the photos of a folder lie: of a data set (``labels.csv``, ``images``, perhaps ``masks``) in ``images``, as
+    :class:`FolderReader` looks for them, so that results are called as its images are."""
+    inner = folder / IMAGE_DIR
+    return inner if (folder / LABEL_FILE).is_file() and inner.is_dir() else folder
 
 
 def search(arguments: Sequence[str]) -> dict[str, Found]:
@@ -17,12 +26,16 @@ def search(arguments: Sequence[str]) -> dict[str, Found]:
 
     Raises:
         FileNotFoundError: a path that does not exist.
-        ValueError: a folder without images.
+        ValueError: a folder without images, or one of results.
     """
     found = {}
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
+            path = photo_root(path)
+            if (path / HEADER).is_file():
+                raise ValueError(f'{path}: holds results ({HEADER}), whose PNGs would be taken for photos; give the '
+                                 'folder of the photos')
             found[argument] = find_files(path, is_image_name)
             if not found[argument].files:
                 told = found[argument].told()
@@ -48,7 +61,7 @@ def list_images(arguments: Sequence[str], folders: Mapping[str, Found]) -> list[
         path = Path(argument)
         if argument in folders:
             for file in folders[argument].files:
-                found.setdefault(file, file.relative_to(path))
+                found.setdefault(file, file.relative_to(photo_root(path)))
         else:  # a file that is no image is recorded with its reason, like any other failure
             found.setdefault(path, Path(path.name))
     plain = Counter(folded(str(relative.with_suffix(''))) for relative in found.values())

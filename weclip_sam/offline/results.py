@@ -24,12 +24,21 @@ import numpy as np
 from weclip_sam.datasets.packing import SEEDS_HEADER
 from weclip_sam.datasets.readers.labels import split_names
 from weclip_sam.datasets.readers.names import read_classes
-from weclip_sam.engine.start.predictions import HEADER
+from weclip_sam.engine.start.predictions import HEADER, NOTED
 from weclip_sam.io.files import inside
 from weclip_sam.io.folders import Found, find_files
 from weclip_sam.io.given import find_folder
 from weclip_sam.io.identity import FileIdentity, IdentityNotes
-from weclip_sam.io.images import decode_labels, is_image_name, label_palette, read_labels, strip_suffix
+from weclip_sam.io.images import (
+    ImageReadError,
+    decode_labels,
+    is_image_name,
+    label_palette,
+    labels_changed,
+    labels_made_of,
+    read_labels,
+    strip_suffix,
+)
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json
 from weclip_sam.models.labelling import DOUBTS
@@ -58,6 +67,8 @@ class LabelledImage:
             [0, 1].
         doubt_map: grey PNG of 8 bits: which of them disagree at each pixel; None if there is none.
         named: by given class, how well the name fits the photo in [0, 1], as CLIP sees it; empty if unknown.
+        corrected: whether somebody changed the label since it was made, as far as that was looked at, see
+            :meth:`LabelFolder.as_it_is`.
     """
 
     name: str
@@ -69,6 +80,7 @@ class LabelledImage:
     doubts: Mapping[str, float] = field(default_factory=dict)
     doubt_map: Path | None = None
     named: Mapping[str, float] = field(default_factory=dict)
+    corrected: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,9 @@ class LabelFolder:
         palette: RGB triples by label; empty if unknown.
         made_by: what the header of the folder says, or nothing.
         lacking: how many images have no labels yet, since the run that makes them was stopped, or still goes on.
+        noted: whether each label PNG said what it showed when it was written: one that does not was corrected.
+        predicted: whether they are results with a record of each image; a PNG that says what it was made of was put
+            among them later.
     """
 
     root: Path
@@ -90,6 +105,8 @@ class LabelFolder:
     palette: tuple[tuple[int, int, int], ...] = ()
     made_by: Mapping[str, Any] = field(default_factory=dict)
     lacking: int = 0
+    noted: bool = False
+    predicted: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,6 +118,17 @@ class LabelFolder:
     def told(self) -> str:
         """What people should know who take the folder for whole; empty where it is."""
         return f'{self.lacking} images have no labels yet: the run that makes them has not ended' * bool(self.lacking)
+
+    def as_it_is(self, image: LabelledImage) -> LabelledImage:
+        """What is known of the label that lies there now; its PNG is decoded.
+
+        Of one that somebody corrected since it was made (by hand, or by an import into its place) the record tells
+        nothing any more: how sure it was, and who said something else, are left out. What CLIP sees in the photo stays.
+        """
+        put_there = self.predicted and _was_put_there(image.labels)
+        if not put_there and not labels_changed(image.labels, unsaid=self.noted):
+            return image
+        return replace(image, confidence=None, scores={}, doubts={}, doubt_map=None, corrected=True)
 
     def read(self, image: LabelledImage) -> np.ndarray:
         """H W uint8: 0 background, 1..C, 255 ignored.
@@ -129,6 +157,20 @@ class LabelFolder:
             return None
         bits = _beside_labels(image, image.doubt_map)
         return {name: bits & bit > 0 for name, bit in DOUBTS.items()}
+
+
+def _was_put_there(labels: Path) -> bool:
+    try:
+        return labels_made_of(labels) is not None
+    except ImageReadError:  # whoever reads it says so
+        return False
+
+
+def told_of_corrected(count: int) -> str:
+    """What people should know of labels that were corrected; empty where there are none."""
+    what = 'label was' if count == 1 else 'labels were'
+    return (f'{count} {what} corrected since made: taken as corrected, without the confidence and doubts of before'
+            * bool(count))
 
 
 def _beside_labels(image: LabelledImage, path: Path) -> np.ndarray:
@@ -180,7 +222,8 @@ def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = No
     if photos is not None:
         found = [_with_photo(one, photos, images) for one in found]
     found.sort(key=lambda one: one.name)
-    return LabelFolder(root, named, tuple(found), palette or _palette(found[0].labels, len(named)), header, lacking)
+    return LabelFolder(root, named, tuple(found), palette or _palette(found[0].labels, len(named)), header, lacking,
+                       bool(header.get(NOTED)), predicted)
 
 
 def _with_notes(root: Path, header: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Entry:
             below the folder of the review, or their content.
         problems: by kind, a sentence.
         badness: by order, see :func:`badness`.
+        corrected: whether the label was changed since it was made.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Entry:
     lost: bool = False
     problems: Mapping[str, str] = field(default_factory=dict)
     badness: Mapping[str, float] = field(default_factory=dict)
+    corrected: bool = False
 
 
 def look_at_all(folder: LabelFolder, out: Path | None = None, workers: int | None = 1, side: int = SIDE,
@@ -72,7 +74,7 @@ def look_at_all(folder: LabelFolder, out: Path | None = None, workers: int | Non
 def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, side: int = SIDE,
             clip_counts: bool = True) -> Entry:
     """The entry of one image; see :func:`look_at_all`. What cannot be read becomes its fault."""
-    faults: list[str] = []
+    image, faults = folder.as_it_is(image), list[str]()
     layers: dict[str, bytes] = {}
     labels = _try(faults, lambda: folder.read(image))
     facts, digest, size = Facts(names=image.names), '', (0, 0)
@@ -95,7 +97,8 @@ def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, 
     kept: dict[str, str | bytes] = dict(layers)
     if out is not None:
         kept = {what: _write(out, image.name, what, content) for what, content in layers.items()}
-    return Entry(image.name, photo, size, facts, digest[:12], kept, lost, find_problems(facts), badness(facts))
+    return Entry(image.name, photo, size, facts, digest[:12], kept, lost, find_problems(facts), badness(facts),
+                 image.corrected)
 
 
 def _try(faults: list[str], read: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.parallel import Progress, no_progress
-from weclip_sam.offline.results import LabelFolder
+from weclip_sam.offline.results import LabelFolder, told_of_corrected
 from weclip_sam.review import INLINE, SIDE
 from weclip_sam.review.entries import THUMBS, Entry, look_at_all
 from weclip_sam.review.page import to_html
@@ -113,7 +113,8 @@ def make_review(folder: LabelFolder, out: Path, order: str = 'worst', limit: int
         file.write(html)
     if not inline:
         _remove_others(out, entries)
-    notes = [words for words in (folder.told, note) if words]
+    corrected = sum(entry.corrected for entry in entries)
+    notes = [words for words in (folder.told, told_of_corrected(corrected), note) if words]
     return Review(out / PAGE, out / TABLE, entries, len(folder) - len(entries), inline, notes)
 
 

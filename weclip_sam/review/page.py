@@ -62,7 +62,7 @@ def _image(entry: Entry, place: int, out: Path) -> dict[str, Any]:
         digest=entry.digest, areas=_rounded(facts.areas), ignored=round(facts.ignored, 4),
         scores=_rounded(facts.scores), clip=_rounded(facts.named), doubts=_rounded(facts.doubts),
         names=None if facts.names is None else list(facts.names), missing=facts.missing, extra=facts.extra,
-        problems=dict(entry.problems), order=_rounded(entry.badness),
+        corrected=entry.corrected, problems=dict(entry.problems), order=_rounded(entry.badness),
         layers={what: _address(what, content) for what, content in entry.layers.items()})
 
 

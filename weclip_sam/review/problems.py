@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 from weclip_sam.choices import ORDERS
 from weclip_sam.evaluation.truth import MUCH_IGNORED
+from weclip_sam.words import counted
 
 SPECK = 0.0005  # of the image: a class on less than that counts as not there
 UNSURE = 0.5  # a class is unsure whose mean confidence is below
 DOUBTED = 0.1  # of the pixels, from which a disagreement of SAM or the decoder is told
-MOSTLY, FEW = 0.9, 10  # where CLIP disagrees with that share of the photos, of so many at least, it knows no such names
+# Where CLIP disagrees with that share of the photos, it knows no such names; of fewer than so many nobody can tell.
+MOSTLY, FEW = 0.9, 10
 UNSEEN = 0.8  # CLIP disagrees with a given name that it scores below; one that fits no better than others has 0.5
 # The CAM draws no outlines and disputes all of them, a fifth of the pixels as a rule: it is shown, but judges nothing.
 JUDGES = {'sam': 'SAM', 'decoder': 'the decoder'}
@@ -88,17 +90,21 @@ class Facts:
 
 def unknown_to_clip(photos: Iterable[Facts]) -> str:
     """A sentence if CLIP disagrees with the names of nearly all photos: then it does not know what is meant (the tiny
-    one knows drawn scenes alone), and its word on a single photo tells nothing. Else nothing.
+    one knows drawn scenes alone), and its word on a single photo tells nothing; or if it disagrees, and there are too
+    few photos to find that out. Else nothing.
 
     Args:
         photos: of which :attr:`Facts.names` and :attr:`Facts.named` are read.
     """
     asked = [facts for facts in photos if any(name in facts.named for name in facts.names or ())]
     disputed = sum(bool(facts.unseen) for facts in asked)
-    if len(asked) < FEW or disputed < MOSTLY * len(asked):
+    few = len(asked) < FEW
+    if not disputed or not few and disputed < MOSTLY * len(asked):
         return ''
-    return (f'CLIP disagrees with the names of {disputed} of {len(asked)} photos: this CLIP does not know these names, '
-            'so that its word says nothing here and does not count')
+    why = f'of fewer than {FEW} nobody can tell whether this CLIP knows these names' if few else \
+        'this CLIP does not know these names'
+    return (f'CLIP disagrees with the names of {disputed} of {counted(len(asked), "photo")}: {why}, so that its word '
+            'says nothing here and does not count')
 
 
 def find_problems(facts: Facts) -> dict[str, str]:

@@ -191,6 +191,17 @@ def test_labels_that_nobody_changed_are_no_corrections(tmp_path, header):
     assert rest.notes == [f'{tmp_path}: 2 labels are as they were made, so nobody corrected them, and are left out']
 
 
+def test_what_labels_were_exported_to_is_no_correction_of_them(tmp_path):
+    write_labels(tmp_path / 'labels' / 'a.png', blocks(1, 2))
+    place = tmp_path / 'export' / 'voc' / 'SegmentationClass'
+    place.mkdir(parents=True)
+    Image.fromarray(blocks(1, 2)).save(place / 'a.png')
+    (tmp_path / 'export' / 'voc' / 'export.json').write_text('{}')
+    (tmp_path / 'predictions.json').write_text(json.dumps(dict(classes=CLASSES, pixels_noted=True)))
+    found, rest = read(tmp_path)
+    assert not found and rest.notes[0].startswith(f'{tmp_path}: 1 labels are as they were made')
+
+
 @pytest.mark.parametrize('how', ['classes.txt', 'numbers', 'predictions.json', 'seeds.json'])
 def test_numbers_have_names(tmp_path, truth, how):
     """What is 1 here is 2 there."""

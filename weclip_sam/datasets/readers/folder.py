@@ -22,7 +22,7 @@ from weclip_sam.io.names import RealNames, listed_name, normal, stem
 from weclip_sam.io.text import read_lines
 from weclip_sam.registry import READERS
 
-LABEL_FILE = 'labels.csv'
+LABEL_FILE, IMAGE_DIR = 'labels.csv', 'images'
 _NOTHING = {'nan', 'none', 'null', 'n/a'}  # how programs write an empty field
 
 
@@ -81,7 +81,7 @@ class FolderReader(Reader):
         prepared = Prepared(root)
         prepared.check(labels)
         if image_dir is None:
-            image_dir = 'images' if (root / 'images').is_dir() else '.'
+            image_dir = IMAGE_DIR if (root / IMAGE_DIR).is_dir() else '.'
         folder = find_file(root / image_dir, 'the image folder', 'Set the reader\'s image_dir to where the images are')
         table = _one_hot_table(table_path, read_classes(root, classes), folder) if is_one_hot(labels) else \
             read_label_table(table_path)

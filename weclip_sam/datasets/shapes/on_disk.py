@@ -10,6 +10,7 @@ from weclip_sam.datasets.readers.voc import LABEL_FILE, LIST_DIR
 from weclip_sam.datasets.shapes.reader import ShapesReader
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import write_labels
+from weclip_sam.io.new_folders import make_folder
 from weclip_sam.io.parallel import Progress, no_progress
 from weclip_sam.io.text import read_lines
 
@@ -31,7 +32,7 @@ def write_shapes(readers: Mapping[str, ShapesReader], out: Path, overwrite: bool
     if not overwrite:
         check_texts(out, texts)
     for folder in ('JPEGImages', 'SegmentationClass', LIST_DIR):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(out / folder)
     for split, reader in readers.items():
         write_split(reader, out, split, progress)
     for name, lines in texts.items():

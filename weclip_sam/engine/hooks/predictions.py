@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 
 from weclip_sam.io.images import write_labels
 from weclip_sam.io.names import check_apart, real_path
+from weclip_sam.io.new_folders import make_folder
 from weclip_sam.registry import HOOKS
 
 
@@ -39,7 +40,7 @@ class SavePredictionsHook(Hook):
         image_ids = getattr(runner.test_dataloader.dataset, 'image_ids', None)
         if image_ids is None:
             return
-        Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+        make_folder(self.out_dir)
         check_apart(self.out_dir, image_ids)
         own = {str(label_path(self.out_dir, image_id)) for image_id in image_ids}
         others = sorted(str(path) for path in Path(self.out_dir).rglob('*.png') if str(path) not in own)

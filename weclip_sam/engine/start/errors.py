@@ -27,6 +27,7 @@ from weclip_sam.commands import tool
 from weclip_sam.engine.start.kinds import all_registries, registered
 from weclip_sam.engine.start.together import begin_to_leave, is_first_to_end, leave, others_ended
 from weclip_sam.io.files import atomic_open
+from weclip_sam.io.new_folders import unused_folders_removed
 from weclip_sam.io.parallel import WorkerError
 from weclip_sam.io.pipes import lasting_output
 
@@ -157,21 +158,22 @@ def friendly_errors(log_dir: Callable[[], str | None] = lambda: None,
     """Run a command: whatever ends it, it ends with one line and exit code 2.
 
     The line says what is wrong and what to do; where nobody foresaw the error, that it looks like a fault of the
-    program. A full disk ends it so, too, whatever was being written; log lines that no longer fit are left out in
-    silence. SIGTERM is raised as :class:`Terminated` in the block, so that files are closed and workers end; exit code
-    143 (130 after Ctrl-C). Where nobody reads the output any more (``| head``), the command goes on in silence. Of
-    several processes the first that fails says why, and all end. ``WECLIP_SAM_TRACEBACK=1`` shows every traceback.
+    program. A folder that was made for results and is empty still goes again. A full disk ends it so, too, whatever was
+    being written; log lines that no longer fit are left out in silence. SIGTERM is raised as :class:`Terminated` in the
+    block, so that files are closed and workers end; exit code 143 (130 after Ctrl-C). Where nobody reads the output any
+    more (``| head``), the command goes on in silence. Of several processes the first that fails says why, and all end.
+    ``WECLIP_SAM_TRACEBACK=1`` shows every traceback.
 
     Args:
         log_dir: where everything is written, if it returns a folder: named when a full disk's error names no file. The
-            traceback is kept there as ``error.txt``.
+            traceback is kept there as ``error.txt``, if nobody foresaw the error or something else lies there.
         on_stop: what to tell somebody who interrupted the run, or whose disk was full: how to go on.
     """
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         with lasting_output():
             try:
-                with _quiet_about_the_disk():
+                with unused_folders_removed(), _quiet_about_the_disk():
                     yield
             except (Exception, KeyboardInterrupt) as error:
                 _end(error, log_dir(), on_stop)
@@ -194,7 +196,7 @@ def _end(error: BaseException, folder: str | None, on_stop: Callable[[], str]) -
     message = explain(error, folder)
     if message is not None and _is_of_the_disk(error):
         message = f'{message} {on_stop()}'.rstrip()
-    kept = _keep_traceback(folder)
+    kept = _keep_traceback(folder, needed=message is None)
     if message is None:
         where = kept or 'what WECLIP_SAM_TRACEBACK=1 shows'
         perhaps = '' if _is_of_this_package(error) else 'a setting may not fit; if all do, '
@@ -271,8 +273,9 @@ def _raise_terminated(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _keep_traceback(folder: str | None) -> str:
-    if not folder or not os.path.isdir(folder):
+def _keep_traceback(folder: str | None, needed: bool) -> str:
+    """Its path. Of an error that is told in a line, only where the folder holds something already."""
+    if not folder or not needed and not os.path.isdir(folder):
         return ''
     try:
         with atomic_open(Path(folder) / 'error.txt', 'w') as file:

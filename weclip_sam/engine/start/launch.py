@@ -28,6 +28,7 @@ from weclip_sam.engine.start.together import watch_others
 from weclip_sam.engine.start.tracker import fill_tracker
 from weclip_sam.engine.tracking import end_trackers, trackers_of
 from weclip_sam.io.checkpoints import NotFiniteError, find_resumable, require_finite, safe_load
+from weclip_sam.io.new_folders import make_folder
 from weclip_sam.models.fixed_shapes import chosen
 from weclip_sam.registry import OPTIMIZERS
 
@@ -50,7 +51,7 @@ def prepare_work_dir(path: str | os.PathLike, option: str = '--work-dir') -> str
         if place.exists() and not place.is_dir():
             raise ValueError(f'{option} {folder}: a file of that name is in the way' if place == folder else
                              f'{option} {folder}: {place} is a file, not a folder; choose another {option}')
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(1 << 20))

@@ -20,7 +20,7 @@ from weclip_sam.io.archives import Files
 from weclip_sam.io.images import decode_colours, decode_labels, is_grey, labels_changed, voc_palette
 from weclip_sam.io.names import normal
 from weclip_sam.io.text import decode_text, parse_json
-from weclip_sam.offline.results import BACKGROUND
+from weclip_sam.offline.results import BACKGROUND, EXPORT_RECORD
 from weclip_sam.review.corrections.found import ClassLabels, Correction, Corrections
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
 
@@ -97,7 +97,10 @@ def as_labels_of(classes: Sequence[str], palette: Sequence[Sequence[int]], sourc
 
 def _masks(files: Files, made_here: bool) -> dict[str, str]:
     """By name of the image, its mask."""
-    pngs = [name for name in files.names if name.lower().endswith('.png')]
+    # What the labels of a folder were exported to is none of its corrections.
+    exports = tuple(name.removesuffix(EXPORT_RECORD) for name in files.names if name.endswith(f'/{EXPORT_RECORD}')
+                    ) if made_here else ()
+    pngs = [name for name in files.names if name.lower().endswith('.png') and not name.startswith(exports)]
     inner = [name for name in pngs if f'{CLASS_FOLDER}/' in name]
     masks: dict[str, str] = {}
     for file in inner or pngs:

@@ -77,7 +77,7 @@ function drawFacts(image) {
     chips.push(...image.extra.map(name => chip(name, 'extra')));
     section('Given names', chips.length ? make('div', { class: 'chips' }, ...chips) : 'none: background only');
   }
-  if (image.size[0]) section('Label', classTable(image));
+  if (image.size[0]) section(image.corrected ? 'Label, corrected since made' : 'Label', classTable(image));
   const doubts = Object.entries(image.doubts);
   if (doubts.length) {
     section('Disagree with the label on', make('table', {}, make('tbody', {}, ...doubts.map(([who, share]) =>
