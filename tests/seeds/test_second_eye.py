@@ -73,6 +73,16 @@ def test_affinities_spread_each_image_s_maps_by_itself(state, step):
     assert not torch.equal(after.maps.scores, before.maps.scores)
 
 
+@pytest.mark.parametrize('step', [
+    ExcelMaps(blocks=2), EyeAffinity('dino', temperature=0.05), CdaAffinity(layers=2, calibrated=2, power=2)])
+def test_mixed_precision_is_no_matter_of_the_steps(state, step):
+    before = ExcelMaps(blocks=2)(state)
+    plain = step(before).maps.scores
+    with torch.autocast('cpu', torch.bfloat16):
+        mixed = step(before).maps.scores
+    assert mixed.dtype == torch.float32 and torch.equal(plain, mixed)
+
+
 def test_an_eye_sees_equal_tokens_as_one_thing():
     tokens = torch.tensor([[[1.0, 0], [1, 0], [0, 1], [0, 1]]])
     affinity = token_affinity(tokens, (2, 2), (2, 2), 0.05)[0]

@@ -24,7 +24,8 @@ BLOCK_ENTRIES = 1 << 24  # pairs of patches times texts at a time: 64 MB each in
 
 def cosines(patches: Tensor, text_features: Tensor) -> Tensor:
     """B P N cosines of B P E patch embeddings with N E (or B N E) texts, neither of unit norm by need."""
-    return F.normalize(patches.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).transpose(-2, -1)
+    with torch.autocast(patches.device.type, enabled=False):  # they differ little, and are stretched to [0, 1]
+        return F.normalize(patches.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).transpose(-2, -1)
 
 
 def class_distributions(similarity: Tensor, allowed: Tensor | None = None, scaling: str = 'class') -> Tensor:

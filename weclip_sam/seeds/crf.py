@@ -74,7 +74,8 @@ def dense_crf(rgb: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, iter
                     bilateral_srgb=bilateral_srgb, bilateral_compat=bilateral_compat)
     if backend == 'pydensecrf':
         return _pydensecrf(rgb, probabilities, iterations, **settings)
-    return _mean_field(rgb, probabilities, iterations, exact=backend == 'exact', **settings)
+    with torch.autocast(probabilities.device.type, enabled=False):
+        return _mean_field(rgb, probabilities, iterations, exact=backend == 'exact', **settings)
 
 
 def resolve_backend(backend: str = 'auto') -> str:
