@@ -123,6 +123,7 @@ class IgnoreDisagreement:
     needs, gives = frozenset({'maps', 'pixel_labels'}), frozenset({'pixel_labels'})
 
     def __init__(self, background_power: float = 1.0) -> None:
+        background_score(torch.zeros(0), 'power', background_power)  # names a wrong power now, not in the first batch
         self.background_power = background_power
 
     def __call__(self, state: SeedState) -> SeedState:
@@ -151,6 +152,7 @@ class PixelLabels:
         for name, value in (('min_confidence', min_confidence), ('min_margin', min_margin)):
             if not 0 <= value <= 1:
                 raise ValueError(f'PixelLabels {name}: expected a number in [0, 1], got {value}')
+        background_score(torch.zeros(0), 'power', background_power)  # names a wrong power now, not in the first batch
         self.background_power, self.ignore_unlabelled = background_power, ignore_unlabelled
         self.min_confidence, self.min_margin = min_confidence, min_margin
 

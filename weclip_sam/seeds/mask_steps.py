@@ -78,6 +78,7 @@ class SamVote:
                 raise ValueError(f'SamVote {name}: expected one of {known}, got {value!r}.'
                                  f'{suggest_name(str(value), known)}')
         painting_order(priority, *torch.zeros(3, 0))  # names unknown keys now, not in the first batch
+        background_score(torch.zeros(0), background, background_value)
         self.settings: dict[str, Any] = dict(normalisation=normalisation, gamma=gamma, background=background,
                                              background_value=background_value, priority=tuple(priority),
                                               extent=extent)
