@@ -81,6 +81,17 @@ def test_a_batch_without_any_label_and_repeats(clip):
     assert torch.equal(first.pixel_labels, second.pixel_labels) and torch.equal(first.confidence, second.confidence)
 
 
+@pytest.mark.parametrize('step', [dict(type='AttentionAffinity', layers=2), dict(type='AttentionAffinity', layers=1),
+                                  dict(type='RfmAffinity', layers=2, warmup_layers=2)])
+def test_a_mean_of_attentions_sees_the_last_block_that_gradcam_saw(clip, step):
+    pipeline = SeedPipeline([dict(type='GradCam', skip=1), step])
+    state = make_state(clip, [[True, False, True]])
+    everything = pipeline(state).affinity
+    wanted = pipeline.wants(dict(clip=clip))['clip']
+    sparse = dataclasses.replace(state, features={'clip': clip.encode(state.images, wanted=wanted)})
+    torch.testing.assert_close(pipeline(sparse).affinity, everything, atol=1e-5, rtol=1e-4)
+
+
 def test_no_host_transfer_between_features_and_labels(clip, monkeypatch):
     state = make_state(clip, [[True, False, True]])
     # On a CPU, PAR looks at the pairs to go image by image; what a GPU runs does not.
