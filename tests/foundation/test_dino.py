@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
+from weclip_sam.features import Wanted
 from weclip_sam.foundation.dino import FrozenDino, find_dino_weights, hub_positions
 from weclip_sam.models.encoders import Encoders
 
@@ -83,6 +84,11 @@ def test_it_is_frozen_and_its_random_weights_repeat(card):
     rgb = photo(16, 16).requires_grad_()
     assert torch.equal(one(rgb).tokens, two(rgb).tokens) and not one(rgb).tokens.requires_grad
     assert not torch.equal(one(rgb).tokens, FrozenDino(card(SMALL), 'random')(rgb).tokens)
+
+
+def test_nothing_wanted_is_nothing_kept(card):
+    found = FrozenDino(card(SMALL), 'random')(photo(16, 16), Wanted())
+    assert not found.tokens.kept and found.grid[0] == found.grid[1] > 0
 
 
 def test_it_is_one_of_a_models_encoders(card):

@@ -123,8 +123,10 @@ class FrozenDino(nn.Module):
         """
         height, width = check_image_size(images, self.patch_size)
         chosen = list(range(self.layers)) if wanted is None else sorted(wanted.tokens)
+        # Of no block at all timm cannot say which is the last.
         blocks = self.model.forward_intermediates(images, chosen, norm=True, return_prefix_tokens=True,
-                                                  output_fmt='NLC', intermediates_only=True, stop_early=True)
+                                                  output_fmt='NLC', intermediates_only=True, stop_early=True
+                                                  ) if chosen else []
         tokens = {block: torch.cat([prefix[:, :1], patches], 1)
                   for block, (patches, prefix) in zip(chosen, blocks, strict=True)}
         grid = height // self.patch_size, width // self.patch_size
