@@ -262,8 +262,8 @@ class SeedState:
         prompter: a SAM that answers prompts on ``rgb`` (:class:`weclip_sam.seeds.prompted_sam.Prompter`), or None.
         owned: whether steps may write over ``maps`` and ``background``, and no history is kept: of a large photo's
             prediction there is to be one copy.
-        keep_scores: whether steps that draw labels leave what they chose by, too: ``maps`` and ``background`` of the
-            labels' size. Training has no use for it.
+        keep_scores: whether steps that draw labels leave what they chose by, too: ``chosen_by``. Training has no use
+            for it; the labels are the same.
     Made on the way:
         maps: current :class:`ClassMaps`.
         history: the maps after each named step, for pictures and tables.
@@ -272,6 +272,8 @@ class SeedState:
         affinity: B P P, as propagated.
         pixel_labels: B H W int64, 0 background, 1..C, 255 ignore.
         confidence: B H W float in [0, 1], winning score of ``pixel_labels``.
+        chosen_by: with ``keep_scores``, what ``pixel_labels`` were chosen by: class maps and the background's score
+            B H W, of their size. What later steps read as ``maps`` and ``background`` stays as it is.
         losses: scalars by name that a step with parameters wants to be trained on.
     """
 
@@ -295,6 +297,7 @@ class SeedState:
     affinity: Tensor | None = None
     pixel_labels: Tensor = _NOT_YET
     confidence: Tensor | None = None
+    chosen_by: tuple[ClassMaps, Tensor] | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
 
     def with_maps(self, step: str, maps: ClassMaps, background: Tensor | None = None, **changes: Any) -> SeedState:

@@ -231,7 +231,8 @@ class Crf:
         return resolve_backend(self.crf.get('backend', 'auto'))
 
     def __call__(self, state: SeedState) -> SeedState:
-        """With a ``background`` beside the maps, it and ``maps`` are written, too, at the size of ``rgb``."""
+        """With a ``background`` beside the maps, it and ``maps`` are written, too, at the size of ``rgb``; with
+        ``keep_scores`` the marginals are ``chosen_by``."""
         batch_size, _, height, width = state.rgb.shape
         labels = torch.zeros(batch_size, height, width, dtype=torch.long, device=state.rgb.device)
         confidence = torch.ones(batch_size, height, width, device=state.rgb.device)
@@ -244,6 +245,9 @@ class Crf:
             scores.append(marginals[1:])
         if self.min_confidence is not None:
             labels = labels.masked_fill(confidence < self.min_confidence, IGNORE_LABEL)
+        if state.keep_scores:
+            chosen = torch.cat([*scores, background.new_zeros(0, height, width)])
+            state = dataclasses.replace(state, chosen_by=(state.maps.with_scores(chosen), background))
         if state.background is not None and scores:
             state = state.with_maps('crf', state.maps.with_scores(torch.cat(scores)), background=background)
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)

@@ -158,7 +158,7 @@ class PixelLabels:
 
     def __call__(self, state: SeedState) -> SeedState:
         """Also reads ``background``; without ``rgb`` the labels have the size of ``images``. With ``keep_scores`` it
-        writes ``maps`` and ``background``, too."""
+        writes ``chosen_by``, too."""
         picture = state.images if state.rgb is None else state.rgb
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(picture.shape[-2:])))
         background = background_of_maps(state, maps.scores, self.background_power)
@@ -167,5 +167,5 @@ class PixelLabels:
             nameless = ~to_device(state.image_labels, labels.device).any(1)
             labels = labels.masked_fill(nameless[:, None, None], IGNORE_LABEL)
         if state.keep_scores:
-            state = dataclasses.replace(state, maps=maps, background=background)
+            state = dataclasses.replace(state, chosen_by=(maps, background))
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)

@@ -62,8 +62,7 @@ class SamVote:
             of its maps: a name is never lost because masks are few. ``masks``: as published.
 
     Confidence where nothing was painted: the pixel's own background score for ``background``, 0 for ``ignore``, the
-    earlier step's for ``keep``. With ``state.keep_scores`` it also writes ``maps`` and ``background``, see
-    :func:`voted_scores`.
+    earlier step's for ``keep``. With ``state.keep_scores`` it also writes ``chosen_by``, see :func:`voted_scores`.
     """
 
     needs, gives = frozenset({'maps', 'masks'}), frozenset({'pixel_labels'})
@@ -93,7 +92,7 @@ class SamVote:
                                                              **self.settings)
         if state.keep_scores:
             scores, rest = voted_scores(maps, self._background_confidence(maps, batch_size), state.masks, votes, order)
-            state = dataclasses.replace(state, maps=maps.with_scores(scores), background=rest)
+            state = dataclasses.replace(state, chosen_by=(maps.with_scores(scores), rest))
         if self.uncovered == 'background':
             background = self._background_confidence(maps, batch_size)
             confidence = torch.where(covered, confidence, background)
