@@ -84,9 +84,10 @@ def named_texts(image_labels: Tensor, nouns: int) -> tuple[Tensor, Tensor]:
         nouns: G.
 
     Returns:
-        index B N int64 into the C+G texts and used B N bool, both on the host; N is the most that an image has.
+        index B N int64 into the C+G texts and used B N bool, both on the host; N is the most that an image has, at
+        least one.
     """
     allowed = F.pad(image_labels, (0, nouns), value=True)
-    most = int(allowed.sum(1).amax()) if len(allowed) else 0
+    most = max(1, int(allowed.sum(1).amax())) if len(allowed) else 1  # a batch may name nothing at all
     order = torch.argsort(allowed.int(), dim=1, descending=True, stable=True)[:, :most]
     return order, allowed.gather(1, order)
