@@ -204,10 +204,17 @@ class MaskSet:
         return self._keep_counts(replace(self, held=held))
 
     def padded(self, size: Sequence[int]) -> MaskSet:
-        """The same masks in a frame with more rows below and columns on the right; this set where it fits."""
+        """The same masks in a frame with more rows below and columns on the right; this set where it fits.
+
+        Raises:
+            ValueError: the frame is smaller: nothing is cut off unseen.
+        """
         height, width = size
         if (height, width) == self.size:
             return self
+        if height < self.size[0] or width < self.size[1]:
+            raise ValueError(f'masks are {self.size}, which the image {(height, width)} (height, width) does not hold: '
+                             'they are of another image, or of another size of this one')
         columns = width if self.width is None else -(-width // 8)
         held = F.pad(self.held, (0, columns - self.held.shape[2], 0, height - self.held.shape[1]))
         return self._keep_counts(replace(self, held=held, width=None if self.width is None else width))
