@@ -58,8 +58,9 @@ class SamVote:
         normalisation, gamma, background, background_value, priority: see :func:`sam_vote`.
         uncovered: pixels without a mask become ``background`` (published), ``ignore`` (255), or ``keep`` the labels
             that an earlier step wrote.
-        extent: ``image``: what no mask covers takes part in the min-max, and an image without any mask gets the labels
-            of its maps: a name is never lost because masks are few. ``masks``: as published.
+        extent: ``image``: what no mask covers takes part in the min-max, and (with ``uncovered='background'``) an image
+            without any mask gets the labels of its maps: a name is never lost because masks are few. ``masks``: as
+            published.
 
     Confidence where nothing was painted: the pixel's own background score for ``background``, 0 for ``ignore``, the
     earlier step's for ``keep``. With ``state.keep_scores`` it also writes ``chosen_by``, see :func:`voted_scores`.
