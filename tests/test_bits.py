@@ -69,6 +69,9 @@ def test_a_packed_set_is_the_same_set(masks):
     assert torch.equal(packed.bits(1, 3), plain.bits()[:, 1:3]) and torch.equal(packed.bits(), plain.bits())
     assert not plain.emptied(kept).masks[1].any() and plain.padded(plain.size) is plain
     assert not packed.padded(larger).masks[:, masks.shape[1]:].any()
+    for sets in (plain, packed):
+        with pytest.raises(ValueError, match='which the image .* does not hold: they are of another image'):
+            sets.padded((masks.shape[1] + 2, masks.shape[2] - 1))
 
 
 def test_a_stacked_set_knows_how_many_masks_each_image_has():

@@ -1,5 +1,6 @@
 """The bank gives back what was put, survives kills and corruption, and refuses the masks of other data."""
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
@@ -75,6 +76,13 @@ def test_bank_of_others_is_refused(tmp_path, kind, kwargs):
         MaskBank(tmp_path, **kwargs)
 
 
+def test_bank_for_any_generator_is_refused_to_one_in_whatever_precision(tmp_path):
+    MaskBank(tmp_path)
+    for fingerprint in ('g1', 'g1 bf16'):
+        with pytest.raises(ValueError, match=f"made for generator None, but '{fingerprint}' was asked for"):
+            MaskBank(tmp_path, fingerprint)
+
+
 def test_bank_of_other_images_with_the_same_names_is_refused(tmp_path):
     MaskBank(tmp_path / 'bank', 'g', 'folder', image_folder='/a/images')
     MaskBank(tmp_path / 'bank', 'g', 'folder', image_folder='/a/images')
@@ -112,6 +120,9 @@ def test_bad_use(tmp_path):
         bank.put(7, some_masks())
     with pytest.raises(ValueError, match='several images'):
         bank.put('a', MaskSet.stack([some_masks(), some_masks()]))
+    with pytest.raises(ValueError, match=r"masks of 'a': expected levels 0 .*, got \[3\]"):
+        bank.put('a', dataclasses.replace(some_masks(), level=torch.full_like(some_masks().level, 3)))
+    assert len(bank) == 0
     with pytest.raises(ValueError, match="mode 'r'"):
         MaskBank(tmp_path, mode='r').put('a', some_masks())
     with pytest.raises(ValueError, match="mode must be 'r'"):
@@ -202,6 +213,15 @@ def test_damaged_record_counts_as_missing_and_can_be_replaced(tmp_path):
         warnings.simplefilter('ignore')  # whether the damaged shard is asked first depends on its random name
         assert_same(MaskBank(tmp_path).get('i1'), some_masks(1))
     assert_same(again.get('i2'), some_masks(2))
+
+
+def test_a_shard_that_is_gone_counts_as_damaged(tmp_path):
+    MaskBank(tmp_path).put('a', some_masks())
+    bank = MaskBank(tmp_path, mode='r')
+    shard_of(tmp_path).unlink()
+    assert bank.made_of('a') is None and bank.origin('a') is None
+    with pytest.warns(UserWarning, match="the record of 'a' at byte 0 is damaged and counts as missing"):
+        assert bank.get('a') is None
 
 
 def test_readers_see_what_others_add(tmp_path):

@@ -179,12 +179,18 @@ class ClipFeatures:
 
     def entering_last_block(self, tokens: Tensor, attention: Tensor) -> ClipFeatures:
         """The same features as if other ``tokens`` (B 1+P D) had entered the last block, with the ``attention``
-        (B 1+P 1+P) that they have there."""
+        (B 1+P 1+P) that they have there.
+
+        Raises:
+            ValueError: there is a mean that the last block has a share in, but its own attention was not asked for.
+        """
         blocks = len(self.tokens)
-        known = (self.tokens, self.attentions)
+        known, last = (self.tokens, self.attentions), blocks - 1
         changed = (Kept('tokens', blocks, {**_as_kept(known[0]), blocks - 2: tokens}),
-                   Kept('attentions', blocks, {**_as_kept(known[1]), blocks - 1: attention}))
-        return replace(self, tokens=changed[0], attentions=changed[1], heads={})
+                   Kept('attentions', blocks, {**_as_kept(known[1]), last: attention}))
+        means = {group: mean + (attention[:, 1:, 1:] - self.patch_attention(last)) / len(group) if last in group
+                 else mean for group, mean in self.means.items()}
+        return replace(self, tokens=changed[0], attentions=changed[1], means=means, heads={})
 
     def patch_attention(self, block: int) -> Tensor:
         """B P P: attention of one block between patches; the class token dropped, rows not renormalised.

@@ -204,10 +204,17 @@ class MaskSet:
         return self._keep_counts(replace(self, held=held))
 
     def padded(self, size: Sequence[int]) -> MaskSet:
-        """The same masks in a frame with more rows below and columns on the right; this set where it fits."""
+        """The same masks in a frame with more rows below and columns on the right; this set where it fits.
+
+        Raises:
+            ValueError: the frame is smaller: nothing is cut off unseen.
+        """
         height, width = size
         if (height, width) == self.size:
             return self
+        if height < self.size[0] or width < self.size[1]:
+            raise ValueError(f'masks are {self.size}, which the image {(height, width)} (height, width) does not hold: '
+                             'they are of another image, or of another size of this one')
         columns = width if self.width is None else -(-width // 8)
         held = F.pad(self.held, (0, columns - self.held.shape[2], 0, height - self.held.shape[1]))
         return self._keep_counts(replace(self, held=held, width=None if self.width is None else width))
@@ -262,8 +269,8 @@ class SeedState:
         prompter: a SAM that answers prompts on ``rgb`` (:class:`weclip_sam.seeds.prompted_sam.Prompter`), or None.
         owned: whether steps may write over ``maps`` and ``background``, and no history is kept: of a large photo's
             prediction there is to be one copy.
-        keep_scores: whether steps that draw labels leave what they chose by, too: ``maps`` and ``background`` of the
-            labels' size. Training has no use for it.
+        keep_scores: whether steps that draw labels leave what they chose by, too: ``chosen_by``. Training has no use
+            for it; the labels are the same.
     Made on the way:
         maps: current :class:`ClassMaps`.
         history: the maps after each named step, for pictures and tables.
@@ -272,6 +279,8 @@ class SeedState:
         affinity: B P P, as propagated.
         pixel_labels: B H W int64, 0 background, 1..C, 255 ignore.
         confidence: B H W float in [0, 1], winning score of ``pixel_labels``.
+        chosen_by: with ``keep_scores``, what ``pixel_labels`` were chosen by: class maps and the background's score
+            B H W, of their size. What later steps read as ``maps`` and ``background`` stays as it is.
         losses: scalars by name that a step with parameters wants to be trained on.
     """
 
@@ -295,6 +304,7 @@ class SeedState:
     affinity: Tensor | None = None
     pixel_labels: Tensor = _NOT_YET
     confidence: Tensor | None = None
+    chosen_by: tuple[ClassMaps, Tensor] | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
 
     def with_maps(self, step: str, maps: ClassMaps, background: Tensor | None = None, **changes: Any) -> SeedState:

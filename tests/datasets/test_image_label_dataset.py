@@ -50,6 +50,16 @@ def test_unlabelled_images_are_kept_or_skipped(memory_reader):
 
 def test_limit_takes_the_first(memory_reader):
     assert ImageLabelDataset(memory_reader(9), limit=2).image_ids == ['image000', 'image001']
+    with pytest.raises(ValueError, match='limit: expected how many images to use, or None for all, got -2'):
+        ImageLabelDataset(memory_reader(9), limit=-2)
+
+
+def test_indices_from_the_end_are_those_of_a_list(memory_reader):
+    dataset = ImageLabelDataset(memory_reader(3), PACK)
+    assert torch.equal(dataset[-1]['inputs'], dataset[2]['inputs'])
+    assert dataset[-3]['data_samples'].image_id == 'image000'
+    with pytest.raises(IndexError):
+        dataset[-4]
 
 
 def test_ground_truth_only_with_masks(memory_reader):

@@ -61,3 +61,5 @@ def test_registered_and_checked():
     assert len(DATA_SAMPLERS.build(dict(type='InfiniteSeededSampler', dataset=range(6), seed=0))) == 6
     with pytest.raises(ValueError, match='empty'):
         InfiniteSeededSampler([], seed=0)
+    with pytest.raises(ValueError, match='InfiniteSeededSampler seed: expected a number >= 0, or None, got -1'):
+        InfiniteSeededSampler(range(6), seed=-1)

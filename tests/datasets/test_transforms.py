@@ -230,7 +230,9 @@ def test_ground_truth_stays_at_the_original_size():
 @pytest.mark.parametrize('config', [
     dict(type='RandomScale', ratio=(2, 1)), dict(type='RandomCrop', size=0), dict(type='RandomFlip', prob=2),
     dict(type='ResizeLong', size=4, interpolation='cubic'), dict(type='ResizeToMultiple', divisor=0),
-    dict(type='ColorJitter', hue=0.9),
+    dict(type='ColorJitter', hue=0.9), dict(type='RandomScale', ratio=2), dict(type='RandomScale', ratio=(1,)),
+    dict(type='RandomCrop', size=(3, 4, 5)), dict(type='RandomCrop', size=4, fill=(300, 0, 0)),
+    dict(type='RandomCrop', size=4, fill=(3, 0)), dict(type='RandomCrop', size=4, fill=0),
     dict(type='LoadMasks', bank='x', missing='generate'), dict(type='LoadMasks', bank='x', others='none')])
 def test_bad_settings_are_refused(config):
     with pytest.raises(ValueError, match='expected'):

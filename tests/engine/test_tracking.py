@@ -2,6 +2,7 @@
 import importlib
 import json
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mmengine.visualization import Visualizer
 from weclip_sam.engine import build_runner, load_config
 from weclip_sam.engine.start import tracker as start_tracker
 from weclip_sam.engine.start.tracker import fill_tracker
-from weclip_sam.engine.tracking import Tracker
+from weclip_sam.engine.tracking import Tracker, WandbTracker
 from weclip_sam.registry import VISBACKENDS
 
 TOY = Path(__file__).parent / 'toy'
@@ -193,6 +194,35 @@ def test_the_word_can_be_given_as_an_option_of_a_config():
     assert load_config(path, ['tracker=mlflow']).tracker == 'mlflow'
 
 
+@pytest.mark.parametrize('ending', ['finish', 'give_up'])
+@pytest.mark.parametrize('open_run', [None, object()], ids=['alone', 'beside a run of somebody'])
+def test_a_wandb_run_that_somebody_has_open_stays_open(tmp_path, monkeypatch, open_run, ending):
+    ends, asked = [], []
+
+    class Run:
+        id, offline, dir = 'own', True, str(tmp_path / 'files')
+
+        def define_metric(self, *args, **kwargs):
+            pass
+
+        def finish(self, exit_code):
+            ends.append(('run', exit_code))
+
+    def init(**given):
+        asked.append(given)
+        return Run()
+    fake = types.ModuleType('wandb')
+    fake.run, fake.init, fake.Settings = open_run, init, dict
+    fake.teardown = lambda exit_code=None: ends.append(('helper', exit_code))
+    monkeypatch.setitem(sys.modules, 'wandb', fake)
+    tracker = WandbTracker('', str(tmp_path), 'name')
+    assert tracker.begin(None) == 'own' and asked[0].get('reinit') == (None if open_run is None else 'create_new')
+    tracker.finish(False) if ending == 'finish' else tracker.give_up()
+    own = [('run', 0)] if ending == 'finish' else []
+    helper = [('helper', 0 if ending == 'finish' else 1)] if open_run is None else []
+    assert ends == own + helper
+
+
 # ---- the real packages, offline ---------------------------------------------------------------------------------
 
 
@@ -305,7 +335,6 @@ def test_wandb_whose_helper_dies_ends_nothing(run_real, capsys, monkeypatch):
     pytest.importorskip('wandb', reason='wandb is not installed')
     import child_processes
 
-    from weclip_sam.engine.tracking import WandbTracker
     send, before = WandbTracker.send_scalars, child_processes.children()
 
     def broken(self, scalars, step):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
+from weclip_sam.features import Wanted
 from weclip_sam.foundation.dino import FrozenDino, find_dino_weights, hub_positions
 from weclip_sam.models.encoders import Encoders
 
@@ -85,6 +86,11 @@ def test_it_is_frozen_and_its_random_weights_repeat(card):
     assert not torch.equal(one(rgb).tokens, FrozenDino(card(SMALL), 'random')(rgb).tokens)
 
 
+def test_nothing_wanted_is_nothing_kept(card):
+    found = FrozenDino(card(SMALL), 'random')(photo(16, 16), Wanted())
+    assert not found.tokens.kept and found.grid[0] == found.grid[1] > 0
+
+
 def test_it_is_one_of_a_models_encoders(card):
     encoders = Encoders(dict(dino=dict(type='FrozenDino', arch=card(SMALL), checkpoint='random', mean=(0, 0, 0),
                                        std=(1 / 255,) * 3)))
@@ -145,7 +151,7 @@ def test_missing_weights_say_size_licence_and_the_line_that_fetches_them(monkeyp
         find_dino_weights(arch, 'no.pth')
 
 
-def test_slips_are_one_line(card):
+def test_slips_are_one_line(card, monkeypatch, tmp_path):
     blind = card(dict(SMALL, class_token=False, global_pool='avg'), 'blind.json')
     for arch, words in (('vit_smal_patch14_dinov2', "Did you mean 'vit_small_patch14_dinov2'"),
                         ('resnet50', 'no vision transformer'), ('vit_relpos_small_patch16_224', 'any size'),
@@ -156,6 +162,13 @@ def test_slips_are_one_line(card):
         assert len(str(raised.value).splitlines()) == 1
     with pytest.raises(FileNotFoundError, match='DINO card .* is not there'):
         FrozenDino('absent.json', 'random')
+    for each in ('mean', 'std'):
+        with pytest.raises(ValueError, match=f'FrozenDino {each}: expected three numbers'):
+            FrozenDino(card(SMALL), 'random', **{each: 0.5})
+    monkeypatch.setattr('weclip_sam.foundation.dino.TINY_CARD', tmp_path / 'tiny_dino.json')
+    for missing in (lambda: FrozenDino('tiny', 'random'), lambda: find_dino_weights('tiny', 'tiny')):
+        with pytest.raises(FileNotFoundError, match='None comes with the package: train and export one with'):
+            missing()
     for option in ('positions', 'rounding'):
         with pytest.raises(ValueError, match=f'{option} must be one of'):
             FrozenDino(card(SMALL), 'random', **{option: 'other'})

@@ -151,6 +151,13 @@ def test_fingerprint_follows_settings_and_weights(sam):
     assert names == dict(fp32=base.fingerprint(), bf16=base.fingerprint() + ' bf16')
 
 
+def test_what_is_prepared_stays_where_the_model_stays():
+    generator = MaskGenerator(FrozenSam('tiny', 'tiny', precision='bf16'), **LOOSE)
+    ready = generator.sam._prepared()
+    assert generator.to('cpu').sam._prepared() is ready  # every prediction with a SAM asks for its device
+    assert generator.to('meta').sam.device.type == 'meta' and not generator.sam._ready
+
+
 def test_built_from_config(image):
     sam = dict(type='FrozenSam', arch=RANDOM_CARD, checkpoint='random')
     generator = MODELS.build(dict(type='MaskGenerator', sam=sam, points_per_side=2))

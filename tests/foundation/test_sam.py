@@ -93,6 +93,13 @@ def test_frozen(sam):
     assert not any(m.training for m in sam.modules()) and not any(p.requires_grad for p in sam.parameters())
 
 
+def test_weights_that_are_loaded_later_have_a_fingerprint_of_their_own():
+    one, other = FrozenSam(CARD, 'random'), FrozenSam(CARD, 'random', seed=1)
+    assert one.fingerprint() != other.fingerprint()
+    one.load_state_dict(other.state_dict())
+    assert one.fingerprint() == other.fingerprint()
+
+
 def test_random_is_seeded_and_leaves_the_global_generator_alone():
     torch.manual_seed(7)
     before = torch.random.get_rng_state()

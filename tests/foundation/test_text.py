@@ -29,6 +29,12 @@ def test_templates_are_averaged_after_normalising_and_the_mean_is_normalised(cli
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(2))
 
 
+def test_other_braces_of_a_template_stand_as_they_are(clip):
+    for template, sentence in (('a {{}}.', 'a {cat}.'), ('a {} of {size}', 'a cat of {size}')):
+        expected = F.normalize(clip.encode_text(clip.tokenize([sentence])), dim=-1)
+        torch.testing.assert_close(text_features(clip, ['cat'], [template]), expected)
+
+
 @pytest.mark.parametrize('names, templates, message', [
     ([], ['{}'], 'got 0 and 1'), (['cat'], [], 'got 1 and 0'), (['cat'], ['a photo'], 'exactly one'),
     ('cat', ['{}'], 'not one string'),

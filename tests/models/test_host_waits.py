@@ -325,3 +325,5 @@ def test_images_of_several_sizes_and_types_are_padded_alike():
     assert torch.equal(SegDataPreprocessor(4)(dict(inputs=[small, large.float()]))['inputs'], plain)
     between = SegDataPreprocessor(4, fill=0.5)(dict(inputs=[small, large]))['inputs']
     assert (between[1, :, :, 6:] == 0.5).all() and torch.equal(between[1, :, :, :6], plain[1, :, :, :6])
+    with pytest.raises(ValueError, match=r'fill: expected a value in 0\.\.255, got 256'):  # a GPU's bytes would wrap
+        SegDataPreprocessor(4, fill=256)

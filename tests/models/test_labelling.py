@@ -111,7 +111,8 @@ def test_confidence_and_doubts_are_what_they_are_said_to_be(voting, sam):
                               seg_logits=decoded.seg_logits, decoder_heard=True)
     state = voting.seeds(replace(start, keep_scores=True))
     possible = torch.tensor([0, *(c + 1 for c in sample.image_labels.nonzero()[:, 0].tolist())])
-    scores = torch.cat([state.background, state.maps.scores])
+    chosen, background = state.chosen_by
+    scores = torch.cat([background, chosen.scores])
     by_decoder = F.interpolate(decoded.seg_logits, (112, 112), mode='bilinear')[0, possible].softmax(0)
     place = torch.searchsorted(possible, made.labels)
     for y, x in ((0, 0), (50, 20), (60, 60), (80, 100), (111, 111)):

@@ -91,6 +91,16 @@ def test_impossible_settings(options, message):
         multi_scale_logits(pool, torch.rand(1, 3, 8, 8), **options)
 
 
+@pytest.mark.parametrize('settings, message', [
+    (dict(scale=(1.0,)), "test: there is no setting 'scale'. Did you mean 'scales'"),
+    (dict(scales=()), 'scales must be positive'), (dict(fit='corp'), "Did you mean 'crop'"),
+    (dict(crf=dict(iteration=3)), "dense CRF: there is no setting 'iteration'. Did you mean 'iterations'"),
+    (dict(crf=dict(bilateral_srgb=0)), 'bilateral_srgb: expected a standard deviation > 0')])
+def test_wrong_settings_are_named_when_the_model_is_built(settings, message):
+    with pytest.raises(ValueError, match=message):
+        prediction_settings(settings)
+
+
 @pytest.mark.parametrize('classes_at_once', [1, 3, 99])
 @pytest.mark.parametrize('border', ['pad', 'cut'])
 def test_labels_are_made_some_classes_at_a_time_and_equal_those_of_all(classes_at_once, border, monkeypatch):
@@ -134,6 +144,8 @@ def test_refinement_is_a_list_of_seed_steps_and_the_crf_is_one_of_them():
 def test_wrong_refinement_is_named_when_the_model_is_built():
     with pytest.raises(ValueError, match="unknown seed step 'Crff'. Did you mean 'Crf'"):
         prediction_settings(dict(refine=[dict(type='Crff')]))
+    with pytest.raises(ValueError, match="unknown seed step 'Crff'"):
+        prediction_settings(dict(beside=dict(other=[dict(type='Crff')])))
     with pytest.raises(ValueError, match='SamVote needs SAM masks'):
         predict_samples(lambda images: torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 8, 8),
                         [SegSample(metainfo=dict(ori_shape=(8, 8), content_box=(0, 0, 8, 8)))],

@@ -6,6 +6,7 @@ from weclip_sam.models import refine
 from weclip_sam.models.predict import predict_samples
 from weclip_sam.models.refine import SamAtTest, refine_prediction, refinement
 from weclip_sam.registry import MODELS
+from weclip_sam.seeds import SeedPipeline
 from weclip_sam.structures import MaskSet, SegSample
 
 VOTE = dict(type='VotePrediction')
@@ -100,6 +101,23 @@ def test_no_copy_is_made_of_probabilities_that_may_be_written_over():
     owned = refine_prediction(steps, probabilities, rgb, sample, owned=True)
     assert owned[1].data_ptr() == probabilities.data_ptr() and torch.equal(owned[1], refined)
     assert torch.equal(owned[0], labels) and not torch.equal(probabilities, before)
+
+
+def test_a_plain_function_is_a_step():
+    probabilities = torch.rand(3, 8, 16).softmax(0)
+    steps = SeedPipeline([lambda state: state])
+    labels, refined, use = refine_prediction(steps, probabilities, torch.zeros(3, 8, 16), sample_of())
+    assert torch.equal(refined, probabilities) and torch.equal(labels, probabilities.argmax(0)) and use is None
+
+
+def test_colours_may_be_bytes():
+    probabilities = torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0)).softmax(0)
+    rgb = torch.arange(3 * 8 * 16).remainder(256).view(3, 8, 16)
+    for downscale in (1, 2):
+        steps = refinement(dict(refine=[dict(type='Par', downscale=downscale, iterations=2)]))
+        answers = [refine_prediction(steps, probabilities, colours, sample_of())[1]
+                   for colours in (rgb.float(), rgb.byte())]
+        assert torch.equal(*answers)
 
 
 def test_neither_masks_nor_a_sam():

@@ -113,6 +113,9 @@ def test_what_is_missing_is_named(photo, tmp_path):
     with pytest.raises(ValueError, match='trains nothing'):
         maker(tmp_path, dict(type='GradCam'))(item['inputs'][None], [item['data_samples']], mode='loss')
     assert maker(tmp_path, dict(type='SeplMerge'), clip=None).starts_from_labels
+    item['data_samples'].mask_set = mask_set((20, 45))
+    with pytest.raises(ValueError, match=r"masks of 'a' are \(20, 45\), the image is \(27, 45\)"):
+        maker(tmp_path, dict(type='GradCam'), dict(type='SamVote')).make(item['inputs'][None], [item['data_samples']])
 
 
 def test_stretching_rounds_up_to_whole_patches():

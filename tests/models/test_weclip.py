@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
@@ -16,7 +18,8 @@ SEEDS = {'par': [*RFM, dict(type='Par', iterations=2), dict(type='PixelLabels')]
 def build(seeds='par', **kwargs):
     torch.manual_seed(0)
     config = dict(type='WeClip', clip=dict(type='FrozenClip', arch='tiny', checkpoint='random'),
-                  decoder=dict(type='WeClipDecoder', dim=32, depth=1, heads=4), seeds=SEEDS.get(seeds),
+                  decoder=dict(type='WeClipDecoder', dim=32, depth=1, heads=4),
+                  seeds=SEEDS.get(seeds) if isinstance(seeds, str | None) else seeds,
                   vocabulary=VOCABULARY, rfm_start=3)
     return MODELS.build(config | kwargs)
 
@@ -141,6 +144,33 @@ def test_class_maps_are_those_of_explain_and_want_no_masks():
     shown = model.explain(batch(labels=((0, 2), (1,)), masks=True))
     maps = model.class_maps(batch(labels=((0, 2), (1,))))
     assert torch.equal(maps['cam'], shown['cam']) and torch.equal(maps['cam_classes'], shown['cam_classes'])
+
+
+class Drawn:
+    """A step of somebody's own that draws labels without class maps."""
+
+    needs, gives = frozenset(), frozenset({'pixel_labels'})
+
+    def __call__(self, state):
+        return dataclasses.replace(state, pixel_labels=torch.ones(state.rgb[:, 0].shape, dtype=torch.long))
+
+
+def test_a_pipeline_without_class_maps_trains_and_says_that_there_are_none():
+    model = build(seeds=[Drawn()])
+    assert torch.isfinite(losses(model, batch())['loss_seg'])
+    shown = model.eval().explain(batch())
+    assert shown['cam'].shape == (0, SIZE, SIZE) and not len(shown['cam_classes']) and shown['stages'] == {}
+    assert shown['seed'].eq(1).all()
+    with pytest.raises(ValueError, match=r'class_maps: no step of .* SeedPipeline\(Drawn\) leaves class maps'):
+        model.class_maps(batch())
+
+
+def test_a_pipeline_without_labels_is_told():
+    model = build(seeds=RFM)
+    for use in (lambda: losses(model, batch()), lambda: model.explain(batch())):
+        with pytest.raises(ValueError, match='GradCam -> RfmAffinity.* must end in labels, and leaves none; end'):
+            use()
+    assert model.class_maps(batch())['cam'].shape == (1, SIZE, SIZE)
 
 
 @pytest.mark.parametrize('seeds', ['par', 'sam'])

@@ -114,6 +114,14 @@ def test_pydensecrf_agrees_when_it_is_installed():
     assert (theirs.argmax(0) != ours.argmax(0)).float().mean() < 0.01 and (theirs - ours).abs().mean() < 0.005
 
 
+@pytest.mark.parametrize('backend', ['lattice', 'exact'])
+def test_the_crf_does_not_follow_autocast(backend):
+    rgb, probabilities = scene(8, 10)
+    plain = crf.dense_crf(rgb, probabilities, 2, backend=backend)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(crf.dense_crf(rgb, probabilities, 2, backend=backend), plain)
+
+
 def test_missing_pydensecrf_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, 'pydensecrf', None)
     monkeypatch.setitem(sys.modules, 'pydensecrf.densecrf', None)

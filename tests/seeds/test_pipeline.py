@@ -43,6 +43,23 @@ def test_images_to_labels(clip):
     assert state.maps is None and state.history == {}
 
 
+@pytest.mark.parametrize('step, message', [
+    (dict(type='AttentionAffinity', power=-1), 'AttentionAffinity: expected rounds >= 0 and power >= 0, got 3 and -1'),
+    (dict(type='CdaAffinity', power=-1), 'CdaAffinity: expected .* got None and -1'),
+    (dict(type='FmaAffinity', rounds=-1), 'FmaAffinity: expected rounds >= 0'),
+    (dict(type='Par', iterations=-1), 'PAR: expected iterations >= 0'),
+    (dict(type='Par', dilations=()), 'PAR: expected .* dilations >= 1'),
+    (dict(type='Par', background_power=0), 'background power: expected a number > 0'),
+    (dict(type='PixelLabels', background_power=-1), 'background power: expected a number > 0'),
+    (dict(type='IgnoreDisagreement', background_power=0), 'background power: expected a number > 0'),
+    (dict(type='SamVote', background_value=0), 'background power: expected a number > 0'),
+    (dict(type='Crf', background='powr'), "Did you mean 'power'"),
+    (dict(type='Crf', crf=dict(gauss_sxy=3)), "no setting 'gauss_sxy'. Did you mean 'gaussian_sxy'")])
+def test_wrong_settings_are_named_when_the_pipeline_is_built(step, message):
+    with pytest.raises(ValueError, match=message):
+        SeedPipeline([step])
+
+
 def test_a_batch_is_its_images_one_by_one(clip):
     labels = [[True, False, True], [False, True, False]]
     together = SeedPipeline(STEPS)(make_state(clip, labels))
@@ -62,6 +79,17 @@ def test_a_batch_without_any_label_and_repeats(clip):
     labels = [[True, True, True]]
     first, second = (SeedPipeline(STEPS)(make_state(clip, labels)) for _ in range(2))
     assert torch.equal(first.pixel_labels, second.pixel_labels) and torch.equal(first.confidence, second.confidence)
+
+
+@pytest.mark.parametrize('step', [dict(type='AttentionAffinity', layers=2), dict(type='AttentionAffinity', layers=1),
+                                  dict(type='RfmAffinity', layers=2, warmup_layers=2)])
+def test_a_mean_of_attentions_sees_the_last_block_that_gradcam_saw(clip, step):
+    pipeline = SeedPipeline([dict(type='GradCam', skip=1), step])
+    state = make_state(clip, [[True, False, True]])
+    everything = pipeline(state).affinity
+    wanted = pipeline.wants(dict(clip=clip))['clip']
+    sparse = dataclasses.replace(state, features={'clip': clip.encode(state.images, wanted=wanted)})
+    torch.testing.assert_close(pipeline(sparse).affinity, everything, atol=1e-5, rtol=1e-4)
 
 
 def test_no_host_transfer_between_features_and_labels(clip, monkeypatch):

@@ -107,6 +107,21 @@ def test_two_components_meet_and_a_certain_prediction_gives_way():
     assert labels.tolist() == [[1, 0, 0, 0]] and torch.equal(refined.sum(0), torch.ones(1, 4))
 
 
+def test_what_a_nearly_certain_component_loses_goes_to_the_others_in_full():
+    logits = torch.zeros(3, 4, 6, dtype=torch.double)
+    logits[1] = 12.0  # the others have 1e-5 together
+    logits[2] = torch.linspace(-2, 2, 24).view(4, 6)
+    probabilities = logits.softmax(0).float()
+    answer = torch.zeros(4, 6, dtype=torch.bool)
+    answer[:, :4] = True
+    steps = refinement(dict(refine=[dict(type='PromptedSam')], crf=None))
+    _, refined, _ = refine_prediction(steps, probabilities, torch.zeros(3, 4, 6), SegSample(),
+                                      Source(Answering(as_logits(answer))))
+    rest = logits[[0, 2]].softmax(0).float()
+    assert torch.allclose(refined.sum(0), torch.ones(4, 6), atol=1e-6)
+    assert torch.allclose(refined[[0, 2]][..., 4:], rest[..., 4:], atol=1e-5)
+
+
 def test_nothing_to_ask_and_nobody_to_ask():
     steps = refinement(dict(refine=[dict(type='PromptedSam')], crf=None))
     empty = torch.tensor([.9, .1])[:, None, None].expand(2, 3, 3)

@@ -275,8 +275,10 @@ def test_the_scores_that_labels_were_chosen_by_are_left_on_request():
     maps = maps.with_scores(resize_maps(maps.scores, (9, 11)))
     given = state(maps, MaskSet.stack(sets), 4)
     plain, kept = SamVote()(given), SamVote()(dataclasses.replace(given, keep_scores=True))
-    assert torch.equal(plain.pixel_labels, kept.pixel_labels) and plain.maps is maps and plain.background is None
-    assert kept.maps.scores.shape == (len(maps.scores), 9, 11) and kept.background.shape == (4, 9, 11)
+    assert torch.equal(plain.pixel_labels, kept.pixel_labels) and plain.chosen_by is None
+    assert kept.maps is plain.maps is maps and kept.background is None  # later steps read what they always do
+    chosen, background = kept.chosen_by
+    assert chosen.scores.shape == (len(maps.scores), 9, 11) and background.shape == (4, 9, 11)
     _, confidence, covered, votes, order = sams.sam_vote(maps, MaskSet.stack(sets), 4, extent='image')
     masks = MaskSet.stack(sets)
     for image in range(4):
@@ -284,8 +286,8 @@ def test_the_scores_that_labels_were_chosen_by_are_left_on_request():
         for y, x in ((0, 0), (4, 5), (8, 10)):
             over = [m for m in order.tolist() if masks.sample_index[m] == image and masks.masks[m, y, x]]
             expected = votes.scores[own, over[-1]].clamp(min=0) if over else maps.scores[own, y, x].clamp(min=0)
-            assert torch.equal(kept.maps.scores[own, y, x], expected)
-    best = torch.stack([torch.cat([kept.background[i][None], kept.maps.scores[maps.sample_index == i]]).amax(0)
+            assert torch.equal(chosen.scores[own, y, x], expected)
+    best = torch.stack([torch.cat([background[i][None], chosen.scores[maps.sample_index == i]]).amax(0)
                         for i in range(4)])
     assert torch.equal(best[covered], confidence[covered])
 
@@ -295,6 +297,19 @@ def test_labels_of_maps_leave_their_scores_on_request():
     maps = maps.with_scores(resize_maps(maps.scores, (9, 11)))
     given = state(maps, MaskSet.stack(sets), 4, keep_scores=True)
     after = SEED_STEPS.build(dict(type='PixelLabels', background_power=2.0))(given)
-    assert torch.equal(after.maps.scores, maps.scores)
-    best = after.maps.scores[maps.sample_index == 0].amax(0).clamp(min=0)
-    assert torch.allclose(after.background[0], (1 - best).clamp(min=0) ** 2)
+    chosen, background = after.chosen_by
+    assert torch.equal(chosen.scores, maps.scores) and after.background is None
+    best = chosen.scores[maps.sample_index == 0].amax(0).clamp(min=0)
+    assert torch.allclose(background[0], (1 - best).clamp(min=0) ** 2)
+
+
+@pytest.mark.parametrize('steps', [
+    [dict(type='SamVote'), dict(type='IgnoreDisagreement')], [dict(type='SamVote'), dict(type='PixelLabels')],
+    [dict(type='PixelLabels', background_power=2.0), dict(type='IgnoreDisagreement', background_power=0.5)],
+    [dict(type='PixelLabels'), dict(type='Crf', crf=dict(iterations=1))]], ids=str)
+def test_labels_are_the_same_whether_their_scores_are_kept_or_not(steps):
+    maps, sets = random_batch()
+    given = dataclasses.replace(state(maps, MaskSet.stack(sets), 4), rgb=torch.rand(4, 3, 9, 11) * 255)
+    plain, kept = (SeedPipeline(steps)(dataclasses.replace(given, keep_scores=keep)) for keep in (False, True))
+    assert torch.equal(plain.pixel_labels, kept.pixel_labels)
+    assert kept.chosen_by[0].scores.shape[1:] == kept.chosen_by[1].shape[1:] == kept.pixel_labels.shape[1:]

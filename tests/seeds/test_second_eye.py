@@ -1,4 +1,6 @@
 """ExCEL's maps, CDA, affinity of a second eye: what the golden arrays leave open."""
+import dataclasses
+
 import pytest
 import torch
 
@@ -73,6 +75,16 @@ def test_affinities_spread_each_image_s_maps_by_itself(state, step):
     assert not torch.equal(after.maps.scores, before.maps.scores)
 
 
+@pytest.mark.parametrize('step', [
+    ExcelMaps(blocks=2), EyeAffinity('dino', temperature=0.05), CdaAffinity(layers=2, calibrated=2, power=2)])
+def test_mixed_precision_is_no_matter_of_the_steps(state, step):
+    before = ExcelMaps(blocks=2)(state)
+    plain = step(before).maps.scores
+    with torch.autocast('cpu', torch.bfloat16):
+        mixed = step(before).maps.scores
+    assert mixed.dtype == torch.float32 and torch.equal(plain, mixed)
+
+
 def test_an_eye_sees_equal_tokens_as_one_thing():
     tokens = torch.tensor([[[1.0, 0], [1, 0], [0, 1], [0, 1]]])
     affinity = token_affinity(tokens, (2, 2), (2, 2), 0.05)[0]
@@ -93,6 +105,13 @@ def test_named_texts_are_packed_and_all_nouns_count():
     assert index[0].tolist() == [0, 2, 3, 4] and used.tolist() == [[True] * 4, [True] * 2 + [False] * 2,
                                                                    [True] * 3 + [False]]
     assert index[1, :2].tolist() == [3, 4] and index[2, :3].tolist() == [1, 3, 4]
+
+
+@pytest.mark.parametrize('scaling', ['class', 'all'])
+def test_a_batch_that_names_nothing_has_no_maps_and_no_error(state, clip, scaling):
+    nothing = dataclasses.replace(state, image_labels=torch.zeros_like(LABELS), text_features=state.text_features[:3])
+    after = SeedPipeline([dict(type='ExcelMaps', blocks=2), dict(type='CdaAffinity', scaling=scaling)])(nothing)
+    assert after.maps.scores.shape == (0, 4, 3) and after.affinity.isfinite().all()
 
 
 def test_maps_times_the_prediction(state):

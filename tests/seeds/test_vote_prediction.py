@@ -36,6 +36,13 @@ def test_without_masks_nothing_changes():
     assert torch.equal(vote_probabilities(PROBABILITIES, MaskSet.empty(1, 4)), PROBABILITIES)
 
 
+def test_votes_do_not_follow_autocast():
+    votes = masks([1, 1, 1, 0], [0, 1, 1, 0])
+    plain = vote_probabilities(PROBABILITIES / 3, votes)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(vote_probabilities(PROBABILITIES / 3, votes), plain)
+
+
 def test_as_a_refinement_step():
     steps = refinement(dict(refine=[dict(type='VotePrediction')], crf=None))
     sample = SegSample()

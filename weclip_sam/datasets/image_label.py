@@ -70,6 +70,8 @@ class ImageLabelDataset(Dataset):
                  limit: int | None = None, feature_bank: str | bool | dict[str, Any] | None = None) -> None:
         if unlabelled not in ('keep', 'skip'):
             raise ValueError(f"unlabelled: expected 'keep' or 'skip', got {unlabelled!r}")
+        if limit is not None and limit < 0:
+            raise ValueError(f'limit: expected how many images to use, or None for all, got {limit}')
         self.reader: Reader = reader if isinstance(reader, Reader) else READERS.build(reader)
         records = self.reader.records
         self._positions = [i for i, record in enumerate(records) if record.classes or unlabelled == 'keep'][:limit]
@@ -117,7 +119,9 @@ class ImageLabelDataset(Dataset):
         return [self.reader.records[position] for position in self._positions]
 
     def load(self, index: int) -> dict[str, Any]:
-        """What the pipeline starts from; the keys are listed at the class."""
+        """What the pipeline starts from; the keys are listed at the class. -1 is the last image, as in a list."""
+        if -len(self) <= index < 0:
+            index += len(self)
         record = self.reader.records[self._positions[index]]
         image = np.asarray(self.load_image(index))
         height, width = image.shape[:2]

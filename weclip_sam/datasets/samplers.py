@@ -63,6 +63,8 @@ class InfiniteSeededSampler(Sampler):
         self.size = len(dataset)
         if self.size == 0:
             raise ValueError('InfiniteSeededSampler: the data set is empty')
+        if seed is not None and seed < 0:
+            raise ValueError(f'InfiniteSeededSampler seed: expected a number >= 0, or None, got {seed}')
         self.rank, self.world_size = get_dist_info()
         self.seed = sync_random_seed() if seed is None else int(seed)
         self.shuffle = shuffle

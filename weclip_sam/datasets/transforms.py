@@ -6,7 +6,7 @@ records what it did to rows and columns in ``frame``; masks and labels stay at t
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,17 +27,24 @@ def _check_filter(name: str) -> Image.Resampling:
 
 
 def _pair(size: int | Sequence[int], name: str) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    if min(height, width) < 1:
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f'{name}: expected positive sizes (height, width), got {size}')
-    return height, width
+    return pair
 
 
 def _range(values: Sequence[float], name: str) -> tuple[float, float]:
-    low, high = values
-    if not 0 < low <= high:
-        raise ValueError(f'{name}: expected 0 < low <= high, got {tuple(values)}')
-    return low, high
+    ends = tuple(values) if isinstance(values, Iterable) else (values,)
+    if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
+        raise ValueError(f'{name}: expected two numbers, 0 < low <= high, got {values}')
+    return ends
+
+
+def _colour(fill: Sequence[float], name: str) -> tuple[float, ...]:
+    colour = tuple(fill) if isinstance(fill, Iterable) else (fill,)
+    if len(colour) != 3 or not 0 <= min(colour) <= max(colour) <= 255:
+        raise ValueError(f'{name}: expected an RGB colour, three numbers in 0..255, got {fill}')
+    return colour
 
 
 def resize(results: Results, height: int, width: int, interpolation: Image.Resampling) -> Results:
@@ -132,7 +139,7 @@ class RandomCrop:
 
     def __init__(self, size: int | Sequence[int], fill: Sequence[float] = CLIP_MEAN) -> None:
         self.size = _pair(size, 'RandomCrop.size')
-        self.fill = tuple(fill)
+        self.fill = _colour(fill, 'RandomCrop.fill')
 
     def __call__(self, results: Results) -> Results:
         """Writes ``image`` and ``frame``; draws the places from ``rng``."""

@@ -1,7 +1,7 @@
 """The frozen CLIP: tokens and attentions of every block, a differentiable last block, and the text tower."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -58,8 +58,8 @@ class FrozenClip(nn.Module):
         self.arch, self.checkpoint = arch, checkpoint
         self.model = load_clip(arch, str(checkpoint), seed, quick_gelu)
         tag = tag_config(arch, checkpoint) if isinstance(checkpoint, str) else {}
-        self.mean = tuple(mean if mean is not None else tag.get('mean', CLIP_MEAN))
-        self.std = tuple(std if std is not None else tag.get('std', CLIP_STD))
+        self.mean = of_channels(mean if mean is not None else tag.get('mean', CLIP_MEAN), 'FrozenClip mean')
+        self.std = of_channels(std if std is not None else tag.get('std', CLIP_STD), 'FrozenClip std')
         self.register_buffer('_mean', torch.tensor(self.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer('_std', torch.tensor(self.std).view(1, 3, 1, 1) * 255, persistent=False)
         visual = self.model.visual
@@ -307,6 +307,18 @@ def check_image_size(images: Tensor, patch_size: int) -> tuple[int, int]:
         raise ValueError(f'images: {height}x{width} is not divisible by the patch size {patch_size}; '
                          f'pad to {padded[0]}x{padded[1]}')
     return height, width
+
+
+def of_channels(values: Any, what: str) -> tuple[float, ...]:
+    """Three numbers, of red, green and blue.
+
+    Raises:
+        ValueError: something else; names ``what``.
+    """
+    numbers = tuple(values) if isinstance(values, Iterable) else (values,)
+    if len(numbers) != 3:
+        raise ValueError(f'{what}: expected three numbers, of red, green and blue in [0, 1], got {values}')
+    return numbers
 
 
 def count_tokens(text: str) -> int:

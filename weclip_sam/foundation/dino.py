@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.features import Kept, TokenFeatures, Wanted
-from weclip_sam.foundation.clip import check_image_size
+from weclip_sam.foundation.clip import check_image_size, of_channels
 from weclip_sam.foundation.graph import making_graph, number, same_size
 from weclip_sam.foundation.timm_weights import find_timm_weights, load_timm_weights
 from weclip_sam.io.text import read_json
@@ -25,6 +25,8 @@ DEFAULT_ARCH = 'vit_small_patch14_dinov2.lvd142m'
 TINY_CARD = Path(__file__).parent / 'weights' / 'tiny_dino.json'
 POSITIONS = ('timm', 'hub')
 ROUNDING = ('nearest', 'down')
+_NO_TINY = (' None comes with the package: train and export one with tools/pretrain/train_tiny_dino.py, or name a '
+            f'network of timm such as {DEFAULT_ARCH}')
 _REQUIRED = ('img_size', 'patch_size', 'embed_dim', 'depth', 'num_heads')
 
 
@@ -38,7 +40,8 @@ class FrozenDino(nn.Module):
     Args:
         arch: a timm vision transformer with a class token (``'vit_small_patch14_dinov2.lvd142m'``,
             ``'vit_small_patch16_224.dino'``, the ``reg4`` variants; DINOv3, whose weights come under the DINOv3
-            License, by name), ``'tiny'`` (bundled), or the path of a ``.json`` card of the same form.
+            License, by name), ``'tiny'`` (the one that ``tools/pretrain/train_tiny_dino.py`` trains and exports; none
+            comes with the package), or the path of a ``.json`` card of the same form.
         checkpoint: ``'timm'`` (timm's weights of that name, looked up in the local cache, never downloaded), a file
             (state dict .pt/.pth or .safetensors, in timm's names or torch.hub's), ``'tiny'`` or ``'random'``.
         positions: how the position embedding is brought to the grid: ``'timm'`` (bicubic with antialiasing) or
@@ -77,8 +80,8 @@ class FrozenDino(nn.Module):
             load_timm_weights(self.model, find_dino_weights(arch, checkpoint), 'DINO weights', as_in_timm)
         if positions == 'hub':
             use_hub_positions(self.model, arch)
-        self.mean = tuple(own_mean if mean is None else mean)
-        self.std = tuple(own_std if std is None else std)
+        self.mean = of_channels(own_mean if mean is None else mean, 'FrozenDino mean')
+        self.std = of_channels(own_std if std is None else std, 'FrozenDino std')
         self.register_buffer('_mean', torch.tensor(self.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer('_std', torch.tensor(self.std).view(1, 3, 1, 1) * 255, persistent=False)
         self.patch_size: int = self.model.patch_embed.patch_size[0]
@@ -123,8 +126,10 @@ class FrozenDino(nn.Module):
         """
         height, width = check_image_size(images, self.patch_size)
         chosen = list(range(self.layers)) if wanted is None else sorted(wanted.tokens)
+        # Of no block at all timm cannot say which is the last.
         blocks = self.model.forward_intermediates(images, chosen, norm=True, return_prefix_tokens=True,
-                                                  output_fmt='NLC', intermediates_only=True, stop_early=True)
+                                                  output_fmt='NLC', intermediates_only=True, stop_early=True
+                                                  ) if chosen else []
         tokens = {block: torch.cat([prefix[:, :1], patches], 1)
                   for block, (patches, prefix) in zip(chosen, blocks, strict=True)}
         grid = height // self.patch_size, width // self.patch_size
@@ -165,8 +170,7 @@ def _build_by_name(arch: str) -> Any:
 def _read_card(path: Path, arch: str) -> tuple[VisionTransformer, tuple[Sequence[float], Sequence[float]]]:
     """A card holds timm's sizes, maybe under ``card`` beside ``mean``, ``std`` and notes on the training."""
     if not path.is_file():
-        hint = ' The package is incomplete: install it again, or run tools/pretrain/train_tiny_dino.py.'
-        raise FileNotFoundError(f'DINO card {path} is not there.{hint if arch == "tiny" else ""}')
+        raise FileNotFoundError(f'DINO card {path} is not there.{_NO_TINY if arch == "tiny" else ""}')
     content = read_json(path, 'DINO card')
     card = content.get('card', content)
     if missing := [key for key in _REQUIRED if key not in card]:
@@ -188,8 +192,7 @@ def find_dino_weights(arch: str, checkpoint: str) -> Path:
         return find_timm_weights(arch, checkpoint, 'DINO weights', 'checkpoint')
     path = TINY_CARD.with_suffix('.safetensors')
     if not path.is_file():
-        raise FileNotFoundError(f'DINO weights {path} are not there. The package is incomplete: install it again, or '
-                                'run tools/pretrain/train_tiny_dino.py.')
+        raise FileNotFoundError(f'DINO weights {path} are not there.{_NO_TINY}')
     return path
 
 

@@ -107,8 +107,9 @@ class MaskGenerator:
         self.points_per_chunk, self.encode_batch = points_per_chunk, encode_batch
 
     def to(self, device: torch.device | str) -> MaskGenerator:
-        """Move the model."""
-        self.sam.to(device)
+        """Move the model; where it is there already, what it keeps ready (weights cast once) is left as it is."""
+        if self.sam.device != torch.device(device):
+            self.sam.to(device)
         return self
 
     def fingerprint(self) -> str:

@@ -230,11 +230,12 @@ class FrozenSam(nn.Module):
         return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._ready = {}
+        self._ready, self._fingerprint = {}, None
         super()._load_from_state_dict(*args, **kwargs)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the card and all weights, the same on every device; computed once."""
+        """SHA-256 of the card and all weights, the same on every device; computed once, and again for weights that are
+        loaded later."""
         if self._fingerprint is None:
             digest = hashlib.sha256(repr(sorted(self.card.to_dict().items())).encode())
             for name, tensor in sorted(self.sam.state_dict().items()):

@@ -39,7 +39,7 @@ def text_features(clip: FrozenClip, names: Sequence[str], templates: Sequence[st
     for template in templates:
         if template.count('{}') != 1:
             raise ValueError(f"template {template!r} must have exactly one '{{}}' where the name goes")
-    sentences = [template.format(name) for name in names for template in templates]
+    sentences = [template.replace('{}', name) for name in names for template in templates]
     parts = [clip.encode_text(clip.tokenize(sentences[i:i + chunk])) for i in range(0, len(sentences), chunk)]
     embeddings = F.normalize(torch.cat(parts), dim=-1).view(len(names), len(templates), -1)
     return F.normalize(embeddings.mean(1), dim=-1)

@@ -198,7 +198,8 @@ class MaskBank:
             replace: an image the bank already has gets these masks instead: its photo was replaced.
 
         Raises:
-            ValueError: a bank opened with mode ``r``, an id that is no string, or the masks of several images.
+            ValueError: a bank opened with mode ``r``, an id that is no string, the masks of several images, or levels
+                that SAM does not have.
             OSError: the disk is full or not writable; everything put before stays intact.
         """
         self._need_writing()
@@ -313,8 +314,8 @@ class MaskBank:
 
     def _read_head(self, place: Place, image_id: str) -> MadeOf | None:
         """What a record says of itself, from its first bytes: its masks may be megabytes."""
-        head = read_record(self.root, place, _HEAD + 6 * len(image_id))[9:]
         try:
+            head = read_record(self.root, place, _HEAD + 6 * len(image_id))[9:]
             # The quotes of an id are escaped, so that this is found in no id.
             record = json.loads(head[:head.index(b',"level":')] + b'}')
             height, width = record['size']
@@ -322,7 +323,7 @@ class MaskBank:
             if normal(record['id']) != image_id or not isinstance(height, int) or not isinstance(width, int):
                 return None
             return MadeOf((height, width), *(((photo,), (record['photo'][3],)) if photo is not None else ()))
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
             return None
 
     def _decode(self, place: Place, image_id: str) -> MaskSet:

@@ -111,7 +111,7 @@ def open_header(root: Path, mode: str, fingerprint: str | None, dataset: str | N
         _create_header(path, entries, kind)
     header = read_header(path, kind)
     if fingerprint is not None and (made := precision_of(header)) != (asked := precision_of(dict(
-            generator=fingerprint))) and fingerprint.split()[0] == header['generator'].split()[0]:
+            generator=fingerprint))) and fingerprint.split()[:1] == str(header['generator']).split()[:1]:
         raise ValueError(f'{path}: this bank holds {kind.content}s made in {made}, but {asked} was asked for: go on in '
                          f'{made} ({"--no-amp" if made == "fp32" else "--amp"} or neither; precision={made!r} or '
                          "none of the mask generator's sam), or use another folder")

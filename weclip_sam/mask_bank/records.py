@@ -13,6 +13,8 @@ from weclip_sam.io.names import normal
 from weclip_sam.io.rle import MAX_BITS, decode_bits, encode_masks
 from weclip_sam.structures import MaskSet
 
+LEVELS = 3  # of SAM's masks: sub-part, part, whole
+
 
 def _short(values: torch.Tensor) -> list[float]:
     """float32 values as the shortest decimals that read back to the same float32."""
@@ -24,6 +26,9 @@ def to_record(image_id: str, masks: MaskSet, origin: str | None = None, photo: F
     """The text of a record; the arguments are those of :meth:`MaskBank.put`."""
     if len(masks) and int(masks.sample_index.min()) != int(masks.sample_index.max()):
         raise ValueError(f'masks of {image_id!r} belong to several images; put them one image at a time')
+    if len(masks) and not 0 <= int(masks.level.min()) <= int(masks.level.max()) < LEVELS:
+        raise ValueError(f'masks of {image_id!r}: expected levels 0 (sub-part), 1 (part) and 2 (whole), got '
+                         f'{sorted(set(masks.level.tolist()))}')
     pixels = len(masks) * masks.size[0] * masks.size[1]
     if pixels > MAX_BITS:
         raise ValueError(f'masks of {image_id!r} have {pixels} pixels together, at most {MAX_BITS}')
@@ -69,6 +74,6 @@ def from_record(line: bytes, image_id: str) -> MaskSet:
         raise ValueError(f'its content is no mask record: {error!r}') from error
     if not len(bits) == level.numel() == iou.numel() == stability.numel() or level.ndim != 1:
         raise ValueError('its lists differ in length')
-    if len(level) and not 0 <= int(level.min()) <= int(level.max()) <= 2:
+    if len(level) and not 0 <= int(level.min()) <= int(level.max()) < LEVELS:
         raise ValueError('a level is none of 0, 1, 2')
     return MaskSet(bits, level, iou, stability, torch.zeros_like(level), width)

@@ -75,7 +75,8 @@ def final_labels(model: WeClip, inputs: Tensor, sample: SegSample, sam: SamAtTes
         watch: every step of the pipeline runs in the context ``watch(its name)``; encoders and decoder in ``encode``.
 
     Raises:
-        ValueError: a model without a pipeline; something that a step needs is not there.
+        ValueError: a model without a pipeline, or one that leaves no labels or class maps; something that a step needs
+            is not there.
     """
     pipeline = model.seeds
     if pipeline is None:
@@ -95,6 +96,9 @@ def final_labels(model: WeClip, inputs: Tensor, sample: SegSample, sam: SamAtTes
         return pipeline(replace(state, padding=padding, keep_scores=keep_scores), watch)
 
     state, alone = run(model.decoder_heard, True), run(False, False)
+    if state.pixel_labels is None or state.maps is None:
+        raise ValueError(f'final labels: the pipeline {pipeline!r} leaves no '
+                         f'{"labels" if state.pixel_labels is None else "class maps"}; it must make both')
     possible = possible_labels(sample.image_labels, images.device)
     rows = _rows_of(_cut(state.pixel_labels, size), possible)
     by_decoder = to_original(decoded.seg_logits[0, possible], padded, sample).softmax(0)
@@ -151,8 +155,8 @@ def _rows_of(labels: Tensor, possible: Tensor) -> Tensor:
 def _scores(state: SeedState) -> Tensor:
     """1+K H" W": what the labels were chosen by, the background's first."""
     size = tuple(state.pixel_labels.shape[1:])
-    maps = resize_maps(state.maps.scores.clamp(min=0), size)
-    return torch.cat([resize_maps(background_of_maps(state, state.maps.scores), size), maps])
+    maps, background = state.chosen_by or (state.maps, background_of_maps(state, state.maps.scores))
+    return torch.cat([resize_maps(background, size), resize_maps(maps.scores.clamp(min=0), size)])
 
 
 def _leaning(by_decoder: Tensor, rows: Tensor) -> Tensor:

@@ -27,14 +27,28 @@ def prediction_settings(test: Mapping[str, Any] | None) -> dict[str, Any]:
     """A model's ``test`` settings with the defaults of :func:`predict_samples`.
 
     Raises:
-        ValueError: an unknown border, or a refinement step that does not exist or takes no such arguments.
+        ValueError: an unknown setting, border or ``fit``, scales that are none, or a refinement step that does not
+            exist or takes no such arguments.
     """
-    settings = TEST_DEFAULTS | dict(test or {})
+    settings, known = TEST_DEFAULTS | dict(test or {}), (*TEST_DEFAULTS, 'fit')
+    for name in settings:
+        if name not in known:
+            raise ValueError(f'test: there is no setting {name!r}.{suggest_name(str(name), known)} Known: '
+                             f'{", ".join(known)}')
     if settings['border'] not in BORDERS:
         raise ValueError(f"test.border: expected one of {BORDERS}, got {settings['border']!r}."
                          f"{suggest_name(str(settings['border']), BORDERS)}")
-    refinement(settings)
+    _check_scales(settings['scales'], settings.get('fit', _FITS[0]))
+    for steps in (settings, *(dict(refine=steps) for steps in settings['beside'].values())):
+        refinement(steps)
     return settings
+
+
+def _check_scales(scales: Sequence[float], fit: str) -> None:
+    if not scales or any(not scale > 0 for scale in scales):
+        raise ValueError(f'scales must be positive numbers, at least one, got {tuple(scales)}')
+    if fit not in _FITS:
+        raise ValueError(f"fit must be one of {_FITS}, got '{fit}'.{suggest_name(fit, _FITS)}")
 
 
 def predict_samples(forward: Callable[[Tensor], Tensor], inputs: Tensor, data_samples: list[SegSample],
@@ -230,10 +244,7 @@ def multi_scale_logits(forward: Callable[[Tensor], Tensor], images: Tensor, scal
     Raises:
         ValueError: no scale, a scale that is not positive or leaves less than one patch, an unknown ``fit``.
     """
-    if not scales or any(not scale > 0 for scale in scales):
-        raise ValueError(f'scales must be positive numbers, at least one, got {tuple(scales)}')
-    if fit not in _FITS:
-        raise ValueError(f"fit must be one of {_FITS}, got '{fit}'.{suggest_name(fit, _FITS)}")
+    _check_scales(scales, fit)
     means, grid = [], None
     for scale in scales:
         scaled = _scaled(images, scale, multiple, fit)

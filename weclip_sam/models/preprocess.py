@@ -33,6 +33,8 @@ class SegDataPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking=True)
         if divisor < 1:
             raise ValueError(f'SegDataPreprocessor.divisor: expected a patch size of at least 1, got {divisor}')
+        if not 0 <= fill <= 255:
+            raise ValueError(f'SegDataPreprocessor.fill: expected a value in 0..255, got {fill}')
         self.divisor, self.fill = divisor, fill
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class _Clock:
     """Seconds of the steps that look at SAM, and of what is made for them."""
 
     def __init__(self, steps: Iterable[Any], device: torch.device) -> None:
-        self.steps = {type(step).__name__ for step in steps if step.needs & OF_SAM}
+        self.steps = {type(step).__name__ for step in steps if getattr(step, 'needs', frozenset()) & OF_SAM}
         self.device, self.seconds = device, 0.0
 
     @contextmanager

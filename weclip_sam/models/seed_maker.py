@@ -85,11 +85,16 @@ class SeedMaker(WithSeeds):
             The last state; ``pixel_labels`` is B H0 W0.
 
         Raises:
-            ValueError: what a step needs is missing, or the steps end without labels of that size.
+            ValueError: what a step needs is missing, masks of another size, or steps that end without labels of that
+                size.
         """
         data = self.data_preprocessor.cast_data(dict(inputs=inputs, data_samples=list(data_samples)))
         inputs, samples = data['inputs'].float(), data['data_samples']
         rgb = torch.stack([s.get('original', image) for s, image in zip(samples, inputs, strict=True)]).float()
+        for sample in samples if 'masks' in self.seeds_need else ():
+            if (masks := sample.get('mask_set')) is not None and masks.size != tuple(rgb.shape[2:]):
+                raise ValueError(f'SeedMaker: the masks of {sample.get("image_id")!r} are {masks.size}, the image is '
+                                 f'{tuple(rgb.shape[2:])} (height, width); they are made at the size of the file')
         features = {}
         if len(self.encoders):
             stretched = stretch_to_multiple(inputs, 1 if self.clip is None else self.clip.patch_size)

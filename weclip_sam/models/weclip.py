@@ -24,7 +24,7 @@ from weclip_sam.registry import MODELS
 from weclip_sam.seeds.labels import background_of_maps, label_pixels
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.seeds.scores import resize_maps
-from weclip_sam.structures import IGNORE_LABEL, SeedState, SegSample
+from weclip_sam.structures import IGNORE_LABEL, ClassMaps, SeedState, SegSample
 
 LABELS = ('online', 'offline')
 PADDINGS = ('ignore', 'teach')
@@ -176,14 +176,18 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             decoder_heard: whether the steps may listen to the decoder already.
 
         Raises:
-            ValueError: a model that learns from offline labels.
+            ValueError: a model that learns from offline labels, or steps that end without labels.
         """
         if self.seeds is None:
             raise ValueError("WeClip.make_seeds: a model with labels='offline' has no steps that make labels; give it "
                              "seeds and labels='online'")
-        return self.seeds(self.seed_state(
+        state = self.seeds(self.seed_state(
             inputs, data_samples, features, seg_affinity=decoded.affinity.detach(),
             seg_logits=decoded.seg_logits.detach(), decoder_heard=decoder_heard))
+        if state.pixel_labels is None:
+            raise ValueError(f'WeClip: the pipeline {self.seeds!r} must end in labels, and leaves none; end it with '
+                             'PixelLabels, Crf, SamVote or SeplMerge')
+        return state
 
     def explain(self, batch: dict[str, Any]) -> dict[str, Any]:
         """What the model sees in the first image of a collated batch, see :meth:`explain_all`."""
@@ -196,7 +200,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         Only the steps up to the one that makes the first maps run: masks that later ones vote with need not be there.
 
         Raises:
-            ValueError: a model that learns from offline labels.
+            ValueError: a model that learns from offline labels, or whose steps make no class maps.
         """
         if self.seeds is None:
             raise ValueError("WeClip.class_maps: a model with labels='offline' has no steps that make class maps")
@@ -209,6 +213,9 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             state = SeedPipeline([step])(state)
             if state.history:
                 break
+        else:
+            raise ValueError(f'WeClip.class_maps: no step of the pipeline {self.seeds!r} leaves class maps; put one '
+                             'that makes them (GradCam, ExcelMaps) first')
         first = next(iter(state.history.values()))
         return dict(cam=to_original(first.scores, inputs.shape[-2:], sample), cam_classes=first.class_index)
 
@@ -217,10 +224,11 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
         """What the model sees in each image of a collated batch, at its original size.
 
         Returns:
-            For each ``cam`` (K H W class maps in [0, 1]) and ``cam_classes`` (K int64, 0-based), ``seed`` and
-            ``prediction`` (H W int64), and ``stages``: labels H W after every step of the pipeline that changes the
-            maps. A model that learns from offline labels has its ``prediction`` alone. Labels are those that are taught
-            at this point of the training: whether the decoder is heard is the model's own state.
+            For each ``cam`` (K H W class maps in [0, 1]; none where no step makes any) and ``cam_classes`` (K int64,
+            0-based), ``seed`` and ``prediction`` (H W int64), and ``stages``: labels H W after every step of the
+            pipeline that changes the maps. A model that learns from offline labels has its ``prediction`` alone. Labels
+            are those that are taught at this point of the training: whether the decoder is heard is the model's own
+            state.
         """
         data = self.data_preprocessor(batch)
         inputs, samples = data['inputs'], data['data_samples']
@@ -236,7 +244,7 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
             maps = maps.with_scores(resize_maps(maps.scores, size))
             background = background_of_maps(replace(state, maps=maps, background=None), maps.scores)
             stages[name] = label_pixels(maps, background)[0]
-        first = next(iter(state.history.values()))
+        first = next(iter(state.history.values()), _no_maps(inputs))
         for index, (sample, shown) in enumerate(zip(samples, seen, strict=True)):
             own = first.sample_index == index
             shown.update(
@@ -244,3 +252,9 @@ class WeClip(WithCurriculum, Segments, WithSeeds):
                 seed=labels_to_original(state.pixel_labels[index], sample),
                 stages={name: labels_to_original(labels[index], sample) for name, labels in stages.items()})
         return seen
+
+
+def _no_maps(inputs: Tensor) -> ClassMaps:
+    """What there is to show of a pipeline that draws labels without class maps."""
+    none = inputs.new_zeros(0, dtype=torch.long)
+    return ClassMaps(inputs.new_zeros(0, *inputs.shape[2:]), none, none)

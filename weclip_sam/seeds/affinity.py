@@ -97,18 +97,31 @@ def sinkhorn(attention: Tensor, rounds: int = 3) -> Tensor:
     return attention
 
 
-def transition_matrix(attention: Tensor, rounds: int = 3, power: int = 2) -> Tensor:
+def transition_matrix(attention: Tensor, rounds: int | None = 3, power: int = 2) -> Tensor:
     """... P P: Sinkhorn, symmetrise, raise to a matrix power (CLIP-ES, WeCLIP: 3 rounds, squared; FMA-WSSS: 1 round).
 
+    With ``rounds=None`` the matrix is raised to its power as it is, neither balanced nor symmetrised.
+
     Raises:
-        ValueError: fewer than no rounds or steps.
+        ValueError: see :func:`check_flow`.
     """
-    if rounds < 0 or power < 0:
-        raise ValueError(f'transition matrix: expected rounds >= 0 and power >= 0, got {rounds} and {power}')
+    check_flow('transition matrix', rounds, power)
     with torch.autocast(attention.device.type, enabled=False):
-        balanced = sinkhorn(attention.float(), rounds)
-        balanced = (balanced + balanced.transpose(-2, -1)).div_(2)
+        balanced = attention.float()
+        if rounds is not None:
+            balanced = sinkhorn(balanced, rounds)
+            balanced = (balanced + balanced.transpose(-2, -1)).div_(2)
         return torch.linalg.matrix_power(balanced, power)
+
+
+def check_flow(who: str, rounds: int | None, power: int) -> None:
+    """Whether a matrix can be made with these settings.
+
+    Raises:
+        ValueError: fewer than no rounds of Sinkhorn, or a negative power, which would be an inverse.
+    """
+    if rounds is not None and rounds < 0 or power < 0:
+        raise ValueError(f'{who}: expected rounds >= 0 and power >= 0, got {rounds} and {power}')
 
 
 def propagate(transition: Tensor, maps: Tensor, sample_index: Tensor, boxes: Tensor | None = None,
@@ -169,6 +182,7 @@ class AffinityStep:
     def __init__(self, threshold: float | None, rounds: int | None, power: int, boxes_of: str | None) -> None:
         if threshold is not None:
             above_threshold(torch.zeros(0, 1, 1), threshold)  # names a wrong threshold now, not in the first batch
+        check_flow(type(self).__name__, rounds, power)
         self.threshold, self.rounds, self.power, self.boxes_of = threshold, rounds, power, boxes_of
 
     def spread(self, state: SeedState, attention: Tensor) -> SeedState:
@@ -177,10 +191,7 @@ class AffinityStep:
         if tuple(maps.scores.shape[1:]) != grid:
             raise ValueError(f'{type(self).__name__} works on patches: maps are {tuple(maps.scores.shape[1:])}, the '
                              f'grid is {grid}; put it before steps that upsample')
-        if self.rounds is None:
-            transition = torch.linalg.matrix_power(attention.float(), self.power)
-        else:
-            transition = transition_matrix(attention, self.rounds, self.power)
+        transition = transition_matrix(attention, self.rounds, self.power)
         boxes = None if self.threshold is None else box_masks(self._maps_in_boxes(state), self.threshold)
         refined = propagate(transition, maps.scores, maps.sample_index, boxes)
         return state.with_maps(self.name, maps.with_scores(stretch(refined)), affinity=transition)

@@ -24,7 +24,8 @@ BLOCK_ENTRIES = 1 << 24  # pairs of patches times texts at a time: 64 MB each in
 
 def cosines(patches: Tensor, text_features: Tensor) -> Tensor:
     """B P N cosines of B P E patch embeddings with N E (or B N E) texts, neither of unit norm by need."""
-    return F.normalize(patches.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).transpose(-2, -1)
+    with torch.autocast(patches.device.type, enabled=False):  # they differ little, and are stretched to [0, 1]
+        return F.normalize(patches.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).transpose(-2, -1)
 
 
 def class_distributions(similarity: Tensor, allowed: Tensor | None = None, scaling: str = 'class') -> Tensor:
@@ -83,9 +84,10 @@ def named_texts(image_labels: Tensor, nouns: int) -> tuple[Tensor, Tensor]:
         nouns: G.
 
     Returns:
-        index B N int64 into the C+G texts and used B N bool, both on the host; N is the most that an image has.
+        index B N int64 into the C+G texts and used B N bool, both on the host; N is the most that an image has, at
+        least one.
     """
     allowed = F.pad(image_labels, (0, nouns), value=True)
-    most = int(allowed.sum(1).amax()) if len(allowed) else 0
+    most = max(1, int(allowed.sum(1).amax())) if len(allowed) else 1  # a batch may name nothing at all
     order = torch.argsort(allowed.int(), dim=1, descending=True, stable=True)[:, :most]
     return order, allowed.gather(1, order)

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor
 from weclip_sam.checks import suggest_name
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.permutohedral import PermutohedralFilter
-from weclip_sam.seeds.scores import min_max, resize_maps, with_background
+from weclip_sam.seeds.scores import background_score, min_max, resize_maps, with_background
 from weclip_sam.structures import IGNORE_LABEL, SeedState, foreground_label
 
 BACKENDS = ('auto', 'pydensecrf', 'lattice', 'exact')
@@ -65,8 +67,11 @@ def dense_crf(rgb: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, iter
         ImportError: when pydensecrf was asked for and is not installed, with the way to get it.
     """
     rgb, probabilities = torch.as_tensor(rgb), torch.as_tensor(probabilities)
-    _check(rgb, probabilities, dict(gaussian_sxy=gaussian_sxy, bilateral_sxy=bilateral_sxy,
-                                    bilateral_srgb=bilateral_srgb), iterations, backend, colours)
+    _check(dict(gaussian_sxy=gaussian_sxy, bilateral_sxy=bilateral_sxy, bilateral_srgb=bilateral_srgb), iterations,
+           backend, colours)
+    if probabilities.ndim != 3 or tuple(rgb.shape) != (*probabilities.shape[1:], 3):
+        raise ValueError(f'dense CRF: expected rgb H W 3 and probabilities C H W, got {tuple(rgb.shape)} and '
+                         f'{tuple(probabilities.shape)}; resize the probabilities to the image first')
     if colours == 'wrapped':
         rgb = wrapped_colours(rgb)
     backend = resolve_backend(backend)
@@ -74,7 +79,8 @@ def dense_crf(rgb: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, iter
                     bilateral_srgb=bilateral_srgb, bilateral_compat=bilateral_compat)
     if backend == 'pydensecrf':
         return _pydensecrf(rgb, probabilities, iterations, **settings)
-    return _mean_field(rgb, probabilities, iterations, exact=backend == 'exact', **settings)
+    with torch.autocast(probabilities.device.type, enabled=False):
+        return _mean_field(rgb, probabilities, iterations, exact=backend == 'exact', **settings)
 
 
 def resolve_backend(backend: str = 'auto') -> str:
@@ -90,17 +96,30 @@ def wrapped_colours(rgb: Tensor) -> Tensor:
     return (rgb.float() - mean).trunc() % 256
 
 
-def _check(rgb: Tensor, probabilities: Tensor, deviations: dict[str, float], iterations: int, backend: str,
-           colours: str) -> None:
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Whether :func:`dense_crf` takes these keyword arguments, without an image.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one, or a value out of range.
+    """
+    known = {name: each.default for name, each in inspect.signature(dense_crf).parameters.items()
+             if each.default is not each.empty}
+    for name in settings:
+        if name not in known:
+            raise ValueError(f'dense CRF: there is no setting {name!r}.{suggest_name(str(name), known)} Known: '
+                             f'{", ".join(known)}')
+    given = {**known, **settings}
+    _check({name: given[name] for name in ('gaussian_sxy', 'bilateral_sxy', 'bilateral_srgb')}, given['iterations'],
+           given['backend'], given['colours'])
+
+
+def _check(deviations: dict[str, float], iterations: int, backend: str, colours: str) -> None:
     if colours not in COLOURS:
         raise ValueError(f'dense CRF colours: expected one of {COLOURS}, got {colours!r}.'
                          f'{suggest_name(str(colours), COLOURS)}')
     if backend not in BACKENDS:
         raise ValueError(f'dense CRF backend: expected one of {BACKENDS}, got {backend!r}.'
                          f'{suggest_name(str(backend), BACKENDS)}')
-    if probabilities.ndim != 3 or tuple(rgb.shape) != (*probabilities.shape[1:], 3):
-        raise ValueError(f'dense CRF: expected rgb H W 3 and probabilities C H W, got {tuple(rgb.shape)} and '
-                         f'{tuple(probabilities.shape)}; resize the probabilities to the image first')
     for name, value in deviations.items():
         if not value > 0:
             raise ValueError(f'dense CRF {name}: expected a standard deviation > 0, got {value}')
@@ -191,6 +210,9 @@ class Crf:
             Where a background score stands beside the maps (PAR, a prediction) both are scaled to sum to one instead,
             and the marginals take their place.
         crf: keyword arguments of :func:`dense_crf`.
+
+    Raises:
+        ValueError: a setting that does not exist, or a value out of range.
     """
 
     needs, gives = frozenset({'maps', 'rgb'}), frozenset({'pixel_labels'})
@@ -199,6 +221,8 @@ class Crf:
                  normalise: bool = True, crf: dict | None = None) -> None:
         if min_confidence is not None and not 0 <= min_confidence <= 1:
             raise ValueError(f'Crf min_confidence: expected a probability or None, got {min_confidence}')
+        background_score(torch.zeros(0), background, background_value)  # names what is wrong now, not later
+        check_settings(crf or {})
         self.background, self.background_value = background, background_value
         self.min_confidence, self.normalise, self.crf = min_confidence, normalise, dict(crf or {})
 
@@ -207,7 +231,8 @@ class Crf:
         return resolve_backend(self.crf.get('backend', 'auto'))
 
     def __call__(self, state: SeedState) -> SeedState:
-        """With a ``background`` beside the maps, it and ``maps`` are written, too, at the size of ``rgb``."""
+        """With a ``background`` beside the maps, it and ``maps`` are written, too, at the size of ``rgb``; with
+        ``keep_scores`` the marginals are ``chosen_by``."""
         batch_size, _, height, width = state.rgb.shape
         labels = torch.zeros(batch_size, height, width, dtype=torch.long, device=state.rgb.device)
         confidence = torch.ones(batch_size, height, width, device=state.rgb.device)
@@ -220,6 +245,9 @@ class Crf:
             scores.append(marginals[1:])
         if self.min_confidence is not None:
             labels = labels.masked_fill(confidence < self.min_confidence, IGNORE_LABEL)
+        if state.keep_scores:
+            chosen = torch.cat([*scores, background.new_zeros(0, height, width)])
+            state = dataclasses.replace(state, chosen_by=(state.maps.with_scores(chosen), background))
         if state.background is not None and scores:
             state = state.with_maps('crf', state.maps.with_scores(torch.cat(scores)), background=background)
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)

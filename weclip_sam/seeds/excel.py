@@ -51,7 +51,8 @@ def similarity_maps(embeddings: Tensor, text_features: Tensor, used: Tensor | No
         if value not in known:
             raise ValueError(f'ExCEL {name}: expected one of {known}, got {value!r}.{suggest_name(value, known)}')
     tokens = F.normalize(embeddings.float(), dim=2 if normalise == 'channels' else 1)
-    similarity = tokens @ text_features.float().transpose(-2, -1)
+    with torch.autocast(tokens.device.type, enabled=False):  # what is left below are small differences of these numbers
+        similarity = tokens @ text_features.float().transpose(-2, -1)
     after = stand_out(similarity, class_weights(similarity[:, 0], used), used)
     among = after[:, 1:] if stretch == 'patches' else after
     low, high = among.amin(1, keepdim=True), among.amax(1, keepdim=True)

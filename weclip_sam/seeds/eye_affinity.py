@@ -37,7 +37,8 @@ def token_affinity(tokens: Tensor, grid: Sequence[int], target: Sequence[int], t
         planes = tokens.transpose(1, 2).unflatten(2, tuple(grid))
         tokens = F.interpolate(planes, tuple(target), mode='bilinear', align_corners=False).flatten(2).transpose(1, 2)
     tokens = F.normalize(tokens, dim=-1)
-    return (tokens @ tokens.transpose(1, 2) / temperature).softmax(-1)
+    with torch.autocast(tokens.device.type, enabled=False):  # a low temperature makes much of small differences
+        return (tokens @ tokens.transpose(1, 2) / temperature).softmax(-1)
 
 
 @SEED_STEPS.register_module()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from weclip_sam.checks import suggest_name
 from weclip_sam.features import Named, Wanted
 from weclip_sam.registry import SEED_STEPS
-from weclip_sam.seeds.affinity import SOURCES, propagate, transition_matrix
+from weclip_sam.seeds.affinity import SOURCES, check_flow, propagate, transition_matrix
 from weclip_sam.seeds.boxes import box_masks
 from weclip_sam.seeds.scores import min_max
 from weclip_sam.structures import SeedState
@@ -43,6 +43,7 @@ class FmaAffinity:
                                  f'{suggest_name(value, known)}')
         if not 0 <= threshold <= 1:
             raise ValueError(f'FmaAffinity threshold: expected a share in [0, 1], got {threshold}')
+        check_flow('FmaAffinity', rounds, power)
         self.layers, self.threshold, self.rounds, self.power = layers, threshold, rounds, power
         self.spread, self.inside, self.outside, self.use_boxes = spread, inside, outside, use_boxes
 

@@ -249,10 +249,12 @@ class GradCam:
         self.options: dict[str, Any] = dict(competitors=competitors, softmax=softmax, signed=signed)
 
     def wants(self, encoders: Named, decoder_heard: bool = False) -> dict[str, Wanted]:
-        """What enters the last block, and what its attention makes of it."""
+        """What enters the last block, and what its attention makes of it; where blocks are left out, its attention
+        itself, whose share in means is taken back."""
         layers = encoders['clip'].layers
+        last = frozenset({layers - 1})
         wanted = Wanted.last_block_input(layers - self.skip)
-        return {'clip': wanted if self.skip else wanted | Wanted(heads=frozenset({layers - 1}))}
+        return {'clip': wanted | (Wanted(attentions=last) if self.skip else Wanted(heads=last))}
 
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``features``, ``text_features`` and ``image_labels``; writes ``maps``, one score a patch."""

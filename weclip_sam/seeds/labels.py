@@ -123,6 +123,7 @@ class IgnoreDisagreement:
     needs, gives = frozenset({'maps', 'pixel_labels'}), frozenset({'pixel_labels'})
 
     def __init__(self, background_power: float = 1.0) -> None:
+        background_score(torch.zeros(0), 'power', background_power)  # names a wrong power now, not in the first batch
         self.background_power = background_power
 
     def __call__(self, state: SeedState) -> SeedState:
@@ -151,12 +152,13 @@ class PixelLabels:
         for name, value in (('min_confidence', min_confidence), ('min_margin', min_margin)):
             if not 0 <= value <= 1:
                 raise ValueError(f'PixelLabels {name}: expected a number in [0, 1], got {value}')
+        background_score(torch.zeros(0), 'power', background_power)  # names a wrong power now, not in the first batch
         self.background_power, self.ignore_unlabelled = background_power, ignore_unlabelled
         self.min_confidence, self.min_margin = min_confidence, min_margin
 
     def __call__(self, state: SeedState) -> SeedState:
         """Also reads ``background``; without ``rgb`` the labels have the size of ``images``. With ``keep_scores`` it
-        writes ``maps`` and ``background``, too."""
+        writes ``chosen_by``, too."""
         picture = state.images if state.rgb is None else state.rgb
         maps = state.maps.with_scores(resize_maps(state.maps.scores, tuple(picture.shape[-2:])))
         background = background_of_maps(state, maps.scores, self.background_power)
@@ -165,5 +167,5 @@ class PixelLabels:
             nameless = ~to_device(state.image_labels, labels.device).any(1)
             labels = labels.masked_fill(nameless[:, None, None], IGNORE_LABEL)
         if state.keep_scores:
-            state = dataclasses.replace(state, maps=maps, background=background)
+            state = dataclasses.replace(state, chosen_by=(maps, background))
         return dataclasses.replace(state, pixel_labels=labels, confidence=confidence)

@@ -199,7 +199,8 @@ class MaskMeans(NamedTuple):
     """Means of maps over masks.
 
     Attributes:
-        means: K M float32, zero for a mask without pixels and for masks of other images.
+        means: K M float32, zero for a mask without pixels; of masks of other images nothing is to be read (zero on a
+            CPU, elsewhere what the product gave).
         areas: M int64.
         rest: K float32, the mean of the clipped map over what no mask of its image covers; NaN where masks cover
             everything, and for an image without masks.

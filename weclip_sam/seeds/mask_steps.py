@@ -58,12 +58,12 @@ class SamVote:
         normalisation, gamma, background, background_value, priority: see :func:`sam_vote`.
         uncovered: pixels without a mask become ``background`` (published), ``ignore`` (255), or ``keep`` the labels
             that an earlier step wrote.
-        extent: ``image``: what no mask covers takes part in the min-max, and an image without any mask gets the labels
-            of its maps: a name is never lost because masks are few. ``masks``: as published.
+        extent: ``image``: what no mask covers takes part in the min-max, and (with ``uncovered='background'``) an image
+            without any mask gets the labels of its maps: a name is never lost because masks are few. ``masks``: as
+            published.
 
     Confidence where nothing was painted: the pixel's own background score for ``background``, 0 for ``ignore``, the
-    earlier step's for ``keep``. With ``state.keep_scores`` it also writes ``maps`` and ``background``, see
-    :func:`voted_scores`.
+    earlier step's for ``keep``. With ``state.keep_scores`` it also writes ``chosen_by``, see :func:`voted_scores`.
     """
 
     needs, gives = frozenset({'maps', 'masks'}), frozenset({'pixel_labels'})
@@ -78,6 +78,7 @@ class SamVote:
                 raise ValueError(f'SamVote {name}: expected one of {known}, got {value!r}.'
                                  f'{suggest_name(str(value), known)}')
         painting_order(priority, *torch.zeros(3, 0))  # names unknown keys now, not in the first batch
+        background_score(torch.zeros(0), background, background_value)
         self.settings: dict[str, Any] = dict(normalisation=normalisation, gamma=gamma, background=background,
                                              background_value=background_value, priority=tuple(priority),
                                               extent=extent)
@@ -92,7 +93,7 @@ class SamVote:
                                                              **self.settings)
         if state.keep_scores:
             scores, rest = voted_scores(maps, self._background_confidence(maps, batch_size), state.masks, votes, order)
-            state = dataclasses.replace(state, maps=maps.with_scores(scores), background=rest)
+            state = dataclasses.replace(state, chosen_by=(maps.with_scores(scores), rest))
         if self.uncovered == 'background':
             background = self._background_confidence(maps, batch_size)
             confidence = torch.where(covered, confidence, background)

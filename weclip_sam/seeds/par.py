@@ -22,7 +22,7 @@ from torch import Tensor
 from weclip_sam.checks import check_shape
 from weclip_sam.registry import SEED_STEPS
 from weclip_sam.seeds.labels import background_of_maps
-from weclip_sam.seeds.scores import resize_maps
+from weclip_sam.seeds.scores import background_score, resize_maps
 from weclip_sam.structures import SeedState, to_device
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
@@ -170,6 +170,11 @@ def _with_kernels(images: Tensor, scores: Tensor, sample_index: Tensor | None, i
     return par_triton.rounds(weights, scores, sample_index, iterations, steps)
 
 
+def _check_rounds(iterations: int, dilations: Sequence[int]) -> None:
+    if iterations < 0 or not dilations or min(dilations) < 1:
+        raise ValueError(f'PAR: expected iterations >= 0 and dilations >= 1, got {iterations} and {list(dilations)}')
+
+
 @torch.no_grad()
 def pixel_adaptive_refinement(images: Tensor, scores: Tensor, sample_index: Tensor | None = None, iterations: int = 20,
                               dilations: Sequence[int] = DILATIONS, plain: bool = False) -> Tensor:
@@ -195,8 +200,7 @@ def pixel_adaptive_refinement(images: Tensor, scores: Tensor, sample_index: Tens
     if sample_index is None and len(scores) != len(images):
         raise ValueError(f'scores: {len(scores)} maps for {len(images)} images; say with sample_index which map '
                          'belongs to which image')
-    if iterations < 0 or not dilations or min(dilations) < 1:
-        raise ValueError(f'PAR: expected iterations >= 0 and dilations >= 1, got {iterations} and {list(dilations)}')
+    _check_rounds(iterations, dilations)
     device = scores.device
     with torch.autocast(device.type, enabled=False):
         scores = scores.float()
@@ -233,12 +237,14 @@ class Par:
                  downscale: int = 1, plain: bool = False) -> None:
         if downscale < 1:
             raise ValueError(f'Par downscale: expected a whole number >= 1, got {downscale}')
+        _check_rounds(iterations, dilations)
+        background_score(torch.zeros(0), 'power', background_power)  # names a wrong power now, not in the first batch
         self.iterations, self.dilations, self.background_power = iterations, tuple(dilations), background_power
         self.downscale, self.plain = downscale, plain
 
     def __call__(self, state: SeedState) -> SeedState:
         """Reads ``images``, ``maps`` and ``background``; writes ``maps`` (K H W) and ``background`` (B H W)."""
-        images = state.images
+        images = state.images.float()  # a prediction's are bytes
         size = tuple(images.shape[-2:])
         small = (max(1, size[0] // self.downscale), max(1, size[1] // self.downscale))
         if self.downscale > 1:

@@ -22,7 +22,7 @@ from weclip_sam.structures import BACKGROUND_LABEL, SeedState
 PROMPTS = ('box', 'points', 'rough')
 TOGETHER = 16   # components that SAM is asked for at once
 MOST_ODDS = 8.0  # log-odds of a rough mask are cut off there
-CERTAIN = 1e-6   # what a probability may lack of one to count as certain
+CERTAIN = 1e-6   # what all other classes together may have where one counts as certain
 
 
 class Prompter(Protocol):
@@ -186,12 +186,17 @@ def _points(parts: Components, place: int, count: int) -> np.ndarray:
 def _redraw(probabilities: Tensor, component: Tensor, answer: Tensor, label: int, weight: float) -> None:
     """Write into probabilities C+1 H W that ``answer`` (H W bool), and no more of ``component``, is ``label``.
 
-    A plane after the other: of a large image there is to be no copy.
+    A plane after the other: of a large image there is to be no copy. What the others have is added up: near one,
+    ``1 - own`` has hardly a digit left.
     """
     lost, own = component & ~answer, probabilities[label].clone()
-    certain = lost & (own >= 1 - CERTAIN)  # nothing else was possible
+    others = torch.zeros_like(own)
+    for place, plane in enumerate(probabilities):
+        if place != label:
+            others += plane
+    certain = lost & (others < CERTAIN)  # nothing else was possible
     factor = torch.ones_like(own).masked_fill_(answer | certain, 1 - weight)
-    factor = torch.where(lost & ~certain, 1 - weight + weight / (1 - own).clamp(min=CERTAIN), factor)
+    factor = torch.where(lost & ~certain, 1 - weight + weight / others.clamp(min=CERTAIN), factor)
     for plane in probabilities:
         plane.mul_(factor)
     probabilities[BACKGROUND_LABEL] += weight * certain

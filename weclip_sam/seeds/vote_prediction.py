@@ -53,7 +53,8 @@ def _paint(voted: Tensor, group: Group, means: Tensor, rule: str, weight: float)
         inside = columns.inside[0].to(own.dtype)  # m r
         covered = inside.amax(0) > 0
         if rule == 'mean':
-            answer = own @ inside / inside.sum(0).clamp(min=1)
+            with torch.autocast(own.device.type, enabled=False):
+                answer = own @ inside / inside.sum(0).clamp(min=1)
         else:
             answer = own[:, (inside * sure[:, None]).argmax(0)]
         share = columns.spread((weight * covered)[None])[0].to(voted.dtype)

@@ -20,7 +20,8 @@ class WandbTracker(Tracker):
 
     Otherwise than mmengine's own backend it draws over iterations, goes on with the run of a resumed training, and
     sends neither source files nor what is printed. Project and account are those of the environment
-    (``WANDB_PROJECT``, else ``weclip_sam``; ``WANDB_ENTITY``).
+    (``WANDB_PROJECT``, else ``weclip_sam``; ``WANDB_ENTITY``). A run that is open already, in a notebook say, is
+    somebody else's: nothing is written into it, and it stays open.
     """
 
     name = 'wandb'
@@ -30,9 +31,11 @@ class WandbTracker(Tracker):
         """A run of that id, or a new one."""
         prefer(WANDB_ERROR_REPORTING='false', WANDB_FINISH_TIMEOUT='600')  # no reports of its own; seconds
         self._wandb: Any = importlib.import_module('wandb')
+        beside = {} if self._wandb.run is None else dict(reinit='create_new')  # else init gives the one that is open
         self._run = self._wandb.init(
             project=os.environ.get('WANDB_PROJECT', 'weclip_sam'), name=self.run_name, id=run_id, dir=self.work_dir,
-            resume=None if run_id is None else 'allow', settings=self._wandb.Settings(console='off', save_code=False))
+            resume=None if run_id is None else 'allow', settings=self._wandb.Settings(console='off', save_code=False),
+            **beside)
         self._run.define_metric(ITERATION)
         self._run.define_metric('*', step_metric=ITERATION)
         self.where = str(Path(self._run.dir).parent) if self._run.offline else self._run.url
@@ -53,8 +56,13 @@ class WandbTracker(Tracker):
     def finish(self, failed: bool) -> None:
         """Wait until everything is sent, ten minutes at most (``WANDB_FINISH_TIMEOUT``)."""
         self._run.finish(exit_code=1 if failed else 0)
-        self._wandb.teardown()
+        self._end_helper(0)
 
     def give_up(self) -> None:
         """Its helper process may be gone: the end of the program must not ask for it."""
-        self._wandb.teardown(exit_code=1)
+        self._end_helper(1)
+
+    def _end_helper(self, exit_code: int) -> None:
+        """The helper process serves all runs of this program: with another one open it stays."""
+        if self._wandb.run in (None, self._run):
+            self._wandb.teardown(exit_code=exit_code)
