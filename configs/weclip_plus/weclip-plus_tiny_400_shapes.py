@@ -2,8 +2,8 @@
 on two cores. Val: 65.4 (seed 0 in bfloat16, measured; WeCLIP 60.7).
 
 The affinity loss weighs 1: with 0.1, as published, it has hardly left 0.5, that of a coin, after a hundred iterations.
-With it, tune loses three to six points when the decoder is heard while it learns, by RFM, by WeighByPrediction or by
-replaced labels: what it hears from itself it believes.
+With it, tune loses six to ten points when the decoder is heard from half-time on, by RFM over all blocks, with or
+without WeighByPrediction and replaced labels: what it hears from itself it believes.
 
     python tools/train.py configs/weclip_plus/weclip-plus_tiny_400_shapes.py
 """
