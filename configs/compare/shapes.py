@@ -90,8 +90,8 @@ tuning = [
          how='with or without, three seeds'),
     dict(what='WeCLIP-SAM: maps and their mean, the second eye and its temperature, stride of the decoder, Dice, from '
               'when the decoder is heard', where=_tune, how='some thirty pipelines by their labels, nine trainings'),
-    dict(what='WeCLIP+: box threshold, from when the decoder is heard, the product with its probability', where=_tune,
-         how='three trainings'),
+    dict(what='WeCLIP+: weight of the affinity loss, from when the decoder is heard and its answer replaces labels, '
+              'boxes, the product with its probability', where=_tune, how='eleven trainings, some of their last part'),
     dict(what='ExCEL: calibrated blocks and box threshold', where=_tune, how='a few values, labels scored on tune'),
     dict(what='test scales 1 and 1.5 (all methods)', where=_tune, how='three pairs, the main job scored on tune'),
     dict(what="FMA-WSSS's segment prompts: learning rate, iterations, weight of the activation loss, start",

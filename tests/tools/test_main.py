@@ -94,7 +94,7 @@ WRONG = {'train no.py': 'no.py: no such config',
          'deploy {config} --check no.onnx': 'no.onnx: no',
          'eval_seeds --pred . --gt . --classes no': 'neither voc',
          'make_masks {config} --from no': 'no: no such folder',
-         'make_seeds {config} --labels no': 'no: no such folder of labels'}
+         'make_seeds {config} --labels no': 'no: no such folder of label PNGs'}
 
 
 def test_no_command_reads_torch_before_its_arguments():

@@ -15,8 +15,8 @@ from pathlib import Path
 from weclip_sam.choices import SPLITS
 from weclip_sam.cli.outputs import add_launcher_option
 from weclip_sam.cli.starting import starting
+from weclip_sam.commands import tool
 from weclip_sam.io.config_files import find_config
-from weclip_sam.io.given import find_folder
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,8 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with starting():
         find_config(args.config)
-        if args.labels:
-            find_folder(args.labels, 'labels')
+        if args.labels and not Path(args.labels).is_dir():
+            raise FileNotFoundError(f'{args.labels}: no such folder of label PNGs to start from; make the labels first '
+                                    f'with {tool("make_seeds")} configs/clip_es/...')
         from weclip_sam.engine import friendly_errors, load_config
         from weclip_sam.jobs import run_making_seeds
     with friendly_errors(on_stop=lambda: 'The same command goes on.'):

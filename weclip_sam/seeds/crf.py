@@ -83,6 +83,10 @@ def dense_crf(rgb: Tensor | np.ndarray, probabilities: Tensor | np.ndarray, iter
         return _mean_field(rgb, probabilities, iterations, exact=backend == 'exact', **settings)
 
 
+_SETTINGS = {name: each.default for name, each in inspect.signature(dense_crf).parameters.items()
+             if each.default is not each.empty}
+
+
 def resolve_backend(backend: str = 'auto') -> str:
     """What ``auto`` means here: pydensecrf where it is installed, else ``lattice``."""
     if backend != 'auto':
@@ -102,13 +106,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: an unknown name, with the nearest known one, or a value out of range.
     """
-    known = {name: each.default for name, each in inspect.signature(dense_crf).parameters.items()
-             if each.default is not each.empty}
     for name in settings:
-        if name not in known:
-            raise ValueError(f'dense CRF: there is no setting {name!r}.{suggest_name(str(name), known)} Known: '
-                             f'{", ".join(known)}')
-    given = {**known, **settings}
+        if name not in _SETTINGS:
+            raise ValueError(f'dense CRF: there is no setting {name!r}.{suggest_name(str(name), _SETTINGS)} Known: '
+                             f'{", ".join(_SETTINGS)}')
+    given = {**_SETTINGS, **settings}
     _check({name: given[name] for name in ('gaussian_sxy', 'bilateral_sxy', 'bilateral_srgb')}, given['iterations'],
            given['backend'], given['colours'])
 

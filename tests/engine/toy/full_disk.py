@@ -91,7 +91,7 @@ def main():
     safe_load(FOLDER / 'cut' / found['resumable'], kind='training')
     fill_up()
     found['header'] = code_of(lambda: MaskBank(FOLDER / 'new'))
-    found['new bank'] = [path.name for path in (FOLDER / 'new').iterdir()]
+    found['new bank'] = [path.name for path in FOLDER.glob('new*')]  # nothing was written: no folder stays
     masks = MaskSet(torch.rand(8, 200, 200) > 0.5, *(each.expand(8) for each in (
         masks.level, masks.predicted_iou, masks.stability, masks.sample_index)))
     found['record'] = code_of(lambda: bank.put('b', masks))
