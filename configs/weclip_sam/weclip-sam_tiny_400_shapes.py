@@ -1,5 +1,5 @@
-"""WeCLIP-SAM on the embedded data set: the main job. Four and a half to five minutes on two cores. Val: 80.8, 86.1
-with CRF (measured).
+"""WeCLIP-SAM on the embedded data set: the main job. Four and a half to five and a half minutes on two cores. Val:
+80.8, 86.1 with CRF (measured).
 
     python tools/train.py configs/weclip_sam/weclip-sam_tiny_400_shapes.py
 """
