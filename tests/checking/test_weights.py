@@ -98,3 +98,11 @@ def test_merging_keeps_the_needed_first():
     assert merge([one, replace(one, name='b'), replace(one, needed=True, wanted_by=('y',))]) == [
         replace(one, needed=True, wanted_by=('x', 'y')), replace(one, name='b')]
     assert merge([replace(one, needed=True), replace(one, wanted_by=('y',))]) == [replace(one, needed=True)]
+
+
+def test_a_tiny_dino_is_not_said_to_come_with_the_package():
+    model = dict(load_config('configs/weclip_plus/weclip-plus_vit-b16_30k_voc.py').to_dict())
+    model['model']['encoders']['dino'] = dict(type='FrozenDino', arch='tiny', checkpoint='tiny')
+    need, = (each for each in needs(model, optional=False) if each.what == 'tiny DINO')
+    assert need.note.startswith('none comes with the package') and not need.licence
+    assert state_of(need).verdict == MISSING

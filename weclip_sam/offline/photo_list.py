@@ -60,8 +60,9 @@ def list_images(arguments: Sequence[str], folders: Mapping[str, Found]) -> list[
     for argument in arguments:
         path = Path(argument)
         if argument in folders:
+            root = photo_root(path)
             for file in folders[argument].files:
-                found.setdefault(file, file.relative_to(photo_root(path)))
+                found.setdefault(file, file.relative_to(root))
         else:  # a file that is no image is recorded with its reason, like any other failure
             found.setdefault(path, Path(path.name))
     plain = Counter(folded(str(relative.with_suffix(''))) for relative in found.values())
