@@ -119,6 +119,16 @@ def test_patches_look_for_the_other_frames_of_their_film():
     assert patch_film_loss(patches, views, 1.0)[1] == pytest.approx(8 / 9)
 
 
+def test_patches_that_tell_nothing_need_not_learn():
+    views = torch.eye(3).expand(2, 3, 3)
+    telling, silent = views[:, :, None].expand(2, 3, 2, 3), torch.full((2, 3, 2, 3), 3 ** -0.5)
+    patches = torch.cat([silent, telling], 2).clone().requires_grad_()
+    loss, hit = patch_film_loss(patches, views, 1.0, share=0.5)
+    assert loss.item() == pytest.approx(np.log(np.e + 2) - 1) and hit < 1
+    loss.backward()
+    assert (patches.grad[:, :, :2] == 0).all() and (patches.grad[:, :, 2:] != 0).any()
+
+
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(tool, tmp_path):

@@ -121,21 +121,24 @@ def same_film_loss(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return loss, (film[logits.argmax(1)] == film).float().mean()
 
 
-def patch_film_loss(patches: Tensor, views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: float = 1.0) -> tuple[Tensor, Tensor]:
     """Which film is this patch of, by the other frames?
 
     Args:
         patches: F N P E of unit length.
         views: F N E of unit length; they are what is looked for, and do not move.
         temperature: of the cosines.
+        share: of the patches of a view, those that tell best count. A patch of the background has nothing that the
+            other frames show, and need not learn from its neighbours what they are part of.
 
     Returns:
-        The loss: mean over patches of -log softmax over films; a film is the mean view of its frames but the patch's
-        own. The share of patches that name theirs.
+        The loss: mean over the patches that count of -log softmax over films; a film is the mean view of its frames but
+        the patch's own. The share of all patches that name theirs.
     """
     frames, films, count = patches.shape[:3]
     others = F.normalize(views.detach().sum(0) - views.detach(), dim=-1)
     logits = torch.einsum('fnpe,fme->fnpm', patches, others) / temperature
     film = torch.arange(films, device=patches.device).view(1, films, 1).expand(frames, films, count)
-    loss = F.cross_entropy(logits.flatten(0, 2), film.flatten())
+    loss = F.cross_entropy(logits.flatten(0, 2), film.flatten(), reduction='none').view(frames, films, count)
+    loss = loss.topk(max(1, round(share * count)), largest=False).values.mean()
     return loss, (logits.argmax(-1) == film).float().mean()

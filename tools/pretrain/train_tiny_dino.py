@@ -43,14 +43,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # First word of the seed sequences: no other part of the project uses it.
 STREAM = 0x44_49_4E_4F
 CHUNK, FRAMES, SIDE = 2048, 4, 112
-SMALL, WHOLE_FROM, TEMPERATURE = 70, 0.92, 0.15
+SMALL, WHOLE_FROM, TEMPERATURE, TELLING = 70, 0.92, 0.15, 0.4
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_dino'),
                         help='checkpoint and log (default: %(default)s)')
-    parser.add_argument('--iterations', type=int, default=6000,
+    parser.add_argument('--iterations', type=int, default=5500,
                         help='in all; the learning rate falls in the last quarter (default: %(default)s)')
     parser.add_argument('--stop-at', type=int, help='stop after this iteration, with a checkpoint (default: go on)')
     parser.add_argument('--hours', type=float, default=float('inf'),
@@ -156,7 +156,7 @@ class Trainer:
             whole, parts = self.learner(self.normalise(views), keep)
         whole, parts = (x.unflatten(0, frames.shape[:2]) for x in (whole, parts))
         image_loss, image_hit = same_film_loss(whole, TEMPERATURE)
-        patch_loss, patch_hit = patch_film_loss(parts, whole, TEMPERATURE)
+        patch_loss, patch_hit = patch_film_loss(parts, whole, TEMPERATURE, TELLING)
         loss = image_loss + patch_loss
         if not torch.isfinite(loss):
             raise FloatingPointError(f'loss is {loss.item()} at iteration {self.iteration}: lower --lr')
