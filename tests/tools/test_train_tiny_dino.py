@@ -140,11 +140,19 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(tool, tmp_path):
     assert all(torch.equal(value, parts['learner'][name]) for name, value in whole['learner'].items())
 
 
+def test_a_run_does_not_go_on_with_other_settings(tool, tmp_path, capsys):
+    run(tool, tmp_path, '--stop-at', '1')
+    with pytest.raises(SystemExit):
+        run(tool, tmp_path, '--lr', '1')
+    assert 'was trained with --lr 0.003; give the same' in capsys.readouterr().err
+
+
 def test_an_export_is_a_dino(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, 'gate', lambda tokens: dict(probe_miou=len(tokens(torch.zeros(1, 3, 112, 112))[0])))
     run(tool, tmp_path, '--stop-at', '1')
     run(tool, tmp_path, '--export', str(tmp_path / 'out' / 'dino'))
     card = json.loads((tmp_path / 'out' / 'dino.json').read_text())
+    assert '--iterations 3 --batch 2' in card['training']['command'] and str(tmp_path) not in json.dumps(card)
     assert card['training']['samples_seen'] == 2 * tool.FRAMES and card['metrics']['probe_miou'] == 1
     dino = FrozenDino(str(tmp_path / 'out' / 'dino.json'), str(tmp_path / 'out' / 'dino.safetensors'))
     learner = torch.load(tmp_path / 'last.pth', weights_only=True)['learner']

@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 
@@ -126,10 +125,19 @@ class Trainer:
 
     def state(self) -> dict:
         return dict(learner=self.learner.state_dict(), optimizers=[o.state_dict() for o in self.optimizers],
-                    iteration=self.iteration, seconds=self.seconds, command=' '.join(['python', *sys.argv]),
+                    iteration=self.iteration, seconds=self.seconds, settings=settings(self.args),
                     hardware=hardware(self.args.device))
 
     def load(self, state: dict) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: it was trained with other settings.
+        """
+        if other := [f'--{name} {value}' for name, value in state['settings'].items()
+                     if settings(self.args)[name] != value]:
+            raise ValueError(f'{self.args.work_dir}: was trained with {" ".join(other)}; give the same, or another '
+                             '--work-dir')
         self.learner.load_state_dict(state['learner'])
         for optimizer, saved in zip(self.optimizers, state['optimizers'], strict=True):
             optimizer.load_state_dict(saved)
@@ -183,6 +191,11 @@ class Trainer:
 
         return dict(iteration=self.iteration, seconds=round(self.seconds), **gate(tokens),
                     spread=round(float(np.mean(spread)), 4))
+
+
+def settings(args: argparse.Namespace) -> dict[str, float]:
+    """What decides the weights, by the names of the options."""
+    return {name: getattr(args, name) for name in ('iterations', 'batch', 'visits', 'lr', 'seed')}
 
 
 def hardware(device: str) -> str:
@@ -240,8 +253,9 @@ def export(prefix: Path, state: dict, args: argparse.Namespace) -> None:
     weights = {name: value.half().contiguous() for name, value in trainer.learner.vit.state_dict().items()}
     trainer.learner.vit.load_state_dict({name: value.float() for name, value in weights.items()})
     metrics = {name: value for name, value in trainer.gate().items() if name not in ('iteration', 'seconds')}
+    options = ' '.join(f'--{name} {value}' for name, value in state['settings'].items())
     card = dict(card=CARD, mean=MEAN, std=STD, training=dict(
-        command=state['command'], seed=args.seed, iterations=state['iteration'],
+        command=f'python tools/pretrain/train_tiny_dino.py {options}', seed=args.seed, iterations=state['iteration'],
         samples_seen=state['iteration'] * args.batch * FRAMES, wall_time_seconds=round(state['seconds']),
         hardware=state['hardware'], torch=torch.__version__, note=args.note), metrics=metrics)
     prefix.parent.mkdir(parents=True, exist_ok=True)
