@@ -167,7 +167,7 @@ def test_slips_are_one_line(card, monkeypatch, tmp_path):
             FrozenDino(card(SMALL), 'random', **{each: 0.5})
     monkeypatch.setattr('weclip_sam.foundation.dino.TINY_CARD', tmp_path / 'tiny_dino.json')
     for missing in (lambda: FrozenDino('tiny', 'random'), lambda: find_dino_weights('tiny', 'tiny')):
-        with pytest.raises(FileNotFoundError, match='None comes with the package: train and export one with'):
+        with pytest.raises(FileNotFoundError, match='The package is incomplete: install it again'):
             missing()
     for option in ('positions', 'rounding'):
         with pytest.raises(ValueError, match=f'{option} must be one of'):

@@ -25,8 +25,7 @@ DEFAULT_ARCH = 'vit_small_patch14_dinov2.lvd142m'
 TINY_CARD = Path(__file__).parent / 'weights' / 'tiny_dino.json'
 POSITIONS = ('timm', 'hub')
 ROUNDING = ('nearest', 'down')
-_NO_TINY = (' None comes with the package: train and export one with tools/pretrain/train_tiny_dino.py, or name a '
-            f'network of timm such as {DEFAULT_ARCH}')
+_INCOMPLETE = ' The package is incomplete: install it again, or run tools/pretrain/train_tiny_dino.py.'
 _REQUIRED = ('img_size', 'patch_size', 'embed_dim', 'depth', 'num_heads')
 
 
@@ -40,8 +39,8 @@ class FrozenDino(nn.Module):
     Args:
         arch: a timm vision transformer with a class token (``'vit_small_patch14_dinov2.lvd142m'``,
             ``'vit_small_patch16_224.dino'``, the ``reg4`` variants; DINOv3, whose weights come under the DINOv3
-            License, by name), ``'tiny'`` (the one that ``tools/pretrain/train_tiny_dino.py`` trains and exports; none
-            comes with the package), or the path of a ``.json`` card of the same form.
+            License, by name), ``'tiny'`` (bundled, trained by this project on its own scenes without names and masks:
+            ``tools/pretrain/train_tiny_dino.py``), or the path of a ``.json`` card of the same form.
         checkpoint: ``'timm'`` (timm's weights of that name, looked up in the local cache, never downloaded), a file
             (state dict .pt/.pth or .safetensors, in timm's names or torch.hub's), ``'tiny'`` or ``'random'``.
         positions: how the position embedding is brought to the grid: ``'timm'`` (bicubic with antialiasing) or
@@ -170,7 +169,7 @@ def _build_by_name(arch: str) -> Any:
 def _read_card(path: Path, arch: str) -> tuple[VisionTransformer, tuple[Sequence[float], Sequence[float]]]:
     """A card holds timm's sizes, maybe under ``card`` beside ``mean``, ``std`` and notes on the training."""
     if not path.is_file():
-        raise FileNotFoundError(f'DINO card {path} is not there.{_NO_TINY if arch == "tiny" else ""}')
+        raise FileNotFoundError(f'DINO card {path} is not there.{_INCOMPLETE if arch == "tiny" else ""}')
     content = read_json(path, 'DINO card')
     card = content.get('card', content)
     if missing := [key for key in _REQUIRED if key not in card]:
@@ -192,7 +191,7 @@ def find_dino_weights(arch: str, checkpoint: str) -> Path:
         return find_timm_weights(arch, checkpoint, 'DINO weights', 'checkpoint')
     path = TINY_CARD.with_suffix('.safetensors')
     if not path.is_file():
-        raise FileNotFoundError(f'DINO weights {path} are not there.{_NO_TINY}')
+        raise FileNotFoundError(f'DINO weights {path} are not there.{_INCOMPLETE}')
     return path
 
 
