@@ -174,6 +174,17 @@ def test_slips_are_one_line(card, monkeypatch, tmp_path):
             FrozenDino(card(SMALL), 'random', **{option: 'other'})
 
 
+def test_an_enlarged_image_has_more_tokens(card):
+    plain, finer = (FrozenDino(card(SMALL), 'random', enlarge=factor) for factor in (1, 1.5))
+    rgb = photo(32, 48)
+    assert plain.grid(32, 48) == (4, 6) and finer.grid(32, 48) == (6, 9) and finer.grid(3, 3) == (1, 1)
+    larger = F.interpolate(finer.normalize(rgb), (48, 72), mode='bilinear', align_corners=False)
+    torch.testing.assert_close(finer(rgb).tokens, plain.encode(larger).tokens)
+    for wrong in (0, -1.0):
+        with pytest.raises(ValueError, match=f'enlarge: expected a factor > 0, got {wrong}'):
+            FrozenDino(card(SMALL), 'random', enlarge=wrong)
+
+
 # torch.hub's positions -----------------------------------------------------------------------------------------------
 
 def test_hub_positions_sample_with_the_offset():

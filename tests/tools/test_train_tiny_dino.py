@@ -148,12 +148,13 @@ def test_a_run_does_not_go_on_with_other_settings(tool, tmp_path, capsys):
 
 
 def test_an_export_is_a_dino(tool, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tool, 'gate', lambda tokens: dict(probe_miou=len(tokens(torch.zeros(1, 3, 112, 112))[0])))
+    monkeypatch.setattr(tool, 'gate', lambda tokens: dict(probe_miou=tokens(torch.zeros(1, 3, 112, 112))[0].shape[1]))
     run(tool, tmp_path, '--stop-at', '1')
     run(tool, tmp_path, '--export', str(tmp_path / 'out' / 'dino'))
     card = json.loads((tmp_path / 'out' / 'dino.json').read_text())
     assert '--iterations 3 --batch 2' in card['training']['command'] and str(tmp_path) not in json.dumps(card)
-    assert card['training']['samples_seen'] == 2 * tool.FRAMES and card['metrics']['probe_miou'] == 1
+    assert card['training']['samples_seen'] == 2 * tool.FRAMES and card['metrics']['images x 1']['probe_miou'] == 256
+    assert card['metrics']['images x 1.5']['probe_miou'] == 24 * 24
     dino = FrozenDino(str(tmp_path / 'out' / 'dino.json'), str(tmp_path / 'out' / 'dino.safetensors'))
     learner = torch.load(tmp_path / 'last.pth', weights_only=True)['learner']
     assert torch.equal(dino.model.norm.weight, learner['vit.norm.weight'].half().float())

@@ -16,6 +16,7 @@ On a CPU, keeping freed memory saves time: MALLOC_MMAP_THRESHOLD_=2000000000 MAL
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -39,6 +40,7 @@ from weclip_sam.io.files import atomic_open
 
 CARD = dict(img_size=112, patch_size=7, embed_dim=128, depth=6, num_heads=4, num_classes=0, dynamic_img_size=True)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ENLARGED = (1, 1.5)  # at which sizes of the images the gate of an export is measured
 # First word of the seed sequences: no other part of the project uses it.
 STREAM = 0x44_49_4E_4F
 CHUNK, FRAMES, SIDE = 2048, 4, 112
@@ -177,12 +179,13 @@ class Trainer:
         return dict(image_loss=image_loss.item(), patch_loss=patch_loss.item(), image_hit=image_hit.item(),
                     patch_hit=patch_hit.item())
 
-    def gate(self) -> dict[str, float]:
-        """What the patch tokens know, and how far they spread (0: they have collapsed)."""
+    def gate(self, enlarge: float = 1.0) -> dict[str, float]:
+        """What the patch tokens of enlarged images know, and how far they spread (0: they have collapsed)."""
         vit = self.learner.vit
         spread = []
 
         def tokens(images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+            images = enlarged(images, enlarge)
             with torch.autocast(torch.device(self.args.device).type, torch.bfloat16):
                 x = vit.forward_features(self.normalise(images))[:, vit.num_prefix_tokens:].float()
             spread.append(F.normalize(x, dim=-1).flatten(0, 1).std(0).norm().item())
@@ -191,6 +194,13 @@ class Trainer:
 
         return dict(iteration=self.iteration, seconds=round(self.seconds), **gate(tokens),
                     spread=round(float(np.mean(spread)), 4))
+
+
+def enlarged(images: Tensor, factor: float) -> Tensor:
+    """N 3 H W in 0..255, resized (bilinear) unless the factor is 1."""
+    if factor == 1:
+        return images
+    return F.interpolate(images.float(), scale_factor=factor, mode='bilinear', align_corners=False)
 
 
 def settings(args: argparse.Namespace) -> dict[str, float]:
@@ -252,7 +262,8 @@ def export(prefix: Path, state: dict, args: argparse.Namespace) -> None:
     trainer.load(state)
     weights = {name: value.half().contiguous() for name, value in trainer.learner.vit.state_dict().items()}
     trainer.learner.vit.load_state_dict({name: value.float() for name, value in weights.items()})
-    metrics = {name: value for name, value in trainer.gate().items() if name not in ('iteration', 'seconds')}
+    metrics = {f'images x {factor:g}': {name: value for name, value in trainer.gate(factor).items()
+                                        if name not in ('iteration', 'seconds')} for factor in ENLARGED}
     options = ' '.join(f'--{name} {value}' for name, value in state['settings'].items())
     card = dict(card=CARD, mean=MEAN, std=STD, training=dict(
         command=f'python tools/pretrain/train_tiny_dino.py {options}', seed=args.seed, iterations=state['iteration'],
@@ -267,13 +278,13 @@ def export(prefix: Path, state: dict, args: argparse.Namespace) -> None:
 
 
 def gate_clip() -> None:
-    """The gate of every block of the tiny CLIP, one line each."""
+    """The gate of every block of the tiny CLIP, at each size of the images, one line each."""
     clip = FrozenClip('tiny', 'tiny')
-    for block in range(clip.layers):
-        def tokens(images: Tensor, block: int = block) -> tuple[Tensor, tuple[int, int]]:
-            features = clip(images)
+    for block, factor in itertools.product(range(clip.layers), ENLARGED):
+        def tokens(images: Tensor, block: int = block, factor: float = factor) -> tuple[Tensor, tuple[int, int]]:
+            features = clip(enlarged(images, factor))
             return features.tokens[block][:, 1:], features.grid
-        print(json.dumps(dict(block=block, **gate(tokens))), flush=True)
+        print(json.dumps(dict(block=block, enlarged=factor, **gate(tokens))), flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:

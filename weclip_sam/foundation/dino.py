@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class FrozenDino(nn.Module):
     """A DINO vision transformer that is never trained, as an encoder of :class:`~weclip_sam.models.encoders.Encoders`.
 
     It reads RGB in 0..255 and normalises by itself. Where its patches do not divide an image, it resizes the image
-    (bilinear) to a multiple of them, at least one patch.
+    (bilinear) to a multiple of them, at least one patch; on request it enlarges it.
 
     Args:
         arch: a timm vision transformer with a class token (``'vit_small_patch14_dinov2.lvd142m'``,
@@ -50,6 +51,8 @@ class FrozenDino(nn.Module):
             WeCLIP+ does.
         mean, std: three numbers each, of RGB in [0, 1]; the network's own unless given.
         seed: of the ``'random'`` weights.
+        enlarge: images are enlarged by this factor first (bilinear), for a finer grid of tokens: 2 gives four times as
+            many.
 
     Raises:
         ValueError: an unknown network or one of another kind, or a file of another network.
@@ -66,12 +69,15 @@ class FrozenDino(nn.Module):
 
     def __init__(self, arch: str = DEFAULT_ARCH, checkpoint: str = 'timm',
                  positions: str = 'timm', rounding: str = 'nearest', mean: Sequence[float] | None = None,
-                 std: Sequence[float] | None = None, seed: int = 0) -> None:
+                 std: Sequence[float] | None = None, seed: int = 0, enlarge: float = 1.0) -> None:
         super().__init__()
         for name, value, known in (('positions', positions, POSITIONS), ('rounding', rounding, ROUNDING)):
             if value not in known:
                 raise ValueError(f'FrozenDino: {name} must be one of {", ".join(map(repr, known))}, got {value!r}')
+        if not enlarge > 0:
+            raise ValueError(f'FrozenDino enlarge: expected a factor > 0, got {enlarge!r}')
         self.arch, self.checkpoint, self.rounding = arch, checkpoint, rounding
+        self.enlarge = Fraction(enlarge).limit_denominator(64)  # sizes stay whole numbers, also in a graph
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model, (own_mean, own_std) = build_dino(arch)
@@ -98,9 +104,11 @@ class FrozenDino(nn.Module):
         return (rgb.float() - self._mean) / self._std
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w), the patches of an image of this size: sides to the nearest multiple (or down), at least one patch."""
+        """(h, w), the patches of an image of this size, enlarged: sides to the nearest multiple (or down), at least one
+        patch."""
         half = self.patch_size // 2 if self.rounding == 'nearest' else 0
-        rows, columns = ((side + half) // self.patch_size for side in (height, width))
+        times, by = self.enlarge.numerator, self.enlarge.denominator
+        rows, columns = ((side * times // by + half) // self.patch_size for side in (height, width))
         return (rows, columns) if making_graph() else (max(1, rows), max(1, columns))
 
     def forward(self, rgb: Tensor, wanted: Wanted | None = None) -> TokenFeatures:
