@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
+from weclip_sam.datasets.shapes.reader import shapes_scene
 from weclip_sam.features import Wanted
 from weclip_sam.foundation.dino import FrozenDino, find_dino_weights, hub_positions
 from weclip_sam.models.encoders import Encoders
@@ -172,6 +173,21 @@ def test_slips_are_one_line(card, monkeypatch, tmp_path):
     for option in ('positions', 'rounding'):
         with pytest.raises(ValueError, match=f'{option} must be one of'):
             FrozenDino(card(SMALL), 'random', **{option: 'other'})
+
+
+def test_the_bundled_dino_tells_things_from_what_is_around_them():
+    dino = FrozenDino('tiny', 'tiny', enlarge=1.5)
+    assert (dino.patch_size, dino.width, dino.layers) == (7, 128, 6)
+    apart = []
+    for index in range(12):
+        scene = shapes_scene('tune', index, 112, 0)
+        features = dino(torch.from_numpy(scene.image).permute(2, 0, 1)[None])
+        assert features.grid == (24, 24)
+        inside = F.adaptive_avg_pool2d(torch.from_numpy(scene.label_map() > 0)[None].float(), (24, 24)).flatten() > 0.5
+        tokens = F.normalize(features.tokens[-1][0, 1:] - features.tokens[-1][0, 1:].mean(0), dim=-1)
+        cosines = tokens @ tokens.T
+        apart.append(cosines[inside][:, inside].mean() - cosines[inside][:, ~inside].mean())
+    assert torch.stack(apart).min() > 0.15 and torch.stack(apart).mean() > 0.3
 
 
 def test_an_enlarged_image_has_more_tokens(card):
