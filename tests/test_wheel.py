@@ -80,7 +80,8 @@ def test_what_is_in_it_and_what_is_not(wheel):
     info = f'weclip_sam-{weclip_sam.__version__}.dist-info'
     assert {name for name in names if not name.startswith(info)} == ours | configs
     assert {'weclip_sam/py.typed', 'weclip_sam/comparison/report.html.j2', 'weclip_sam/__main__.py',
-            'weclip_sam/foundation/weights/tiny_sam.safetensors'} <= ours and len(configs) > 90
+            'weclip_sam/foundation/weights/tiny_sam.safetensors',
+            'weclip_sam/foundation/weights/tiny_dino.safetensors'} <= ours and len(configs) > 90
     archive = zipfile.ZipFile(wheel)
     assert 'weclip-sam = weclip_sam.cli.main:main' in archive.read(f'{info}/entry_points.txt').decode()
     assert archive.read(f'{info}/top_level.txt').decode().split() == ['weclip_sam']

@@ -100,9 +100,8 @@ def test_merging_keeps_the_needed_first():
     assert merge([replace(one, needed=True), replace(one, wanted_by=('y',))]) == [replace(one, needed=True)]
 
 
-def test_a_tiny_dino_is_not_said_to_come_with_the_package():
+def test_the_tiny_dino_comes_with_the_package():
     model = dict(load_config('configs/weclip_plus/weclip-plus_vit-b16_30k_voc.py').to_dict())
     model['model']['encoders']['dino'] = dict(type='FrozenDino', arch='tiny', checkpoint='tiny')
     need, = (each for each in needs(model, optional=False) if each.what == 'tiny DINO')
-    assert need.note.startswith('none comes with the package') and not need.licence
-    assert state_of(need).verdict == MISSING
+    assert need.note == 'comes with the package' and need.licence and state_of(need).verdict == THERE

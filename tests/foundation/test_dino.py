@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
+from weclip_sam.datasets.shapes.reader import shapes_scene
 from weclip_sam.features import Wanted
 from weclip_sam.foundation.dino import FrozenDino, find_dino_weights, hub_positions
 from weclip_sam.models.encoders import Encoders
@@ -167,11 +168,37 @@ def test_slips_are_one_line(card, monkeypatch, tmp_path):
             FrozenDino(card(SMALL), 'random', **{each: 0.5})
     monkeypatch.setattr('weclip_sam.foundation.dino.TINY_CARD', tmp_path / 'tiny_dino.json')
     for missing in (lambda: FrozenDino('tiny', 'random'), lambda: find_dino_weights('tiny', 'tiny')):
-        with pytest.raises(FileNotFoundError, match='None comes with the package: train and export one with'):
+        with pytest.raises(FileNotFoundError, match='The package is incomplete: install it again'):
             missing()
     for option in ('positions', 'rounding'):
         with pytest.raises(ValueError, match=f'{option} must be one of'):
             FrozenDino(card(SMALL), 'random', **{option: 'other'})
+
+
+def test_the_bundled_dino_tells_things_from_what_is_around_them():
+    dino = FrozenDino('tiny', 'tiny', enlarge=1.5)
+    assert (dino.patch_size, dino.width, dino.layers) == (7, 128, 6)
+    apart = []
+    for index in range(12):
+        scene = shapes_scene('tune', index, 112, 0)
+        features = dino(torch.from_numpy(scene.image).permute(2, 0, 1)[None])
+        assert features.grid == (24, 24)
+        inside = F.adaptive_avg_pool2d(torch.from_numpy(scene.label_map() > 0)[None].float(), (24, 24)).flatten() > 0.5
+        tokens = F.normalize(features.tokens[-1][0, 1:] - features.tokens[-1][0, 1:].mean(0), dim=-1)
+        cosines = tokens @ tokens.T
+        apart.append(cosines[inside][:, inside].mean() - cosines[inside][:, ~inside].mean())
+    assert torch.stack(apart).min() > 0.15 and torch.stack(apart).mean() > 0.3
+
+
+def test_an_enlarged_image_has_more_tokens(card):
+    plain, finer = (FrozenDino(card(SMALL), 'random', enlarge=factor) for factor in (1, 1.5))
+    rgb = photo(32, 48)
+    assert plain.grid(32, 48) == (4, 6) and finer.grid(32, 48) == (6, 9) and finer.grid(3, 3) == (1, 1)
+    larger = F.interpolate(finer.normalize(rgb), (48, 72), mode='bilinear', align_corners=False)
+    torch.testing.assert_close(finer(rgb).tokens, plain.encode(larger).tokens)
+    for wrong in (0, -1.0):
+        with pytest.raises(ValueError, match=f'enlarge: expected a factor > 0, got {wrong}'):
+            FrozenDino(card(SMALL), 'random', enlarge=wrong)
 
 
 # torch.hub's positions -----------------------------------------------------------------------------------------------

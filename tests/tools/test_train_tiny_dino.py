@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from dino_training import View, assign, draw_mask, draw_view, look_up, surroundings
+from dino_training import Learner, draw_patches, draw_views, patch_film_loss, same_film_loss
 from safetensors.torch import load_file
+from tiny import film_frames
 from token_gate import GateScenes, neighbour_purity, probe_miou, shares
 
 from weclip_sam.datasets.shapes.scenes import CLASSES, Instance, Scene
@@ -60,59 +61,72 @@ def test_shares_of_patches():
     assert shares(labels, 2, (2, 2))[0, :, 1].tolist() == [0.5, 0, 0, 0]
 
 
-# Views and losses ----------------------------------------------------------------------------------------------------
+# Films, views and losses ---------------------------------------------------------------------------------------------
 
-def test_patches_of_two_views_meet_by_place():
-    def view(*box):
-        return View(torch.zeros(1, 3, 8, 8), torch.tensor([box], dtype=torch.float32))
-    whole, quarter, mirrored = view(0, 0, 8, 8), view(4, 4, 8, 8), view(8, 0, 0, 8)
-    values = torch.arange(16.0).view(1, 16, 1)
-    found, inside = look_up(values, whole, quarter.places(2))
-    assert found.flatten().tolist() == [10, 11, 14, 15] and inside.all()
-    assert look_up(values, mirrored, whole.places(4))[0].view(4, 4)[0].tolist() == [3, 2, 1, 0]
-    found, inside = look_up(values, quarter, whole.places(2))
-    assert inside.tolist() == [[False, False, False, True]] and found[0, 3, 0] == 10
+def test_frames_of_a_film_show_the_same_individuals_elsewhere():
+    for seed in range(6):
+        frames = film_frames(np.random.default_rng(seed), 64, 4)
+        seen = [{(i.name, i.colour) for i in frame.instances} for frame in frames]
+        assert len(set.union(*seen)) <= 2 and len({frame.image.tobytes() for frame in frames}) == 4
+        assert len({frame.background for frame in frames}) > 1
 
 
-def test_a_view_shows_what_its_box_says():
-    scene = np.zeros((1, 64, 64, 3), np.uint8)
-    scene[:, :, 32:] = 255  # dark left, bright right
+def test_views_are_bright_where_their_frame_is():
+    frame = np.zeros((1, 64, 64, 3), np.uint8)
+    frame[:, 32:] = 255  # dark above, bright below
     for seed in range(8):
-        view = draw_view(scene, 16, (0.5, 0.9), np.random.default_rng(seed))
-        assert view.images.shape == (1, 3, 16, 16) and 0 <= view.images.min() and view.images.max() <= 255
-        bright = view.places(16)[0, ..., 0] > 32
-        light = view.images[0].mean(0)
-        assert light[bright].mean() > light[~bright].mean() + 50
+        views = draw_views(frame, 16, (0.5, 0.9), np.random.default_rng(seed))
+        assert views.shape == (1, 3, 16, 16) and 0 <= views.min() and views.max() <= 255
+        assert views[0, :, 13:].mean() > views[0, :, :3].mean() + 50
 
 
-def test_assignments_use_every_prototype_alike():
-    cosines = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).mul(0.1)
-    cosines[:, 0] += 0.5  # one prototype is the favourite of all
-    q = assign(cosines, steps=20)
-    torch.testing.assert_close(q.sum(1), torch.ones(64))
-    assert (q.sum(0) - 8).abs().max() < 0.5 and (cosines.argmax(1) == 0).all()
-    torch.testing.assert_close(assign(0.01 * cosines, steps=20), q, atol=1e-4, rtol=0)  # close tokens stay told apart
-
-
-def test_surroundings_are_near_and_alike():
+def test_kept_patches_are_those_that_are_named():
     torch.manual_seed(0)
-    kinds = torch.zeros(8, 8, dtype=torch.long)
-    kinds[:, 4:], kinds[0, 0] = 1, 1  # two halves, and one patch of the right half's kind far from it
-    tokens = (torch.randn(2, 16)[kinds] + 0.3 * torch.randn(8, 8, 16)).flatten(0, 1)[None]
-    means = surroundings(tokens)[0].unflatten(0, (8, 8))
-    plane = tokens[0].unflatten(0, (8, 8))
-    left, right = plane[1:, :4].mean((0, 1)), plane[:, 4:].mean((0, 1))
-    apart = (left - right).norm()
-    assert (means[4, 2] - left).norm() < 0.2 * apart and (means[4, 5] - right).norm() < 0.2 * apart
-    noisy = (plane[2:6, 5:7] - right).norm(dim=-1)
-    assert ((means[2:6, 5:7] - right).norm(dim=-1) < noisy).all()
+    learner = Learner(dict(img_size=28, patch_size=7, embed_dim=16, depth=2, num_heads=2, num_classes=0,
+                           dynamic_img_size=True)).eval()
+    images = torch.randn(2, 3, 28, 28)
+    keep = draw_patches(2, 16, 0.5, torch.Generator().manual_seed(0))
+    assert keep.shape == (2, 8) and (keep.diff(dim=1) > 0).all() and keep.max() < 16
+    whole, every = learner(images), learner(images, torch.arange(16).expand(2, 16))
+    torch.testing.assert_close(whole, every)
+    assert learner(images, keep)[1].shape == (2, 8, 64)
+    dropped = images.clone()  # what lies in a patch that is not read changes nothing
+    unread = next(i for i in range(16) if i not in keep[0].tolist())
+    dropped[0, :, unread // 4 * 7:unread // 4 * 7 + 7, unread % 4 * 7:unread % 4 * 7 + 7] = 9
+    torch.testing.assert_close(learner(images, keep), learner(dropped, keep))
 
 
-def test_half_of_the_images_are_masked_in_blocks():
-    mask = draw_mask(400, 8, np.random.default_rng(0)).view(400, 4, 2, 4, 2)
-    assert (mask.float().std((2, 4)) == 0).all()
-    share = mask.flatten(1).float().mean(1)
-    assert 0.35 < (share > 0).float().mean() < 0.55 and share.max() < 0.9
+def test_views_of_one_film_attract_each_other():
+    films = torch.eye(3).expand(2, 3, 3)  # two frames of three films, told apart without a doubt
+    loss, hit = same_film_loss(films, 1.0)
+    # Of five other views one is the same (cosine 1), four are others (cosine 0).
+    assert hit == 1 and loss.item() == pytest.approx(np.log(np.e + 4) - 1)
+    mixed = torch.stack([torch.eye(3), torch.eye(3).roll(1, 0)])
+    assert same_film_loss(mixed, 1.0)[1] == 0 and same_film_loss(mixed, 1.0)[0] > loss
+
+
+def test_patches_look_for_the_other_frames_of_their_film():
+    views = torch.eye(3).expand(2, 3, 3).clone().requires_grad_()
+    patches = views.detach()[:, :, None].expand(2, 3, 5, 3).clone().requires_grad_()
+    loss, hit = patch_film_loss(patches, views, 1.0)
+    assert hit == 1 and loss.item() == pytest.approx(np.log(np.e + 2) - 1)
+    loss.backward()
+    assert views.grad is None and patches.grad.abs().sum() > 0
+    # A patch's own frame does not count: frame 0 of film 0 looks like film 1, and its patches do not know it by that.
+    views = torch.eye(3).expand(3, 3, 3).clone()
+    views[0, 0] = torch.tensor([0.0, 1, 0])
+    patches = views[:, :, None]
+    assert patch_film_loss(patches, views, 1.0)[1] == pytest.approx(8 / 9)
+
+
+def test_patches_that_tell_nothing_need_not_learn():
+    views = torch.eye(3).expand(2, 3, 3)
+    telling, silent = views[:, :, None].expand(2, 3, 2, 3), torch.full((2, 3, 2, 3), 3 ** -0.5)
+    patches = torch.cat([silent, telling], 2).clone().requires_grad_()
+    loss, hit = patch_film_loss(patches, views, 1.0, share=0.5)
+    assert loss.item() == pytest.approx(np.log(np.e + 2) - 1) and hit < 1
+    loss.backward()
+    assert (patches.grad[:, :, :2] == 0).all() and (patches.grad[:, :, 2:] != 0).any()
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------
@@ -123,20 +137,27 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(tool, tmp_path):
     run(tool, tmp_path / 'parts')
     whole, parts = (torch.load(tmp_path / name / 'last.pth', weights_only=True) for name in ('whole', 'parts'))
     assert whole['iteration'] == parts['iteration'] == 3
-    for key in ('student', 'teacher'):
-        assert all(torch.equal(value, parts[key][name]) for name, value in whole[key].items())
-    assert torch.equal(whole['queue'], parts['queue'])
+    assert all(torch.equal(value, parts['learner'][name]) for name, value in whole['learner'].items())
+
+
+def test_a_run_does_not_go_on_with_other_settings(tool, tmp_path, capsys):
+    run(tool, tmp_path, '--stop-at', '1')
+    with pytest.raises(SystemExit):
+        run(tool, tmp_path, '--lr', '1')
+    assert 'was trained with --lr 0.003; give the same' in capsys.readouterr().err
 
 
 def test_an_export_is_a_dino(tool, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tool, 'gate', lambda tokens: dict(probe_miou=len(tokens(torch.zeros(1, 3, 112, 112))[0])))
+    monkeypatch.setattr(tool, 'gate', lambda tokens: dict(probe_miou=tokens(torch.zeros(1, 3, 112, 112))[0].shape[1]))
     run(tool, tmp_path, '--stop-at', '1')
     run(tool, tmp_path, '--export', str(tmp_path / 'out' / 'dino'))
     card = json.loads((tmp_path / 'out' / 'dino.json').read_text())
-    assert card['training']['samples_seen'] == 2 and card['metrics']['probe_miou'] == 1
+    assert '--iterations 3 --batch 2' in card['training']['command'] and str(tmp_path) not in json.dumps(card)
+    assert card['training']['samples_seen'] == 2 * tool.FRAMES and card['metrics']['images x 1']['probe_miou'] == 256
+    assert card['metrics']['images x 1.5']['probe_miou'] == 24 * 24
     dino = FrozenDino(str(tmp_path / 'out' / 'dino.json'), str(tmp_path / 'out' / 'dino.safetensors'))
-    teacher = torch.load(tmp_path / 'last.pth', weights_only=True)['teacher']
-    assert torch.equal(dino.model.norm.weight, teacher['vit.norm.weight'].half().float())
+    learner = torch.load(tmp_path / 'last.pth', weights_only=True)['learner']
+    assert torch.equal(dino.model.norm.weight, learner['vit.norm.weight'].half().float())
     assert load_file(tmp_path / 'out' / 'dino.safetensors')['pos_embed'].dtype == torch.float16
     assert dino(torch.zeros(1, 3, 112, 112)).tokens.shape == (1, 1, 257, 16)
 

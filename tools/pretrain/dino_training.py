@@ -1,14 +1,11 @@
-"""Self-distillation of patch tokens: views of a scene, the teacher's assignments, the losses.
+"""Learning from films without names and masks: views of frames, and the two losses.
 
-A teacher, the running average of the student, sees a large view of a scene and assigns its class token, each of its
-patches, and what surrounds each patch and looks alike, to prototypes. The student sees small views of the same scene,
-other colours, some patches masked, and predicts the assignment of the image and, patch by patch, those of the place in
-the scene where the patch lies (as DINO, iBOT and SwAV do; the patches here meet by place across views). No names and no
-masks take part.
+A frame shows the individuals of a film, elsewhere, in other light and before another background than its other frames
+(``tiny.film_frames``). A view is a crop of a frame with its colours changed a little. The network learns to tell, from
+one view, which of all views are of the same film: from its class token (InfoNCE with several positives, as SimCLR and
+SupCon write it), and from every single patch, so that a patch knows of which thing it is a part.
 """
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,35 +14,13 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Chroma axes (YIQ): a rotation in their plane turns the hue.
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], np.float32)
 
 
 # Views ---------------------------------------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class View:
-    """Crops of N images, all of one size.
-
-    Attributes:
-        images: N 3 S S float32 in 0..255.
-        boxes: N 4 float32 (left, top, right, bottom) in the scene's pixels; left > right where the view is mirrored.
-    """
-
-    images: Tensor
-    boxes: Tensor
-
-    def places(self, grid: int) -> Tensor:
-        """N G G 2 float32 (x, y): where the centres of a G x G grid of patches lie in the scene."""
-        step = (torch.arange(grid) + 0.5) / grid
-        left, top, right, bottom = (edge[:, None, None] for edge in self.boxes.T)
-        x = left + (right - left) * step[None, None, :]
-        y = top + (bottom - top) * step[None, :, None]
-        return torch.stack(torch.broadcast_tensors(x, y), -1)
-
-
-def colour_matrix(rng: np.random.Generator, hue: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+def colour_matrix(rng: np.random.Generator, hue: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
     """3 3 and 3: a random change of hue (in turns), saturation, contrast and brightness of RGB in 0..255."""
     turn, saturation = rng.uniform(-hue, hue) * 2 * np.pi, rng.uniform(0.4, 1.5)
     if rng.random() < 0.1:
@@ -57,136 +32,113 @@ def colour_matrix(rng: np.random.Generator, hue: float = 0.25) -> tuple[np.ndarr
     return matrix.astype(np.float32), shift.astype(np.float32)
 
 
-def draw_view(scenes: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> View:
-    """One random crop (share ``area`` of the scene), mirrored or not, recoloured, of each N S S 3 uint8 scene."""
-    side = scenes.shape[1]
-    images, boxes = np.empty((len(scenes), size, size, 3), np.float32), np.empty((len(scenes), 4), np.float32)
-    for i, scene in enumerate(scenes):
+def draw_views(frames: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> Tensor:
+    """One random crop (share ``area`` of the frame), mirrored or not, recoloured, of each N S S 3 uint8 frame.
+
+    Returns:
+        N 3 size size float32 in 0..255.
+    """
+    side = frames.shape[1]
+    views = np.empty((len(frames), size, size, 3), np.float32)
+    for view, frame in zip(views, frames, strict=True):
         edge = np.sqrt(rng.uniform(*area))
         stretch = np.exp(rng.uniform(-0.2, 0.2))
         width, height = (max(8, min(side, round(side * edge * f))) for f in (stretch, 1 / stretch))
         x, y = rng.integers(0, side - width + 1), rng.integers(0, side - height + 1)
-        crop = cv2.resize(scene[y:y + height, x:x + width], (size, size),
+        crop = cv2.resize(frame[y:y + height, x:x + width], (size, size),
                           interpolation=cv2.INTER_AREA if width > size else cv2.INTER_LINEAR)
         if rng.random() < 0.3:
             crop = cv2.GaussianBlur(crop, (3, 3), rng.uniform(0.3, 1.0))
-        boxes[i] = x, y, x + width, y + height
         if rng.random() < 0.5:
-            crop, boxes[i, [0, 2]] = crop[:, ::-1], boxes[i, [2, 0]]
+            crop = crop[:, ::-1]
         matrix, shift = colour_matrix(rng)
-        images[i] = crop @ matrix.T + shift
-    return View(torch.from_numpy(images).permute(0, 3, 1, 2).clamp(0, 255).contiguous(), torch.from_numpy(boxes))
+        view[:] = crop @ matrix.T + shift
+    return torch.from_numpy(views).permute(0, 3, 1, 2).clamp(0, 255).contiguous()
 
 
-def draw_mask(count: int, grid: int, rng: np.random.Generator, share: tuple[float, float] = (0.1, 0.6)) -> Tensor:
-    """N G*G bool: one half of the images has a random share of its patches masked, in 2 x 2 blocks."""
-    half = -(-grid // 2)
-    score = rng.random((count, half, half)).repeat(2, 1).repeat(2, 2)[:, :grid, :grid].reshape(count, -1)
-    wanted = np.where(rng.random(count) < 0.5, rng.uniform(*share, count), 0.0)
-    return torch.from_numpy(score < wanted[:, None])
+# Network -------------------------------------------------------------------------------------------------------------
 
+class Learner(nn.Module):
+    """A vision transformer, and one head each for the view and its patches; the heads are not kept."""
 
-def look_up(values: Tensor, view: View, places: Tensor) -> tuple[Tensor, Tensor]:
-    """The teacher's patch under each place.
-
-    Args:
-        values: N T K of the patches of a square grid of ``view``.
-        places: N G G 2 in the scene.
-
-    Returns:
-        N G*G K, and N G*G bool: the place lies inside the view.
-    """
-    grid = round(values.shape[1] ** 0.5)
-    left, top, right, bottom = (edge[:, None, None] for edge in view.boxes.T)
-    x, y = (places[..., 0] - left) / (right - left), (places[..., 1] - top) / (bottom - top)
-    inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
-    column, row = ((v * grid).long().clamp(0, grid - 1) for v in (x, y))
-    index = (row * grid + column).flatten(1)
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2])), inside.flatten(1)
-
-
-# Networks ------------------------------------------------------------------------------------------------------------
-
-class Head(nn.Module):
-    """Tokens to cosines with K prototypes."""
-
-    def __init__(self, width: int, prototypes: int, hidden: int = 384, bottleneck: int = 64) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, bottleneck))
-        self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck) * 0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.mlp(x), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
-
-
-class Distiller(nn.Module):
-    """A vision transformer with a mask token, and one head each for the image, its patches and their surroundings."""
-
-    def __init__(self, card: dict, image_prototypes: int, patch_prototypes: int) -> None:
+    def __init__(self, card: dict, hidden: int = 256, embedding: int = 64) -> None:
         super().__init__()
         self.vit = VisionTransformer(**card)
         for block in self.vit.blocks:
             block.attn.fused_attn = False  # on a CPU, plain products train some sixty tokens 1.3 times faster
-        self.mask_token = nn.Parameter(torch.zeros(self.vit.embed_dim))
-        nn.init.normal_(self.mask_token, std=0.02)
-        self.image_head = Head(self.vit.embed_dim, image_prototypes)
-        self.patch_head = Head(self.vit.embed_dim, patch_prototypes)
-        self.thing_head = Head(self.vit.embed_dim, patch_prototypes)
+        width = self.vit.embed_dim
+        self.view_head, self.patch_head = (
+            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, embedding)) for _ in range(2))
 
-    def tokens(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Class token N D and patches N P D of the last block, normed; masked patches (N P bool) are not seen."""
-        x = self.vit.patch_embed(images)
-        if mask is not None:
-            x = torch.where(mask.view(*x.shape[:3], 1), self.mask_token.to(x.dtype), x)
-        x = self.vit.norm_pre(self.vit._pos_embed(x))
-        for block in self.vit.blocks:
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Embeddings of unit length of N 3 H W normalised images.
+
+        Args:
+            keep: N P' indices of the patches that are read (default: all).
+
+        Returns:
+            N E of the views, N P' E of their patches.
+        """
+        vit = self.vit
+        x = vit._pos_embed(vit.patch_embed(images))
+        if keep is not None:
+            patches = x[:, 1:].gather(1, keep[..., None].expand(-1, -1, x.shape[2]))
+            x = torch.cat([x[:, :1], patches], 1)
+        x = vit.norm_pre(x)
+        for block in vit.blocks:
             x = block(x)
-        x = self.vit.norm(x)
-        return x[:, 0], x[:, 1:]
+        x = vit.norm(x)
+        return (F.normalize(self.view_head(x[:, 0]).float(), dim=-1),
+                F.normalize(self.patch_head(x[:, 1:]).float(), dim=-1))
 
 
-def surroundings(patches: Tensor, temperature: float = 0.25, reach: float = 0.2) -> Tensor:
-    """Every patch's mean over patches that are near and look alike: of its object, more or less.
-
-    A patch of a body and one of the head that tells whose body it is get nearly the same mean, so what is predicted
-    from either is what they have in common.
-
-    Args:
-        patches: N P D of a square grid.
-        temperature: of the cosines, after the image's mean token is subtracted.
-        reach: standard deviation of the distance, of the grid's side.
-
-    Returns:
-        N P D.
-    """
-    grid = round(patches.shape[1] ** 0.5)
-    line = torch.arange(grid, device=patches.device) / (grid * reach)
-    place = torch.cartesian_prod(line, line)
-    centred = F.normalize(patches - patches.mean(1, keepdim=True), dim=-1)
-    alike = centred @ centred.transpose(1, 2) / temperature - torch.cdist(place, place).square() / 2
-    return alike.softmax(-1) @ patches
+def draw_patches(count: int, patches: int, share: float, generator: torch.Generator) -> Tensor:
+    """count P' int64: the patches that each view keeps, ``share`` of them, in their order (patch dropout, as FLIP)."""
+    score = torch.rand(count, patches, generator=generator)
+    return score.topk(max(1, round(share * patches)), dim=1).indices.sort(dim=1).values
 
 
 # Losses --------------------------------------------------------------------------------------------------------------
 
-@torch.no_grad()
-def assign(cosines: Tensor, sharpness: float = 5.0, steps: int = 3) -> Tensor:
-    """N K soft assignments of which every prototype gets the same share (Sinkhorn-Knopp, as SwAV).
+def same_film_loss(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Which of all other views are of the same film?
 
-    Each prototype's cosines are centred and all are scaled to a deviation of 1 first: with a fixed temperature, tokens
-    that have come close to one another are assigned to everything a little, pull the student closer still, and
-    collapse.
+    Args:
+        views: F N E of unit length, F frames of each of N films.
+        temperature: of the cosines.
+
+    Returns:
+        The loss: mean over views and over their F - 1 positives of -log softmax over all other views. The share of
+        views whose nearest other view is one of the same film.
     """
-    cosines = cosines.float()
-    centred = cosines - cosines.mean(0)
-    q = (sharpness * centred / centred.std().clamp(min=1e-6)).clamp(max=60).exp()
-    for _ in range(steps):
-        q = q / q.sum(0).clamp(min=1e-12)
-        q = q / q.sum(1, keepdim=True).clamp(min=1e-12)
-    return q
+    frames, films = views.shape[:2]
+    flat = views.flatten(0, 1)
+    logits = flat @ flat.T / temperature
+    logits.fill_diagonal_(-torch.inf)
+    film = torch.arange(films, device=views.device).repeat(frames)
+    same = (film[:, None] == film) & ~torch.eye(len(film), dtype=torch.bool, device=views.device)
+    loss = -logits.log_softmax(1)[same].mean()
+    return loss, (film[logits.argmax(1)] == film).float().mean()
 
 
-def cross_entropy(cosines: Tensor, target: Tensor, temperature: float, weight: Tensor | None = None) -> Tensor:
-    """Mean over rows (weighted) of the cross-entropy between ``target`` and the softmax of ``cosines``."""
-    loss = -(target * F.log_softmax(cosines.float() / temperature, dim=-1)).sum(-1)
-    return loss.mean() if weight is None else (loss * weight).sum() / weight.sum().clamp(min=1)
+def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Which film is this patch of, by the other frames?
+
+    Args:
+        patches: F N P E of unit length.
+        views: F N E of unit length; they are what is looked for, and do not move.
+        temperature: of the cosines.
+        share: of the patches of a view, those that tell best count. A patch of the background has nothing that the
+            other frames show, and need not learn from its neighbours what they are part of.
+
+    Returns:
+        The loss: mean over the patches that count of -log softmax over films; a film is the mean view of its frames but
+        the patch's own. The share of all patches that name theirs.
+    """
+    frames, films, count = patches.shape[:3]
+    others = F.normalize(views.detach().sum(0) - views.detach(), dim=-1)
+    logits = torch.einsum('fnpe,fme->fnpm', patches, others) / temperature
+    film = torch.arange(films, device=patches.device).view(1, films, 1).expand(frames, films, count)
+    loss = F.cross_entropy(logits.flatten(0, 2), film.flatten(), reduction='none').view(frames, films, count)
+    loss = loss.topk(max(1, round(share * count)), largest=False).values.mean()
+    return loss, (logits.argmax(-1) == film).float().mean()

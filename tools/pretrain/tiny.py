@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weclip_sam.datasets.shapes.scenes import Scene, render_scene
+from weclip_sam.datasets.shapes.scenes import CLASSES, Scene, render_scene
 
 
 def pretraining_scene(rng: np.random.Generator, size: int) -> Scene:
@@ -20,6 +20,18 @@ def pretraining_scene(rng: np.random.Generator, size: int) -> Scene:
     if rng.random() < 0.5:
         return render_scene(rng, size, scale=(0.4 * 112 / size, 0.9 * 112 / size))
     return render_scene(rng, size, scale=(0.8, 1.5), max_objects=2)
+
+
+def film_frames(rng: np.random.Generator, size: int, count: int) -> list[Scene]:
+    """``count`` frames of a film: the same one or two individuals, each time elsewhere, before another background.
+
+    Place, size, slope, direction, background, clutter and light change; what an individual looks like does not.
+    """
+    players = 1 if rng.random() < 0.6 else 2
+    names = [CLASSES[i] for i in rng.choice(len(CLASSES), players, replace=False)]
+    looks = rng.integers(0, 2 ** 31, players).tolist()
+    scale = (0.45, 0.95) if rng.random() < 0.5 else (0.7, 1.2)
+    return [render_scene(rng, size, names=names, looks=looks, scale=scale) for _ in range(count)]
 
 
 def image_embeddings(model: nn.Module, images: Tensor, keep: float = 1.0,

@@ -1,24 +1,25 @@
-"""Train the bundled tiny DINO: a self-supervised vision transformer on procedural scenes, without names and masks.
+"""Train the bundled tiny DINO: a self-supervised vision transformer on procedural films, without names and masks.
 
     python tools/pretrain/train_tiny_dino.py --work-dir work_dirs/tiny_dino      # the same command goes on
     python tools/pretrain/train_tiny_dino.py --work-dir work_dirs/tiny_dino \
         --export weclip_sam/foundation/weights/tiny_dino
     python tools/pretrain/train_tiny_dino.py --gate-clip                         # what the tiny CLIP's tokens know
 
-Scenes are drawn as training goes, from seeds of their own; what an iteration sees follows from its number, so a run
-that is killed and resumed ends with the very same weights. Every ``--gate-every`` iterations a linear probe and nearest
-neighbours on *tune* scenes tell what the patch tokens know (``token_gate.py``); the weights never see a tune scene.
+A film is a few frames of the same individuals, elsewhere and before another background; the network learns which views
+are of one film (``dino_training.py``). Films are drawn as training goes, from seeds of their own; what an iteration
+sees follows from its number, so a run that is killed and resumed ends with the very same weights. Every
+``--gate-every`` iterations a linear probe and nearest neighbours on *tune* scenes tell what the patch tokens know
+(``token_gate.py``); the weights never see a tune scene.
 
 On a CPU, keeping freed memory saves time: MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=8000000000.
 """
 from __future__ import annotations
 
 import argparse
-import copy
+import itertools
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 
@@ -26,9 +27,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from dino_training import Distiller, View, assign, cross_entropy, draw_mask, draw_view, look_up, surroundings
+from dino_training import Learner, draw_patches, draw_views, patch_film_loss, same_film_loss
 from safetensors.torch import save_file
-from tiny import pretraining_scene
+from tiny import film_frames
 from token_gate import gate
 from torch import Tensor
 
@@ -39,26 +40,28 @@ from weclip_sam.io.files import atomic_open
 
 CARD = dict(img_size=112, patch_size=7, embed_dim=128, depth=6, num_heads=4, num_classes=0, dynamic_img_size=True)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ENLARGED = (1, 1.5)  # at which sizes of the images the gate of an export is measured
 # First word of the seed sequences: no other part of the project uses it.
 STREAM = 0x44_49_4E_4F
-CHUNK, SIDE = 4096, 128
-IMAGE_PROTOTYPES, PATCH_PROTOTYPES, QUEUE = 256, 512, 992
+CHUNK, FRAMES, SIDE = 2048, 4, 112
+SMALL, WHOLE_FROM, TEMPERATURE, TELLING = 70, 0.92, 0.15, 0.4
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tiny_dino'),
                         help='checkpoint and log (default: %(default)s)')
-    parser.add_argument('--iterations', type=int, default=12000,
+    parser.add_argument('--iterations', type=int, default=5500,
                         help='in all; the learning rate falls in the last quarter (default: %(default)s)')
     parser.add_argument('--stop-at', type=int, help='stop after this iteration, with a checkpoint (default: go on)')
     parser.add_argument('--hours', type=float, default=float('inf'),
                         help='stop after so long, with a checkpoint (default: no limit)')
-    parser.add_argument('--batch', type=int, default=32, help='scenes per iteration (default: %(default)s)')
-    parser.add_argument('--visits', type=int, default=3,
-                        help=f'how often each chunk of {CHUNK} scenes is seen before new ones (default: %(default)s)')
-    parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='of weights, scenes and views (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=32,
+                        help=f'films per iteration, of {FRAMES} frames each (default: %(default)s)')
+    parser.add_argument('--visits', type=int, default=8,
+                        help=f'how often each chunk of {CHUNK} films is seen before new ones (default: %(default)s)')
+    parser.add_argument('--lr', type=float, default=3e-3, help='peak learning rate (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of weights, films and views (default: %(default)s)')
     parser.add_argument('--save-every', type=int, default=100,
                         help='iterations between checkpoints (default: %(default)s)')
     parser.add_argument('--gate-every', type=int, default=500,
@@ -72,30 +75,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class Scenes:
-    """Batches of rendered scenes by iteration: a chunk is drawn, visited a few times in new orders, and dropped."""
+class Films:
+    """Batches of rendered films by iteration: a chunk is drawn, visited a few times in new orders, and dropped."""
 
     def __init__(self, seed: int, batch: int, visits: int, chunk: int) -> None:
         self.seed, self.batch, self.visits, self.chunk = seed, batch, visits, chunk
         self.number = -1
 
     def __call__(self, iteration: int) -> np.ndarray:
-        """B S S 3 uint8, a pure function of the iteration."""
+        """B F S S 3 uint8, a pure function of the iteration."""
         visit, step = divmod(iteration, self.chunk // self.batch)
         if self.number != visit // self.visits:
             self.number = visit // self.visits
-            self.images = np.stack([self._scene(i) for i in range(self.chunk)])
+            self.frames = np.stack([self._film(i) for i in range(self.chunk)])
         order = np.random.default_rng([STREAM, self.seed, 1, visit]).permutation(self.chunk)
-        return self.images[order[step * self.batch:(step + 1) * self.batch]]
+        return self.frames[order[step * self.batch:(step + 1) * self.batch]]
 
-    def _scene(self, index: int) -> np.ndarray:
+    def _film(self, index: int) -> np.ndarray:
         rng = np.random.default_rng([STREAM, self.seed, 0, self.number * self.chunk + index])
-        return pretraining_scene(rng, SIDE).image
+        return np.stack([frame.image for frame in film_frames(rng, SIDE, FRAMES)])
 
 
-def view_sizes(iteration: int) -> tuple[int, int, int]:
-    """Pixels of the teacher's view, of the student's views, and how many of these: mostly small, as cheap."""
-    return (112, 112, 1) if iteration % 4 == 3 else (84, 56, 3)
+def view_size(iteration: int, total: int) -> tuple[int, float]:
+    """Pixels of the views, and the share of their patches that is read: small and half, whole near the end."""
+    return (SIDE, 1.0) if iteration >= WHOLE_FROM * total else (SMALL, 0.5)
 
 
 def learning_rate(iteration: int, total: int, peak: float, warmup: int = 100) -> float:
@@ -105,36 +108,42 @@ def learning_rate(iteration: int, total: int, peak: float, warmup: int = 100) ->
 
 
 class Trainer:
-    """Student, teacher, optimizers and the queue of image assignments: all that a checkpoint holds."""
+    """Network and optimizers: all that a checkpoint holds."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
         self.args = args
-        self.student = Distiller(CARD, IMAGE_PROTOTYPES, PATCH_PROTOTYPES).to(args.device)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
-        matrices = {id(p): p for n, p in self.student.vit.blocks.named_parameters() if p.ndim == 2}
-        others = [p for p in self.student.parameters() if id(p) not in matrices]
+        self.learner = Learner(CARD).to(args.device)
+        matrices = {id(p): p for p in self.learner.vit.blocks.parameters() if p.ndim == 2}
+        others = [p for p in self.learner.parameters() if id(p) not in matrices]
         decay, rest = [p for p in others if p.ndim >= 2], [p for p in others if p.ndim < 2]
         self.optimizers = [
             torch.optim.Muon(list(matrices.values()), lr=args.lr, weight_decay=0.05, adjust_lr_fn='match_rms_adamw'),
             torch.optim.AdamW([dict(params=decay, weight_decay=0.05), dict(params=rest, weight_decay=0.0)], lr=args.lr,
                               betas=(0.9, 0.98))]
-        self.queue = torch.zeros(0, IMAGE_PROTOTYPES, device=args.device)
         self.iteration, self.seconds = 0, 0.0
-        self.scenes = Scenes(args.seed, args.batch, args.visits, CHUNK)
+        self.films = Films(args.seed, args.batch, args.visits, CHUNK)
         self.mean, self.std = (255 * torch.tensor(v, device=args.device).view(1, 3, 1, 1) for v in (MEAN, STD))
 
     def state(self) -> dict:
-        return dict(student=self.student.state_dict(), teacher=self.teacher.state_dict(), queue=self.queue,
-                    optimizers=[o.state_dict() for o in self.optimizers], iteration=self.iteration,
-                    seconds=self.seconds, command=' '.join(['python', *sys.argv]), hardware=hardware(self.args.device))
+        return dict(learner=self.learner.state_dict(), optimizers=[o.state_dict() for o in self.optimizers],
+                    iteration=self.iteration, seconds=self.seconds, settings=settings(self.args),
+                    hardware=hardware(self.args.device))
 
     def load(self, state: dict) -> None:
-        self.student.load_state_dict(state['student'])
-        self.teacher.load_state_dict(state['teacher'])
+        """Go on from a state.
+
+        Raises:
+            ValueError: it was trained with other settings.
+        """
+        if other := [f'--{name} {value}' for name, value in state['settings'].items()
+                     if settings(self.args)[name] != value]:
+            raise ValueError(f'{self.args.work_dir}: was trained with {" ".join(other)}; give the same, or another '
+                             '--work-dir')
+        self.learner.load_state_dict(state['learner'])
         for optimizer, saved in zip(self.optimizers, state['optimizers'], strict=True):
             optimizer.load_state_dict(saved)
-        self.queue, self.iteration, self.seconds = state['queue'], state['iteration'], state['seconds']
+        self.iteration, self.seconds = state['iteration'], state['seconds']
 
     def normalise(self, images: Tensor) -> Tensor:
         return (images.to(self.args.device).float() - self.mean) / self.std
@@ -143,68 +152,40 @@ class Trainer:
         """One iteration; its statistics."""
         args, began = self.args, time.time()
         rng = np.random.default_rng([STREAM, args.seed, 2, self.iteration])
-        scenes = self.scenes(self.iteration)
-        large, small, count = view_sizes(self.iteration)
-        patch = CARD['patch_size']
-        whole = draw_view(scenes, large, (0.5, 1.0), rng)
-        views = [draw_view(scenes, small, (0.12, 0.7), rng) for _ in range(count)]
-        mask = torch.cat([draw_mask(len(scenes), small // patch, rng) for _ in views])
-        precision = torch.autocast(torch.device(args.device).type, torch.bfloat16)
-        images, patches, things = self.targets(whole, precision)
-        found = [[look_up(target, whole, view.places(small // patch)) for view in views]
-                 for target in (patches, things)]
-        patches, things = (torch.cat([target for target, _ in each]) for each in found)
-        inside = torch.cat([inside for _, inside in found[0]])
+        frames = self.films(self.iteration).swapaxes(0, 1)
+        size, share = view_size(self.iteration, args.iterations)
+        views = draw_views(frames.reshape(-1, *frames.shape[2:]), size, (0.5, 1.0), rng)
+        patches, generator = (size // CARD['patch_size']) ** 2, torch.Generator().manual_seed(int(rng.integers(2**62)))
+        keep = None if share == 1 else draw_patches(len(views), patches, share, generator).to(args.device)
         rate = learning_rate(self.iteration, args.iterations, args.lr)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
                 group['lr'] = rate
-        student = self.student
-        with precision:
-            first, rest = student.tokens(self.normalise(torch.cat([v.images for v in views])), mask)
-            guesses = student.image_head(first), student.patch_head(rest), student.thing_head(rest)
-        losses = dict(image=cross_entropy(guesses[0], images.repeat(count, 1), 0.1),
-                      patch=cross_entropy(guesses[1], patches, 0.1, inside),
-                      thing=cross_entropy(guesses[2], things, 0.1, inside))
-        loss = sum(losses.values())
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16):
+            whole, parts = self.learner(self.normalise(views), keep)
+        whole, parts = (x.unflatten(0, frames.shape[:2]) for x in (whole, parts))
+        image_loss, image_hit = same_film_loss(whole, TEMPERATURE)
+        patch_loss, patch_hit = patch_film_loss(parts, whole, TEMPERATURE, TELLING)
+        loss = image_loss + patch_loss
         if not torch.isfinite(loss):
             raise FloatingPointError(f'loss is {loss.item()} at iteration {self.iteration}: lower --lr')
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
-        momentum = min(0.9975, (self.iteration + 1) / (self.iteration + 20))
-        with torch.no_grad():
-            for mine, theirs in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-                mine.lerp_(theirs, 1 - momentum)
         self.iteration += 1
         self.seconds += time.time() - began
-        sure = dict(image=images, patch=patches, thing=things)
-        hits = [(guesses[i].argmax(-1) == target.argmax(-1))[inside].float().mean() for i, target in ((1, patches),
-                                                                                                     (2, things))]
-        return {**{name: value.item() for name, value in losses.items()},
-                **{f'sure_{name}': value.amax(-1).mean().item() for name, value in sure.items()},
-                'hit_patch': hits[0].item(), 'hit_thing': hits[1].item()}
+        return dict(image_loss=image_loss.item(), patch_loss=patch_loss.item(), image_hit=image_hit.item(),
+                    patch_hit=patch_hit.item())
 
-    @torch.no_grad()
-    def targets(self, view: View, precision: torch.autocast) -> tuple[Tensor, Tensor, Tensor]:
-        """The teacher's assignments of a view: N K of the images (shared out among those of the last iterations, too),
-        N P K of the patches and of their surroundings."""
-        with precision:
-            first, patches = self.teacher.tokens(self.normalise(view.images))
-            cosines = (self.teacher.image_head(first), self.teacher.patch_head(patches),
-                       self.teacher.thing_head(surroundings(patches.float())))
-        queue = torch.cat([cosines[0].float(), self.queue])
-        self.queue = queue[:QUEUE]
-        return assign(queue)[:len(first)], *(assign(c.flatten(0, 1)).view(c.shape) for c in cosines[1:])
-
-    def gate(self) -> dict[str, float]:
-        """What the teacher's patch tokens know, and how far they spread (0: they have collapsed)."""
-        vit = self.teacher.vit
+    def gate(self, enlarge: float = 1.0) -> dict[str, float]:
+        """What the patch tokens of enlarged images know, and how far they spread (0: they have collapsed)."""
+        vit = self.learner.vit
         spread = []
 
         def tokens(images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+            images = enlarged(images, enlarge)
             with torch.autocast(torch.device(self.args.device).type, torch.bfloat16):
                 x = vit.forward_features(self.normalise(images))[:, vit.num_prefix_tokens:].float()
             spread.append(F.normalize(x, dim=-1).flatten(0, 1).std(0).norm().item())
@@ -213,6 +194,18 @@ class Trainer:
 
         return dict(iteration=self.iteration, seconds=round(self.seconds), **gate(tokens),
                     spread=round(float(np.mean(spread)), 4))
+
+
+def enlarged(images: Tensor, factor: float) -> Tensor:
+    """N 3 H W in 0..255, resized (bilinear) unless the factor is 1."""
+    if factor == 1:
+        return images
+    return F.interpolate(images.float(), scale_factor=factor, mode='bilinear', align_corners=False)
+
+
+def settings(args: argparse.Namespace) -> dict[str, float]:
+    """What decides the weights, by the names of the options."""
+    return {name: getattr(args, name) for name in ('iterations', 'batch', 'visits', 'lr', 'seed')}
 
 
 def hardware(device: str) -> str:
@@ -238,7 +231,7 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
         if value < 1:
             raise ValueError(f'--{name} {value}: expected at least 1')
     if args.batch > CHUNK:
-        raise ValueError(f'--batch {args.batch}: expected at most {CHUNK} scenes')
+        raise ValueError(f'--batch {args.batch}: expected at most {CHUNK} films')
     choose_device(args.device)
     prepare_work_dir(args.work_dir)
     torch.set_flush_denormal(True)
@@ -252,7 +245,8 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
             totals[name] = totals.get(name, 0.0) + value / 20
         at = trainer.iteration
         if at % 20 == 0:
-            log(args.work_dir, 'train', dict(iteration=at, samples=at * args.batch, seconds=round(trainer.seconds),
+            log(args.work_dir, 'train', dict(iteration=at, samples=at * args.batch * FRAMES,
+                                             seconds=round(trainer.seconds),
                                              **{name: round(value, 4) for name, value in totals.items()}))
             totals = {}
         if at % args.save_every == 0:
@@ -263,15 +257,17 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
 
 
 def export(prefix: Path, state: dict, args: argparse.Namespace) -> None:
-    """The teacher as fp16 safetensors in timm's names, and its card."""
+    """The network as fp16 safetensors in timm's names, and its card."""
     trainer = Trainer(args)
     trainer.load(state)
-    weights = {name: value.half().contiguous() for name, value in trainer.teacher.vit.state_dict().items()}
-    trainer.teacher.vit.load_state_dict({name: value.float() for name, value in weights.items()})
-    metrics = {name: value for name, value in trainer.gate().items() if name not in ('iteration', 'seconds')}
+    weights = {name: value.half().contiguous() for name, value in trainer.learner.vit.state_dict().items()}
+    trainer.learner.vit.load_state_dict({name: value.float() for name, value in weights.items()})
+    metrics = {f'images x {factor:g}': {name: value for name, value in trainer.gate(factor).items()
+                                        if name not in ('iteration', 'seconds')} for factor in ENLARGED}
+    options = ' '.join(f'--{name} {value}' for name, value in state['settings'].items())
     card = dict(card=CARD, mean=MEAN, std=STD, training=dict(
-        command=state['command'], seed=args.seed, iterations=state['iteration'],
-        samples_seen=state['iteration'] * args.batch, wall_time_seconds=round(state['seconds']),
+        command=f'python tools/pretrain/train_tiny_dino.py {options}', seed=args.seed, iterations=state['iteration'],
+        samples_seen=state['iteration'] * args.batch * FRAMES, wall_time_seconds=round(state['seconds']),
         hardware=state['hardware'], torch=torch.__version__, note=args.note), metrics=metrics)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, f'{prefix}.tmp', metadata={'format': 'pt'})
@@ -282,13 +278,13 @@ def export(prefix: Path, state: dict, args: argparse.Namespace) -> None:
 
 
 def gate_clip() -> None:
-    """The gate of every block of the tiny CLIP, one line each."""
+    """The gate of every block of the tiny CLIP, at each size of the images, one line each."""
     clip = FrozenClip('tiny', 'tiny')
-    for block in range(clip.layers):
-        def tokens(images: Tensor, block: int = block) -> tuple[Tensor, tuple[int, int]]:
-            features = clip(images)
+    for block, factor in itertools.product(range(clip.layers), ENLARGED):
+        def tokens(images: Tensor, block: int = block, factor: float = factor) -> tuple[Tensor, tuple[int, int]]:
+            features = clip(enlarged(images, factor))
             return features.tokens[block][:, 1:], features.grid
-        print(json.dumps(dict(block=block, **gate(tokens))), flush=True)
+        print(json.dumps(dict(block=block, enlarged=factor, **gate(tokens))), flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -31,7 +31,6 @@ from weclip_sam.io.parallel import Progress, no_progress
 
 MISSING, THERE, RIGHT, WRONG = 'missing', 'there', 'right', 'wrong'
 OF_THE_PACKAGE = 'comes with the package'
-NOT_OF_THE_PACKAGE = 'none comes with the package; tools/pretrain/train_tiny_dino.py trains and exports one'
 _TINY = dict(FrozenClip=('tiny CLIP', TINY_WEIGHTS), FrozenSam=('tiny SAM', WEIGHTS_DIR / 'tiny_sam.safetensors'),
              FrozenDino=('tiny DINO', TINY_CARD.with_suffix('.safetensors')))
 _OWN = dict(prompts='learnt prompts', start='learnt prompts to start from', attributes='sentences of attributes')
@@ -140,8 +139,7 @@ def _of_node(place: str, node: Mapping[str, Any]) -> Need | None:
         return None
     if checkpoint == 'tiny':
         what, path = _TINY[kind]
-        note = OF_THE_PACKAGE if kind != 'FrozenDino' or path.is_file() else NOT_OF_THE_PACKAGE
-        return Need(what, what, (path,), (place,), note=note)
+        return Need(what, what, (path,), (place,), note=OF_THE_PACKAGE)
     if kind == 'FrozenClip' and not is_path(checkpoint):
         known = clip_checkpoint(arch, checkpoint)
         hub = (tag_config(arch, checkpoint).get('hf_hub') or '').rpartition('/')[0]

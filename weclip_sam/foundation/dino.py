@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,7 @@ DEFAULT_ARCH = 'vit_small_patch14_dinov2.lvd142m'
 TINY_CARD = Path(__file__).parent / 'weights' / 'tiny_dino.json'
 POSITIONS = ('timm', 'hub')
 ROUNDING = ('nearest', 'down')
-_NO_TINY = (' None comes with the package: train and export one with tools/pretrain/train_tiny_dino.py, or name a '
-            f'network of timm such as {DEFAULT_ARCH}')
+_INCOMPLETE = ' The package is incomplete: install it again, or run tools/pretrain/train_tiny_dino.py.'
 _REQUIRED = ('img_size', 'patch_size', 'embed_dim', 'depth', 'num_heads')
 
 
@@ -35,13 +35,13 @@ class FrozenDino(nn.Module):
     """A DINO vision transformer that is never trained, as an encoder of :class:`~weclip_sam.models.encoders.Encoders`.
 
     It reads RGB in 0..255 and normalises by itself. Where its patches do not divide an image, it resizes the image
-    (bilinear) to a multiple of them, at least one patch.
+    (bilinear) to a multiple of them, at least one patch; on request it enlarges it.
 
     Args:
         arch: a timm vision transformer with a class token (``'vit_small_patch14_dinov2.lvd142m'``,
             ``'vit_small_patch16_224.dino'``, the ``reg4`` variants; DINOv3, whose weights come under the DINOv3
-            License, by name), ``'tiny'`` (the one that ``tools/pretrain/train_tiny_dino.py`` trains and exports; none
-            comes with the package), or the path of a ``.json`` card of the same form.
+            License, by name), ``'tiny'`` (bundled, trained by this project on its own scenes without names and masks:
+            ``tools/pretrain/train_tiny_dino.py``), or the path of a ``.json`` card of the same form.
         checkpoint: ``'timm'`` (timm's weights of that name, looked up in the local cache, never downloaded), a file
             (state dict .pt/.pth or .safetensors, in timm's names or torch.hub's), ``'tiny'`` or ``'random'``.
         positions: how the position embedding is brought to the grid: ``'timm'`` (bicubic with antialiasing) or
@@ -51,6 +51,8 @@ class FrozenDino(nn.Module):
             WeCLIP+ does.
         mean, std: three numbers each, of RGB in [0, 1]; the network's own unless given.
         seed: of the ``'random'`` weights.
+        enlarge: images are enlarged by this factor first (bilinear), for a finer grid of tokens: 2 gives four times as
+            many.
 
     Raises:
         ValueError: an unknown network or one of another kind, or a file of another network.
@@ -67,12 +69,15 @@ class FrozenDino(nn.Module):
 
     def __init__(self, arch: str = DEFAULT_ARCH, checkpoint: str = 'timm',
                  positions: str = 'timm', rounding: str = 'nearest', mean: Sequence[float] | None = None,
-                 std: Sequence[float] | None = None, seed: int = 0) -> None:
+                 std: Sequence[float] | None = None, seed: int = 0, enlarge: float = 1.0) -> None:
         super().__init__()
         for name, value, known in (('positions', positions, POSITIONS), ('rounding', rounding, ROUNDING)):
             if value not in known:
                 raise ValueError(f'FrozenDino: {name} must be one of {", ".join(map(repr, known))}, got {value!r}')
+        if not enlarge > 0:
+            raise ValueError(f'FrozenDino enlarge: expected a factor > 0, got {enlarge!r}')
         self.arch, self.checkpoint, self.rounding = arch, checkpoint, rounding
+        self.enlarge = Fraction(enlarge).limit_denominator(64)  # sizes stay whole numbers, also in a graph
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model, (own_mean, own_std) = build_dino(arch)
@@ -99,9 +104,11 @@ class FrozenDino(nn.Module):
         return (rgb.float() - self._mean) / self._std
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w), the patches of an image of this size: sides to the nearest multiple (or down), at least one patch."""
+        """(h, w), the patches of an image of this size, enlarged: sides to the nearest multiple (or down), at least one
+        patch."""
         half = self.patch_size // 2 if self.rounding == 'nearest' else 0
-        rows, columns = ((side + half) // self.patch_size for side in (height, width))
+        times, by = self.enlarge.numerator, self.enlarge.denominator
+        rows, columns = ((side * times // by + half) // self.patch_size for side in (height, width))
         return (rows, columns) if making_graph() else (max(1, rows), max(1, columns))
 
     def forward(self, rgb: Tensor, wanted: Wanted | None = None) -> TokenFeatures:
@@ -170,7 +177,7 @@ def _build_by_name(arch: str) -> Any:
 def _read_card(path: Path, arch: str) -> tuple[VisionTransformer, tuple[Sequence[float], Sequence[float]]]:
     """A card holds timm's sizes, maybe under ``card`` beside ``mean``, ``std`` and notes on the training."""
     if not path.is_file():
-        raise FileNotFoundError(f'DINO card {path} is not there.{_NO_TINY if arch == "tiny" else ""}')
+        raise FileNotFoundError(f'DINO card {path} is not there.{_INCOMPLETE if arch == "tiny" else ""}')
     content = read_json(path, 'DINO card')
     card = content.get('card', content)
     if missing := [key for key in _REQUIRED if key not in card]:
@@ -192,7 +199,7 @@ def find_dino_weights(arch: str, checkpoint: str) -> Path:
         return find_timm_weights(arch, checkpoint, 'DINO weights', 'checkpoint')
     path = TINY_CARD.with_suffix('.safetensors')
     if not path.is_file():
-        raise FileNotFoundError(f'DINO weights {path} are not there.{_NO_TINY}')
+        raise FileNotFoundError(f'DINO weights {path} are not there.{_INCOMPLETE}')
     return path
 
 

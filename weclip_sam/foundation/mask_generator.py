@@ -108,7 +108,7 @@ class MaskGenerator:
 
     def to(self, device: torch.device | str) -> MaskGenerator:
         """Move the model; where it is there already, what it keeps ready (weights cast once) is left as it is."""
-        if self.sam.device != torch.device(device):
+        if self.sam.device != torch.empty(0, device=device).device:  # 'cuda' is the current one, 'cuda:0'
             self.sam.to(device)
         return self
 

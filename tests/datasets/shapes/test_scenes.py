@@ -107,3 +107,13 @@ def test_unknown_split_names_the_nearest():
 def test_vocabulary_has_no_class_among_the_background_nouns():
     names = shapes_vocabulary()
     assert not set(names.classes) & set(names.background_nouns)
+
+
+def test_an_individual_keeps_its_looks_wherever_it_stands():
+    def colours(look, place):
+        scene = render_scene(np.random.default_rng(place), 64, names=['dog'], looks=[look], scale=(0.7, 0.7))
+        return scene.instances[0].colour
+    assert all(len({colours(look, place) for place in range(5)}) == 1 for look in range(4))
+    assert len({colours(look, 0) for look in range(8)}) > 2
+    with pytest.raises(ValueError, match=r'looks: expected one seed for each of names \(1\), got 2'):
+        render_scene(np.random.default_rng(0), 64, names=['dog'], looks=[1, 2])

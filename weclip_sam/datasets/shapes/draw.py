@@ -101,11 +101,15 @@ def wobble(polygon: Points, rng: np.random.Generator, amount: float = 0.02) -> P
 
 
 class Pen:
-    """Draws parts given in an object's own frame (unit height, x to its front, y down) onto a canvas."""
+    """Draws parts given in an object's own frame (unit height, x to its front, y down) onto a canvas.
+
+    ``rng`` makes its outlines irregular; the canvas's own unless given.
+    """
 
     def __init__(self, canvas: Canvas, centre: tuple[float, float], scale: float, angle: float, flip: bool,
-                 next_part: int) -> None:
+                 next_part: int, rng: np.random.Generator | None = None) -> None:
         self.canvas, self.centre, self.scale = canvas, np.asarray(centre, float), scale
+        self.rng = canvas.rng if rng is None else rng
         c, s = np.cos(angle), np.sin(angle)
         self.matrix = np.array([[c, -s], [s, c]]) @ np.diag([-1.0 if flip else 1.0, 1.0])
         self.next_part = next_part
@@ -120,7 +124,7 @@ class Pen:
 
     def draw(self, polygon: Points, colour: Colour, part: int, rough: float = 0.012, **texture: Any) -> None:
         """Paint a polygon that belongs to a part; what is painted later covers it."""
-        polygon = wobble(polygon, self.canvas.rng, rough) if rough else polygon
+        polygon = wobble(polygon, self.rng, rough) if rough else polygon
         self.canvas.paint(polygon @ self.matrix.T * self.scale + self.centre, colour, part, **texture)
 
 

@@ -81,7 +81,8 @@ class Scene:
 def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[str] | None = None,
                  background: str | None = None, scale: tuple[float, float] = (0.42, 0.8), max_objects: int = 3,
                  counts: Sequence[float] = (0.5, 0.35, 0.15), shrink: Sequence[float] = (1.0, 0.82, 0.72),
-                 spread: float = 0.07, cooccurrence: bool = False, min_visible: float = 0.012) -> Scene:
+                 spread: float = 0.07, cooccurrence: bool = False, min_visible: float = 0.012,
+                 looks: Sequence[int] | None = None) -> Scene:
     """Draw one scene.
 
     Args:
@@ -98,14 +99,18 @@ def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[s
         cooccurrence: let the first object's class prefer its habitat.
         min_visible: objects that show fewer than this share of the image's pixels, or less than a third of their
             telling part, are not listed: nobody would name them.
+        looks: one seed for each of ``names``: the same class and seed are the same individual in every scene, its
+            colours, proportions and outline, wherever it stands (default: drawn at random).
 
     Raises:
-        ValueError: a class or background that does not exist.
+        ValueError: a class or background that does not exist, or not one of ``looks`` for each of ``names``.
     """
     from weclip_sam.checks import suggest_name
     for name in names or ():
         if name not in CLASSES:
             raise ValueError(f"shapes has no class '{name}'; it has {', '.join(CLASSES)}.{suggest_name(name, CLASSES)}")
+    if looks is not None and len(looks) != len(names or ()):
+        raise ValueError(f'looks: expected one seed for each of names ({len(names or ())}), got {len(looks)}')
     canvas = Canvas(size, rng)
     if names is None:
         count = min(int(rng.choice([1, 2, 3], p=counts)), max_objects)
@@ -124,11 +129,12 @@ def render_scene(rng: np.random.Generator, size: int = 112, *, names: Sequence[s
         part += 1
     smaller = shrink[min(len(names), len(shrink)) - 1]
     drawn: list[tuple[str, str, dict[int, str], int]] = []
-    for centre, name in zip(_places(rng, len(names), size, spread), names, strict=True):
+    own = [rng] * len(names) if looks is None else [np.random.default_rng(seed) for seed in looks]
+    for centre, name, look in zip(_places(rng, len(names), size, spread), names, own, strict=True):
         # A scale is the geometric mean of height and width, so that no family is systematically larger.
         height = rng.uniform(*scale) * size * smaller / np.sqrt(_ASPECT[name])
-        pen = Pen(canvas, centre, height, rng.normal(0, 0.12), bool(rng.random() < 0.5), part)
-        colour = DRAW[name](pen, name, rng)
+        pen = Pen(canvas, centre, height, rng.normal(0, 0.12), bool(rng.random() < 0.5), part, look)
+        colour = DRAW[name](pen, name, look)
         telling = max(pen.names)
         drawn.append((name, colour, pen.names, int((canvas.parts == telling).sum())))
         part = pen.next_part
