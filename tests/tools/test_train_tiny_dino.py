@@ -10,7 +10,7 @@ from tiny import film_frames
 from token_gate import GateScenes, neighbour_purity, probe_miou, shares
 
 from weclip_sam.datasets.shapes.scenes import CLASSES, Instance, Scene
-from weclip_sam.foundation.dino import FrozenDino
+from weclip_sam.foundation.dino import TINY_CARD, FrozenDino
 
 
 @pytest.fixture
@@ -162,8 +162,29 @@ def test_an_export_is_a_dino(tool, tmp_path, monkeypatch, capsys):
     assert dino(torch.zeros(1, 3, 112, 112)).tokens.shape == (1, 1, 257, 16)
 
 
+def test_a_run_begins_with_the_network_of_an_export(tool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tool, 'gate', lambda tokens: dict(patches=tokens(torch.zeros(1, 3, 112, 112))[0].shape[1]))
+    first, prefix, second = tmp_path / 'first', str(tmp_path / 'out'), tmp_path / 'second'
+    run(tool, first)
+    run(tool, first, '--export', prefix)
+    run(tool, second, '--start', prefix, '--seed', '1', '--stop-at', '0')
+    state = torch.load(second / 'last.pth', weights_only=True)
+    trained = load_file(f'{prefix}.safetensors')
+    assert all(torch.equal(state['learner'][f'vit.{name}'], value.float()) for name, value in trained.items())
+    assert state['iteration'] == 0 and state['before']['iterations'] == 3
+    with pytest.raises(SystemExit):
+        run(tool, second, '--seed', '1')  # without what it began with
+    assert f'was trained with --start {prefix}' in capsys.readouterr().err
+    run(tool, second, '--start', prefix, '--seed', '1', '--export', str(tmp_path / 'later'))
+    card = json.loads((tmp_path / 'later.json').read_text())
+    assert card['training']['before']['iterations'] == 3 and '--seed 1' in card['training']['command']
+
+
 @pytest.mark.parametrize('given, message', [
-    (['--export', 'tiny'], 'train first'), (['--batch', '2', '--device', 'gpu'], "device 'gpu' cannot be used"),
+    (['--export', 'tiny'], 'train first'),
+    (['--batch', '2', '--start', 'absent'], '--start absent: there is no absent.json'),
+    (['--batch', '2', '--start', str(TINY_CARD.with_suffix(''))], 'its network has other sizes'),
+    (['--batch', '2', '--device', 'gpu'], "device 'gpu' cannot be used"),
     (['--batch', '5000'], '--batch 5000'), (['--save-every', '0'], '--save-every 0'),
     (['--iterations', '0'], '--iterations 0')])
 def test_slips_end_with_one_line_before_any_work(tool, tmp_path, capsys, given, message):

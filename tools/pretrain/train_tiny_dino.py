@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from dino_training import Learner, draw_patches, draw_views, patch_film_loss, same_film_loss
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import film_frames
 from token_gate import gate
 from torch import Tensor
@@ -37,6 +37,7 @@ from weclip_sam.api import choose_device
 from weclip_sam.engine import friendly_errors, prepare_work_dir
 from weclip_sam.foundation.clip import FrozenClip
 from weclip_sam.io.files import atomic_open
+from weclip_sam.io.text import read_json
 
 CARD = dict(img_size=112, patch_size=7, embed_dim=128, depth=6, num_heads=4, num_classes=0, dynamic_img_size=True)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -62,6 +63,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help=f'how often each chunk of {CHUNK} films is seen before new ones (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=3e-3, help='peak learning rate (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of weights, films and views (default: %(default)s)')
+    parser.add_argument('--start', type=Path, metavar='PREFIX',
+                        help='begin with the network of an export, its heads new; give another --seed for other films')
     parser.add_argument('--save-every', type=int, default=100,
                         help='iterations between checkpoints (default: %(default)s)')
     parser.add_argument('--gate-every', type=int, default=500,
@@ -121,13 +124,31 @@ class Trainer:
             torch.optim.Muon(list(matrices.values()), lr=args.lr, weight_decay=0.05, adjust_lr_fn='match_rms_adamw'),
             torch.optim.AdamW([dict(params=decay, weight_decay=0.05), dict(params=rest, weight_decay=0.0)], lr=args.lr,
                               betas=(0.9, 0.98))]
-        self.iteration, self.seconds = 0, 0.0
+        self.iteration, self.seconds, self.before = 0, 0.0, {}
+        if args.start is not None:
+            self.before = self.start(args.start)
         self.films = Films(args.seed, args.batch, args.visits, CHUNK)
         self.mean, self.std = (255 * torch.tensor(v, device=args.device).view(1, 3, 1, 1) for v in (MEAN, STD))
 
+    def start(self, prefix: Path) -> dict:
+        """Take the network of an export; how that was trained.
+
+        Raises:
+            FileNotFoundError: there is no such export.
+            ValueError: its network has other sizes.
+        """
+        card, weights = Path(f'{prefix}.json'), Path(f'{prefix}.safetensors')
+        if missing := [str(path) for path in (card, weights) if not path.is_file()]:
+            raise FileNotFoundError(f'--start {prefix}: there is no {" and no ".join(missing)}')
+        content = read_json(card, 'DINO card')
+        if content['card'] != CARD:
+            raise ValueError(f'--start {prefix}: its network has other sizes: {content["card"]}, expected {CARD}')
+        self.learner.vit.load_state_dict(load_file(weights))
+        return content.get('training', {})
+
     def state(self) -> dict:
         return dict(learner=self.learner.state_dict(), optimizers=[o.state_dict() for o in self.optimizers],
-                    iteration=self.iteration, seconds=self.seconds, settings=settings(self.args),
+                    iteration=self.iteration, seconds=self.seconds, before=self.before, settings=settings(self.args),
                     hardware=hardware(self.args.device))
 
     def load(self, state: dict) -> None:
@@ -137,13 +158,13 @@ class Trainer:
             ValueError: it was trained with other settings.
         """
         if other := [f'--{name} {value}' for name, value in state['settings'].items()
-                     if settings(self.args)[name] != value]:
+                     if settings(self.args).get(name) != value]:
             raise ValueError(f'{self.args.work_dir}: was trained with {" ".join(other)}; give the same, or another '
                              '--work-dir')
         self.learner.load_state_dict(state['learner'])
         for optimizer, saved in zip(self.optimizers, state['optimizers'], strict=True):
             optimizer.load_state_dict(saved)
-        self.iteration, self.seconds = state['iteration'], state['seconds']
+        self.iteration, self.seconds, self.before = state['iteration'], state['seconds'], state['before']
 
     def normalise(self, images: Tensor) -> Tensor:
         return (images.to(self.args.device).float() - self.mean) / self.std
@@ -203,9 +224,10 @@ def enlarged(images: Tensor, factor: float) -> Tensor:
     return F.interpolate(images.float(), scale_factor=factor, mode='bilinear', align_corners=False)
 
 
-def settings(args: argparse.Namespace) -> dict[str, float]:
+def settings(args: argparse.Namespace) -> dict[str, float | str]:
     """What decides the weights, by the names of the options."""
-    return {name: getattr(args, name) for name in ('iterations', 'batch', 'visits', 'lr', 'seed')}
+    values = {name: getattr(args, name) for name in ('iterations', 'batch', 'visits', 'lr', 'seed')}
+    return values if args.start is None else {**values, 'start': str(args.start)}
 
 
 def hardware(device: str) -> str:
@@ -233,14 +255,15 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
     if args.batch > CHUNK:
         raise ValueError(f'--batch {args.batch}: expected at most {CHUNK} films')
     choose_device(args.device)
-    prepare_work_dir(args.work_dir)
     torch.set_flush_denormal(True)
     cv2.setNumThreads(1)
     trainer, stop = Trainer(args), time.time() + 3600 * args.hours
+    last = args.iterations if args.stop_at is None else min(args.iterations, args.stop_at)
+    prepare_work_dir(args.work_dir)
     if checkpoint.is_file():
         trainer.load(torch.load(checkpoint, map_location=args.device, weights_only=True))
     totals: dict[str, float] = {}
-    while trainer.iteration < min(args.iterations, args.stop_at or args.iterations) and time.time() < stop:
+    while trainer.iteration < last and time.time() < stop:
         for name, value in trainer.step().items():
             totals[name] = totals.get(name, 0.0) + value / 20
         at = trainer.iteration
@@ -268,7 +291,8 @@ def export(prefix: Path, state: dict, args: argparse.Namespace) -> None:
     card = dict(card=CARD, mean=MEAN, std=STD, training=dict(
         command=f'python tools/pretrain/train_tiny_dino.py {options}', seed=args.seed, iterations=state['iteration'],
         samples_seen=state['iteration'] * args.batch * FRAMES, wall_time_seconds=round(state['seconds']),
-        hardware=state['hardware'], torch=torch.__version__, note=args.note), metrics=metrics)
+        hardware=state['hardware'], torch=torch.__version__, note=args.note,
+        **({'before': state['before']} if state['before'] else {})), metrics=metrics)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, f'{prefix}.tmp', metadata={'format': 'pt'})
     os.replace(f'{prefix}.tmp', f'{prefix}.safetensors')
