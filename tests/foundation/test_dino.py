@@ -196,7 +196,7 @@ def test_an_enlarged_image_has_more_tokens(card):
     assert plain.grid(32, 48) == (4, 6) and finer.grid(32, 48) == (6, 9) and finer.grid(3, 3) == (1, 1)
     larger = F.interpolate(finer.normalize(rgb), (48, 72), mode='bilinear', align_corners=False)
     torch.testing.assert_close(finer(rgb).tokens, plain.encode(larger).tokens)
-    for wrong in (0, -1.0):
+    for wrong in (0, -1.0, float('inf')):
         with pytest.raises(ValueError, match=f'enlarge: expected a factor > 0, got {wrong}'):
             FrozenDino(card(SMALL), 'random', enlarge=wrong)
 

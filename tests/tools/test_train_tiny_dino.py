@@ -145,6 +145,10 @@ def test_a_run_does_not_go_on_with_other_settings(tool, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tool, tmp_path, '--lr', '1')
     assert 'was trained with --lr 0.003; give the same' in capsys.readouterr().err
+    torch.save(dict(student={}, teacher={}, iteration=1), tmp_path / 'last.pth')
+    with pytest.raises(SystemExit):
+        run(tool, tmp_path)
+    assert 'its checkpoint is of an earlier trainer' in capsys.readouterr().err
 
 
 def test_an_export_is_a_dino(tool, tmp_path, monkeypatch, capsys):

@@ -155,8 +155,11 @@ class Trainer:
         """Go on from a state.
 
         Raises:
-            ValueError: it was trained with other settings.
+            ValueError: it was trained with other settings, or by an earlier trainer.
         """
+        if 'settings' not in state:
+            raise ValueError(f'{self.args.work_dir}: its checkpoint is of an earlier trainer, with another network and '
+                             'other losses; give another --work-dir')
         if other := [f'--{name} {value}' for name, value in state['settings'].items()
                      if settings(self.args).get(name) != value]:
             raise ValueError(f'{self.args.work_dir}: was trained with {" ".join(other)}; give the same, or another '

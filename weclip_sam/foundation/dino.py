@@ -74,7 +74,7 @@ class FrozenDino(nn.Module):
         for name, value, known in (('positions', positions, POSITIONS), ('rounding', rounding, ROUNDING)):
             if value not in known:
                 raise ValueError(f'FrozenDino: {name} must be one of {", ".join(map(repr, known))}, got {value!r}')
-        if not enlarge > 0:
+        if not 0 < enlarge < float('inf'):
             raise ValueError(f'FrozenDino enlarge: expected a factor > 0, got {enlarge!r}')
         self.arch, self.checkpoint, self.rounding = arch, checkpoint, rounding
         self.enlarge = Fraction(enlarge).limit_denominator(64)  # sizes stay whole numbers, also in a graph
