@@ -12,7 +12,7 @@ from weclip_sam.models.seed_maker import stretch_to_multiple
 from weclip_sam.registry import DATASETS, MODELS, SEED_STEPS
 from weclip_sam.seeds.pipeline import SeedPipeline
 from weclip_sam.seeds.sams import thin_masks
-from weclip_sam.structures import MaskSet, SeedState
+from weclip_sam.structures import MaskSet, SeedState, SegSample
 
 CARD = {'embed_dim': 12, 'quick_gelu': True,
         'vision_cfg': {'image_size': 16, 'layers': 3, 'width': 64, 'head_width': 64, 'patch_size': 8},
@@ -160,3 +160,21 @@ def test_sentences_about_the_classes_move_their_texts_alone(photo, tmp_path):
     assert maker(tmp_path, *steps, attributes=str(file), attribute_centres=3).fingerprint() != before
     with pytest.raises(ValueError, match='attributes move the texts of a CLIP'):
         maker(tmp_path, dict(type='SeplMerge'), clip=None, attributes=str(file))
+
+
+def test_masks_are_made_live_for_those_that_bring_none(photo, tmp_path):
+    item, _ = photo
+    brought = item['data_samples']
+    without = SegSample(ori_shape=SIZE, sample_id='b')
+    model, asked = maker(tmp_path, dict(type='GradCam'), dict(type='SamVote')), []
+
+    class Generator:
+        def generate_batch(self, images):
+            asked.extend(images)
+            return [mask_set().select(torch.tensor([0])) for _ in images]
+
+    model.mask_generator = Generator()
+    rgb = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, *SIZE)
+    masks = model._masks(rgb, [brought, without])
+    assert len(asked) == 1 and (asked[0] == 1).all()
+    assert masks.sample_index.tolist() == [0, 0, 0, 1]

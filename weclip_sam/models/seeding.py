@@ -125,9 +125,10 @@ class WithSeeds(WithFrozen):
         if 'masks' not in self.seeds_need:
             return None
         sets = [s.get('mask_set') for s in data_samples]
-        if self.mask_generator is not None and any(s is None for s in sets):
-            made = self.mask_generator.generate_batch([i.byte().permute(1, 2, 0) for i in rgb])
-            sets = [m if s is None else s for s, m in zip(sets, made, strict=True)]
+        if self.mask_generator is not None and (lacking := [n for n, s in enumerate(sets) if s is None]):
+            made = self.mask_generator.generate_batch([rgb[n].byte().permute(1, 2, 0) for n in lacking])
+            for n, masks in zip(lacking, made, strict=True):
+                sets[n] = masks
         if any(s is None for s in sets):
             return None
         size = tuple(rgb.shape[-2:])
