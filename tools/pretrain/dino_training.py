@@ -1,60 +1,15 @@
-"""Learning from films without names and masks: views of frames, and the two losses.
+"""Self-supervision from films without names and masks: the network and its two losses.
 
-A frame shows the individuals of a film, elsewhere, in other light and before another background than its other frames
-(``tiny.film_frames``). A view is a crop of a frame with its colours changed a little. The network learns to tell, from
-one view, which of all views are of the same film: from its class token (InfoNCE with several positives, as SimCLR and
-SupCon write it), and from every single patch, so that a patch knows of which thing it is a part.
+The network learns to tell, from one view, which of all views are of the same film (``films.py``): from its class token
+(InfoNCE with several positives, as SimCLR and SupCon write it), and from single patches, so that a patch knows of which
+thing it is a part.
 """
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-
-# Chroma axes (YIQ): a rotation in their plane turns the hue.
-_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], np.float32)
-
-
-# Views ---------------------------------------------------------------------------------------------------------------
-
-def colour_matrix(rng: np.random.Generator, hue: float = 0.04) -> tuple[np.ndarray, np.ndarray]:
-    """3 3 and 3: a random change of hue (in turns), saturation, contrast and brightness of RGB in 0..255."""
-    turn, saturation = rng.uniform(-hue, hue) * 2 * np.pi, rng.uniform(0.4, 1.5)
-    if rng.random() < 0.1:
-        saturation = 0.0
-    c, s = np.cos(turn) * saturation, np.sin(turn) * saturation
-    chroma = np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
-    matrix = np.linalg.inv(_TO_YIQ) @ chroma @ _TO_YIQ * rng.uniform(0.65, 1.35)
-    shift = 128 * (1 - matrix.sum(1)) + rng.uniform(-35, 35)
-    return matrix.astype(np.float32), shift.astype(np.float32)
-
-
-def draw_views(frames: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> Tensor:
-    """One random crop (share ``area`` of the frame), mirrored or not, recoloured, of each N S S 3 uint8 frame.
-
-    Returns:
-        N 3 size size float32 in 0..255.
-    """
-    side = frames.shape[1]
-    views = np.empty((len(frames), size, size, 3), np.float32)
-    for view, frame in zip(views, frames, strict=True):
-        edge = np.sqrt(rng.uniform(*area))
-        stretch = np.exp(rng.uniform(-0.2, 0.2))
-        width, height = (max(8, min(side, round(side * edge * f))) for f in (stretch, 1 / stretch))
-        x, y = rng.integers(0, side - width + 1), rng.integers(0, side - height + 1)
-        crop = cv2.resize(frame[y:y + height, x:x + width], (size, size),
-                          interpolation=cv2.INTER_AREA if width > size else cv2.INTER_LINEAR)
-        if rng.random() < 0.3:
-            crop = cv2.GaussianBlur(crop, (3, 3), rng.uniform(0.3, 1.0))
-        if rng.random() < 0.5:
-            crop = crop[:, ::-1]
-        matrix, shift = colour_matrix(rng)
-        view[:] = crop @ matrix.T + shift
-    return torch.from_numpy(views).permute(0, 3, 1, 2).clamp(0, 255).contiguous()
-
 
 # Network -------------------------------------------------------------------------------------------------------------
 
@@ -92,12 +47,6 @@ class Learner(nn.Module):
                 F.normalize(self.patch_head(x[:, 1:]).float(), dim=-1))
 
 
-def draw_patches(count: int, patches: int, share: float, generator: torch.Generator) -> Tensor:
-    """count P' int64: the patches that each view keeps, ``share`` of them, in their order (patch dropout, as FLIP)."""
-    score = torch.rand(count, patches, generator=generator)
-    return score.topk(max(1, round(share * patches)), dim=1).indices.sort(dim=1).values
-
-
 # Losses --------------------------------------------------------------------------------------------------------------
 
 def same_film_loss(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -121,7 +70,8 @@ def same_film_loss(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return loss, (film[logits.argmax(1)] == film).float().mean()
 
 
-def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: float = 1.0) -> tuple[Tensor, Tensor]:
+def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: float = 1.0, dull: float = 0.0,
+                    none: float = 0.4) -> tuple[Tensor, Tensor]:
     """Which film is this patch of, by the other frames?
 
     Args:
@@ -130,6 +80,9 @@ def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: f
         temperature: of the cosines.
         share: of the patches of a view, those that tell best count. A patch of the background has nothing that the
             other frames show, and need not learn from its neighbours what they are part of.
+        dull: share of the patches of a view that tell least. They are taught, at half the weight, that they are of no
+            film, which then is one more answer.
+        none: cosine to a film from which on it is likelier than no film.
 
     Returns:
         The loss: mean over the patches that count of -log softmax over films; a film is the mean view of its frames but
@@ -138,7 +91,18 @@ def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: f
     frames, films, count = patches.shape[:3]
     others = F.normalize(views.detach().sum(0) - views.detach(), dim=-1)
     logits = torch.einsum('fnpe,fme->fnpm', patches, others) / temperature
-    film = torch.arange(films, device=patches.device).view(1, films, 1).expand(frames, films, count)
-    loss = F.cross_entropy(logits.flatten(0, 2), film.flatten(), reduction='none').view(frames, films, count)
-    loss = loss.topk(max(1, round(share * count)), largest=False).values.mean()
-    return loss, (logits.argmax(-1) == film).float().mean()
+    film = torch.arange(films, device=views.device).view(1, films, 1).expand(frames, films, count)
+    hit = (logits.argmax(-1) == film).float().mean()
+    order = logits.detach().log_softmax(-1).gather(-1, film[..., None])[..., 0].argsort(-1, descending=True)
+    if dull:
+        logits = torch.cat([logits, torch.full_like(logits[..., :1], none / temperature)], -1)
+    loss = _answer(logits, order[..., :max(1, round(share * count))], film)
+    if silent := round(dull * count):
+        loss = loss + 0.5 * _answer(logits, order[..., -silent:], torch.full_like(film, films))
+    return loss, hit
+
+
+def _answer(logits: Tensor, chosen: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy of the chosen patches: F N P M logits, F N P' indices, F N P answers."""
+    logits = logits.gather(2, chosen[..., None].expand(*chosen.shape, logits.shape[-1]))
+    return F.cross_entropy(logits.flatten(0, 2), truth.gather(2, chosen).flatten())

@@ -27,9 +27,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from dino_training import Learner, draw_patches, draw_views, patch_film_loss, same_film_loss
+from dino_training import Learner, patch_film_loss, same_film_loss
+from films import CHUNK, FRAMES, SIDE, STREAM, Films, draw_patches, draw_views
 from safetensors.torch import load_file, save_file
-from tiny import film_frames
 from token_gate import gate
 from torch import Tensor
 
@@ -42,10 +42,7 @@ from weclip_sam.io.text import read_json
 CARD = dict(img_size=112, patch_size=7, embed_dim=128, depth=6, num_heads=4, num_classes=0, dynamic_img_size=True)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ENLARGED = (1, 1.5)  # at which sizes of the images the gate of an export is measured
-# First word of the seed sequences: no other part of the project uses it.
-STREAM = 0x44_49_4E_4F
-CHUNK, FRAMES, SIDE = 2048, 4, 112
-SMALL, WHOLE_FROM, TEMPERATURE, TELLING = 70, 0.92, 0.15, 0.4
+TEMPERATURE, TELLING = 0.15, 0.4
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -63,6 +60,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help=f'how often each chunk of {CHUNK} films is seen before new ones (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=3e-3, help='peak learning rate (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of weights, films and views (default: %(default)s)')
+    parser.add_argument('--view', type=int, default=70,
+                        help='pixels of the views until they are whole (default: %(default)s)')
+    parser.add_argument('--kept', type=float, default=0.5,
+                        help='share of the patches of such a view that is read (default: %(default)s)')
+    parser.add_argument('--whole-from', type=float, default=0.92,
+                        help=f'part of the iterations after which views have {SIDE} pixels and all patches are read '
+                             '(default: %(default)s)')
+    parser.add_argument('--dull', type=float, default=0.0,
+                        help='share of the patches, those that tell least, that are to name no film '
+                             '(default: %(default)s)')
     parser.add_argument('--start', type=Path, metavar='PREFIX',
                         help='begin with the network of an export, its heads new; give another --seed for other films')
     parser.add_argument('--save-every', type=int, default=100,
@@ -78,30 +85,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class Films:
-    """Batches of rendered films by iteration: a chunk is drawn, visited a few times in new orders, and dropped."""
-
-    def __init__(self, seed: int, batch: int, visits: int, chunk: int) -> None:
-        self.seed, self.batch, self.visits, self.chunk = seed, batch, visits, chunk
-        self.number = -1
-
-    def __call__(self, iteration: int) -> np.ndarray:
-        """B F S S 3 uint8, a pure function of the iteration."""
-        visit, step = divmod(iteration, self.chunk // self.batch)
-        if self.number != visit // self.visits:
-            self.number = visit // self.visits
-            self.frames = np.stack([self._film(i) for i in range(self.chunk)])
-        order = np.random.default_rng([STREAM, self.seed, 1, visit]).permutation(self.chunk)
-        return self.frames[order[step * self.batch:(step + 1) * self.batch]]
-
-    def _film(self, index: int) -> np.ndarray:
-        rng = np.random.default_rng([STREAM, self.seed, 0, self.number * self.chunk + index])
-        return np.stack([frame.image for frame in film_frames(rng, SIDE, FRAMES)])
-
-
-def view_size(iteration: int, total: int) -> tuple[int, float]:
-    """Pixels of the views, and the share of their patches that is read: small and half, whole near the end."""
-    return (SIDE, 1.0) if iteration >= WHOLE_FROM * total else (SMALL, 0.5)
+def view_size(iteration: int, args: argparse.Namespace) -> tuple[int, float]:
+    """Pixels of the views, and the share of their patches that is read: whole ones near the end."""
+    return (SIDE, 1.0) if iteration >= args.whole_from * args.iterations else (args.view, args.kept)
 
 
 def learning_rate(iteration: int, total: int, peak: float, warmup: int = 100) -> float:
@@ -177,7 +163,7 @@ class Trainer:
         args, began = self.args, time.time()
         rng = np.random.default_rng([STREAM, args.seed, 2, self.iteration])
         frames = self.films(self.iteration).swapaxes(0, 1)
-        size, share = view_size(self.iteration, args.iterations)
+        size, share = view_size(self.iteration, args)
         views = draw_views(frames.reshape(-1, *frames.shape[2:]), size, (0.5, 1.0), rng)
         patches, generator = (size // CARD['patch_size']) ** 2, torch.Generator().manual_seed(int(rng.integers(2**62)))
         keep = None if share == 1 else draw_patches(len(views), patches, share, generator).to(args.device)
@@ -190,7 +176,7 @@ class Trainer:
             whole, parts = self.learner(self.normalise(views), keep)
         whole, parts = (x.unflatten(0, frames.shape[:2]) for x in (whole, parts))
         image_loss, image_hit = same_film_loss(whole, TEMPERATURE)
-        patch_loss, patch_hit = patch_film_loss(parts, whole, TEMPERATURE, TELLING)
+        patch_loss, patch_hit = patch_film_loss(parts, whole, TEMPERATURE, TELLING, args.dull)
         loss = image_loss + patch_loss
         if not torch.isfinite(loss):
             raise FloatingPointError(f'loss is {loss.item()} at iteration {self.iteration}: lower --lr')
@@ -229,7 +215,8 @@ def enlarged(images: Tensor, factor: float) -> Tensor:
 
 def settings(args: argparse.Namespace) -> dict[str, float | str]:
     """What decides the weights, by the names of the options."""
-    values = {name: getattr(args, name) for name in ('iterations', 'batch', 'visits', 'lr', 'seed')}
+    values = {name.replace('_', '-'): getattr(args, name) for name in (
+        'iterations', 'batch', 'visits', 'lr', 'seed', 'view', 'kept', 'whole_from', 'dull')}
     return values if args.start is None else {**values, 'start': str(args.start)}
 
 
@@ -257,6 +244,13 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
             raise ValueError(f'--{name} {value}: expected at least 1')
     if args.batch > CHUNK:
         raise ValueError(f'--batch {args.batch}: expected at most {CHUNK} films')
+    if args.view < 1 or args.view % CARD['patch_size']:
+        raise ValueError(f"--view {args.view}: expected a multiple of the patch, {CARD['patch_size']} pixels")
+    for name, value, least in (('kept', args.kept, 0.01), ('whole-from', args.whole_from, 0), ('dull', args.dull, 0)):
+        if not least <= value <= 1:
+            raise ValueError(f'--{name} {value}: expected {least} to 1')
+    if TELLING + args.dull > 1:
+        raise ValueError(f'--dull {args.dull}: expected at most {1 - TELLING}; the others tell their film')
     choose_device(args.device)
     torch.set_flush_denormal(True)
     cv2.setNumThreads(1)
