@@ -98,6 +98,8 @@ def test_large_images_are_segmented_smaller(checkpoint, photo):
     result = segmenter(big, probabilities=True)
     assert result.labels.shape == (148, 244) and result.probabilities.shape == (11, 148, 244)
     assert seen == [(1, 3, 40, 64)]  # 37 x 61 in whole patches of 8
+    sure = segmenter(big, confidence=True).confidence
+    assert sure.shape == (148, 244)
 
 
 def test_multi_scale_and_crf_are_applied(checkpoint, segmenter, photo):
@@ -249,7 +251,26 @@ def test_labels_of_large_files_equal_those_of_the_test(checkpoint, tmp_path, max
     size = tuple(expected.prediction.shape)
     assert size == ((1600, 2400) if max_side is None else (200, 300))
     step = 1600 // size[0]
-    assert np.array_equal(ours[step // 2::step, step // 2::step], expected.prediction.numpy())
+    same = ours[step // 2::step, step // 2::step] == expected.prediction.numpy()
+    assert same.all() if max_side is None else same.mean() > 0.998  # drawn at 2048 pixels instead of 300
+
+
+def test_labels_are_drawn_at_the_size_of_the_photo(checkpoint, photo):
+    """A reader that shrinks photos does not make steps of many pixels out of their outlines."""
+    big = np.asarray(Image.fromarray(photo).resize((244, 148), Image.Resampling.BICUBIC))
+    reader = {'test_dataloader.dataset.reader': dict(type='FolderReader', data_root='x', max_side=61)}
+    segmenter = Segmenter(checkpoint, 'cpu', options=reader)
+    torch.manual_seed(0)
+    with torch.no_grad():  # else nothing is found but background
+        for parameter in segmenter.model.decoder.parameters():
+            parameter.normal_()
+    every = segmenter(big, probabilities=True, confidence=True)
+    drawn = every.probabilities.astype(np.float32).argmax(0)
+    assert every.labels.shape == (148, 244) and (drawn == every.labels).mean() > 0.99
+    places = np.flatnonzero((every.labels[:, 1:] != every.labels[:, :-1]).any(0))
+    assert len(set(places % 4)) == 4  # not between blocks of four alone
+    assert not np.array_equal(every.confidence[::4].repeat(4, 0), every.confidence)
+    assert np.array_equal(every.labels, segmenter(big).labels)
 
 
 def test_only_classes_that_are_named_are_possible(segmenter, photo):

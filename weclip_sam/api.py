@@ -30,11 +30,11 @@ from weclip_sam.engine.start.shared_settings import mask_settings
 from weclip_sam.io.images import as_rgb, fit_within, read_image
 from weclip_sam.mask_bank import MaskBank, masks_of_photo
 from weclip_sam.models.name_scores import name_scores
+from weclip_sam.models.refine import refinement
 from weclip_sam.offline.photo_names import check_names, in_label_order
 from weclip_sam.registry import MODELS, SEED_STEPS, TRANSFORMS
-from weclip_sam.result import SegmentationResult, as_bytes, as_half
+from weclip_sam.result import SegmentationResult, as_half, as_planes
 from weclip_sam.structures import SegSample
-from weclip_sam.visualization import enlarge
 from weclip_sam.words import counted
 
 __all__ = ['ImageInput', 'SegmentationResult', 'Segmenter', 'choose_device']
@@ -84,8 +84,12 @@ class Segmenter:
             its ``mask_generator``; a name (``'tiny'``, ``'vit_b'``) or a file means that SAM; or give the settings. The
             masks of a photo come from the config's banks, if one has some that were made of this very photo, else they
             are made. An image without any keeps its prediction.
-        max_side: inputs with a longer side after the test's own resizing are segmented at this size, and their labels
-            enlarged: bounds the memory where the test resizes nothing.
+        max_side: inputs with a longer side after the test's own resizing are segmented at this size: bounds the memory
+            where the test resizes nothing.
+
+    A photo is looked at as the training's reader reads it (a folder's shrinks it to 1024 pixels). Labels are drawn from
+    the logits at the size of the photo, at most at ``max_side``; a CRF and SAM draw them at the size of reading. From
+    there they are enlarged (:func:`weclip_sam.visualization.enlarge_labels`).
 
     Attributes:
         classes: C+1 names by label, ``background`` first.
@@ -261,6 +265,9 @@ class Segmenter:
         item = self._transform(_shrunk(image, picture, self._read_side), name, path, given)
         if max(item['inputs'].shape[-2:]) > self.max_side:
             item = self._transform(_shrunk(picture, picture, self.max_side), name, path, given)
+        drawn = fit_within((picture.height, picture.width), self.max_side)
+        if max(drawn) > max(item['data_samples'].ori_shape) and refinement(self.model.test_cfg) is None:
+            item['data_samples'].set_metainfo(dict(ori_shape=drawn))
         return Prepared(name, picture, item['inputs'], item['data_samples'], given)
 
     def _transform(self, picture: Image.Image, name: str, path: str | os.PathLike | None,
@@ -295,14 +302,11 @@ class Segmenter:
     def _result(self, one: Prepared, sample: SegSample, fitting: Mapping[int, float],
                 probabilities: bool) -> SegmentationResult:
         size = (one.picture.height, one.picture.width)
-
-        def whole(values: torch.Tensor) -> np.ndarray:
-            return enlarge(values.to(torch.uint8).cpu().numpy(), size, smooth=False)
-        sure = sample.get('confidence')
+        labels, sure = as_planes(sample.prediction, sample.get('confidence'), size)
         return SegmentationResult(
-            whole(sample.prediction), self.classes, np.asarray(one.picture),
+            labels, self.classes, np.asarray(one.picture),
             as_half(sample.probabilities, size) if probabilities else None, self.palette, one.name,
-            one.picture.info.get('suspected_bits'), sample.get('sam'), None if sure is None else whole(as_bytes(sure)),
+            one.picture.info.get('suspected_bits'), sample.get('sam'), sure,
             one.names, {self.classes[1:][c]: score for c, score in fitting.items()})
 
     @torch.inference_mode()

@@ -16,7 +16,8 @@ from weclip_sam.checks import suggest_name
 from weclip_sam.io.files import atomic_open
 from weclip_sam.io.images import write_labels
 from weclip_sam.models.refine import SamUse
-from weclip_sam.visualization import enlarge, explained_overlay, label_colors
+from weclip_sam.structures import IGNORE_LABEL
+from weclip_sam.visualization import enlarge, enlarge_labels, explained_overlay, label_colors
 from weclip_sam.visualization.detections import to_supervision
 
 _TOLD = 5  # classes that a result's repr names
@@ -161,9 +162,15 @@ class SegmentationResult:
         return file.getvalue()
 
 
-def as_bytes(confidence: torch.Tensor) -> torch.Tensor:
-    """Of numbers in [0, 1] what files of confidences hold: uint8, 255 times them, rounded."""
-    return (255 * confidence).round().to(torch.uint8)
+def as_planes(labels: torch.Tensor, confidence: torch.Tensor | None, size: Sequence[int]
+              ) -> tuple[np.ndarray, np.ndarray | None]:
+    """What files of labels and of confidences hold, at that size: H W labels, and of H W numbers in [0, 1] 255 times
+    them, rounded; both uint8, enlarged with smooth outlines, the confidence 0 where the label is 255."""
+    whole = enlarge_labels(labels.to(torch.uint8).cpu().numpy(), size)
+    if confidence is None:
+        return whole, None
+    sure = enlarge((255 * confidence).round().to(torch.uint8).cpu().numpy(), size)
+    return whole, np.where(whole == IGNORE_LABEL, np.uint8(0), sure)
 
 
 def as_half(probabilities: torch.Tensor, size: Sequence[int]) -> np.ndarray:

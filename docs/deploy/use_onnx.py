@@ -20,15 +20,19 @@ def resized(image, step):
 session = onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])
 card = json.loads(session.get_modelmeta().custom_metadata_map['weclip_sam'])
 photo = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert('RGB')
-image = read = resized(photo, card['read'])  # labels are made at this size
+image = resized(photo, card['read'])  # what the training's reader makes of a photo
 for step in card['resize']:  # and the network sees this one
     image = resized(image, step)
 whole = [max(-(-side // card['divisor']) * card['divisor'], card['smallest']) for side in image.size]  # patches
 padded = Image.new('RGB', whole, (card['pad_value'],) * 3)
 padded.paste(image)
 logits = session.run(['logits'], {'image': np.asarray(padded).transpose(2, 0, 1)[None]})[0][0]
-planes = [Image.fromarray(plane).resize(whole, BILINEAR).crop((0, 0, *image.size)).resize(read.size, BILINEAR)
-          for plane in logits]
-labels = Image.fromarray(np.argmax(planes, 0).astype(np.uint8)).resize(photo.size, Image.Resampling.NEAREST)
+winner, most = np.zeros(photo.size[::-1], np.uint8), np.full(photo.size[::-1], -np.inf, np.float32)
+for label, plane in enumerate(logits):  # drawn at the size of the photo
+    plane = Image.fromarray(plane).resize(whole, BILINEAR).crop((0, 0, *image.size))
+    plane = np.asarray(plane.resize(photo.size, BILINEAR))
+    winner[plane > most] = label
+    most = np.maximum(most, plane)
+labels = Image.fromarray(winner)
 labels.putpalette(sum(card['palette'], []))
 labels.save(sys.argv[3])

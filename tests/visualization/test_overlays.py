@@ -9,6 +9,7 @@ from weclip_sam.visualization import (
     class_colors,
     draw_sheet,
     enlarge,
+    enlarge_labels,
     explained_row,
     meanings,
     overlay_class_maps,
@@ -64,6 +65,28 @@ def test_enlarge_keeps_labels_exact_and_smooths_scores():
     assert set(large.flat) == {0, 300, 255, 2}
     ramp = enlarge(np.array([[0.0, 1.0]]), (1, 6))
     assert (np.diff(ramp[0]) >= 0).all() and 0.2 < ramp[0, 2] < 0.8
+
+
+def test_enlarged_labels_have_smooth_outlines():
+    rows, columns = np.mgrid[:40, :60]
+    small = np.where((columns - 30) ** 2 + (rows - 20) ** 2 < 15 ** 2, np.uint8(7), np.uint8(0))
+    small[rows > 30] = 255
+    large = enlarge_labels(small, (400, 600))
+    assert large.dtype == np.uint8 and set(np.unique(large)) == {0, 7, 255}
+    assert np.array_equal(large[5::10, 5::10], small)  # in the middle of each pixel, what it was
+    rows, columns = (np.mgrid[:400, :600] + 0.5) / 10 - 0.5
+    truth = ((columns - 30) ** 2 + (rows - 20) ** 2 < 14.8 ** 2) & (rows < 30.5)
+    blocks = enlarge(small, (400, 600), smooth=False)
+    assert (truth != (large == 7)).sum() < 0.9 * (truth != (blocks == 7)).sum()
+    places = [len(np.flatnonzero((each[:, 1:] != each[:, :-1]).any(0))) for each in (large, blocks)]
+    assert places[0] > 100 and places[1] < 20  # where an outline may lie: at any pixel, or between blocks of ten
+
+
+def test_labels_of_the_same_or_a_smaller_size_are_not_mixed():
+    labels = np.array([[0, 3], [255, 2]], np.uint8)
+    assert enlarge_labels(labels, (2, 2)) is labels
+    assert enlarge_labels(labels, (1, 2)).shape == (1, 2)
+    assert enlarge_labels(np.array([[0, 9, 1]], np.uint8), (3, 9)).tolist() == [[0, 0, 0, 9, 9, 9, 1, 1, 1]] * 3
 
 
 def test_row_scores_each_label_map_on_its_image():

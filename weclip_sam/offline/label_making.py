@@ -28,7 +28,7 @@ from weclip_sam.offline.result_folder import Asked
 from weclip_sam.offline.splits import seed_images, seed_pipeline
 from weclip_sam.offline.work import StageClock
 from weclip_sam.registry import DATASETS, MODELS, READERS, SEED_STEPS, TRANSFORMS
-from weclip_sam.result import SegmentationResult, as_bytes
+from weclip_sam.result import SegmentationResult, as_planes
 from weclip_sam.visualization import enlarge
 
 LARGEST = 2048  # long side of photos that labels are made of; those of larger ones are enlarged
@@ -184,16 +184,14 @@ class LabelMaker:
 
     def _result(self, image: LoadedImage, made: FinalLabels) -> SegmentationResult:
         size = (image.picture.height, image.picture.width)
-
-        def whole(values: torch.Tensor) -> np.ndarray:
-            return enlarge(values.cpu().numpy(), size, smooth=False)
+        labels, sure = as_planes(made.labels, made.confidence, size)
         return SegmentationResult(
-            whole(made.labels.to(torch.uint8)), self.classes, np.asarray(image.picture), palette=self.palette,
+            labels, self.classes, np.asarray(image.picture), palette=self.palette,
             name=str(image.asked.image or image.asked.name),
             suspected_bits=image.picture.info.get('suspected_bits'), sam=made.sam,
-            confidence=whole(as_bytes(made.confidence)), names=image.asked.names,
+            confidence=sure, names=image.asked.names,
             named={self.classes[1:][c]: score for c, score in made.named.items()},
-            doubts={name: whole(other) for name, other in made.doubts.items()})
+            doubts={name: enlarge(other.cpu().numpy(), size, smooth=False) for name, other in made.doubts.items()})
 
 
 class FindMasks:

@@ -5,6 +5,7 @@ from weclip_sam.visualization.legend import draw_legend
 from weclip_sam.visualization.overlays import (
     boundaries,
     enlarge,
+    enlarge_labels,
     outline_width,
     overlay_class_maps,
     overlay_labels,
@@ -12,6 +13,6 @@ from weclip_sam.visualization.overlays import (
 from weclip_sam.visualization.region_names import inner_points, write_region_names
 from weclip_sam.visualization.sheet import Panel, Row, draw_sheet, explained_row, meanings
 
-__all__ = ['Panel', 'Row', 'boundaries', 'class_colors', 'draw_legend', 'draw_sheet', 'enlarge', 'explained_overlay',
-           'explained_row', 'hex_colors', 'inner_points', 'label_colors', 'meanings', 'outline_width',
-           'overlay_class_maps', 'overlay_labels', 'write_region_names']
+__all__ = ['Panel', 'Row', 'boundaries', 'class_colors', 'draw_legend', 'draw_sheet', 'enlarge', 'enlarge_labels',
+           'explained_overlay', 'explained_row', 'hex_colors', 'inner_points', 'label_colors', 'meanings',
+           'outline_width', 'overlay_class_maps', 'overlay_labels', 'write_region_names']

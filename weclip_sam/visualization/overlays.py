@@ -27,6 +27,22 @@ def enlarge(image: np.ndarray, size: Sequence[int], smooth: bool = True) -> np.n
     return np.asarray(resized)
 
 
+def enlarge_labels(labels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """H W uint8 labels at another ``size`` (height, width). Enlarged, outlines become smooth: at each pixel that label
+    wins which covers most of its surroundings (bilinear), of equals the smallest. Shrunk, it is the nearest pixel's."""
+    if labels.shape == tuple(size):
+        return labels
+    if size[0] < labels.shape[0] or size[1] < labels.shape[1]:
+        return enlarge(labels, size, smooth=False)
+    most, winner = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+    for label in np.unique(labels):  # one after another: of a photo of many megapixels few planes fit
+        cover = cv2.resize(np.where(labels == label, np.uint8(255), np.uint8(0)), (size[1], size[0]),
+                           interpolation=cv2.INTER_LINEAR)
+        winner[cover > most] = label
+        np.maximum(most, cover, out=most)
+    return winner
+
+
 def outline_width(height: int, width: int) -> int:
     """How wide outlines are in pixels, so that they look alike on small and large pictures: 1 for 500 x 375, 8 for
     4000 x 3000."""

@@ -14,7 +14,8 @@ from weclip_sam.export.deploy.network import InferenceNetwork, read_encoders
 from weclip_sam.io.identity import file_digest
 
 FORMAT = 2  # raised when readers of a card have to change
-LARGEST = 2048  # long side at which photos are looked at where nothing else bounds it, as Segmenter does
+# The long side up to which labels are drawn, and photos are looked at where nothing else bounds it, as Segmenter does.
+LARGEST = 2048
 
 
 def network_card(network: InferenceNetwork, config: Config, meta: Mapping[str, Any],

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from weclip_sam.commands import tool
-from weclip_sam.export.deploy.card import FORMAT
+from weclip_sam.export.deploy.card import FORMAT, LARGEST
 from weclip_sam.export.deploy.files import KEY, require
-from weclip_sam.visualization import enlarge
+from weclip_sam.io.images import fit_within
+from weclip_sam.visualization import enlarge_labels
 
 _ROUND: dict[str, Callable[[float], int]] = dict(nearest=round, down=math.floor, up=math.ceil)
 _NEEDED = ('classes', 'read', 'resize', 'border', 'divisor', 'smallest', 'pad_value', 'checkpoint')
@@ -70,8 +71,9 @@ class Deployed:
         logits = torch.from_numpy(self.run(image)[1])
         if self.card['border'] == 'pad':
             logits = F.interpolate(logits, image.shape[2:], mode='bilinear')[..., :box[0], :box[1]]
-        labels = F.interpolate(logits, (read.height, read.width), mode='bilinear')[0].argmax(0)
-        return enlarge(labels.to(torch.uint8).numpy(), given, smooth=False)
+        drawn = max((read.height, read.width), fit_within(given, LARGEST), key=max)
+        labels = F.interpolate(logits, drawn, mode='bilinear')[0].argmax(0)
+        return enlarge_labels(labels.to(torch.uint8).numpy(), given)
 
     def prepare(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int]]:
         """A picture as :meth:`run` takes it, 1 3 H W, and the height and width in it that are image."""
