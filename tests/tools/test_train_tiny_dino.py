@@ -130,21 +130,6 @@ def test_patches_that_tell_nothing_need_not_learn():
     assert (patches.grad[:, :, :2] == 0).all() and (patches.grad[:, :, 2:] != 0).any()
 
 
-def test_patches_that_tell_least_learn_that_they_are_of_no_film():
-    views = torch.eye(3).expand(2, 3, 3)
-    telling, silent = views[:, :, None].expand(2, 3, 2, 3), torch.full((2, 3, 2, 3), 3 ** -0.5)
-    patches = torch.cat([silent, telling], 2).clone().requires_grad_()
-    loss, hit = patch_film_loss(patches, views, 1.0, share=0.5, dull=0.25, none=0.5)
-    # The telling two of four: their film, two others, or none; the first of the silent: all films alike, or none.
-    named, nothing = np.log(np.e + 2 + np.exp(0.5)) - 1, np.log(3 * np.exp(3 ** -0.5) + np.exp(0.5)) - 0.5
-    assert loss.item() == pytest.approx(named + 0.5 * nothing) and hit < 1
-    loss.backward()
-    silent_gradient, telling_gradient = (patches.grad[:, :, part] for part in (slice(0, 2), slice(2, 4)))
-    assert ((silent_gradient != 0).any(-1).sum(-1) == 1).all() and (telling_gradient != 0).any(-1).all()
-    step = patches.detach() - 0.1 * patches.grad  # along it, they look less like any film
-    assert (step[:, :, :2].sum((-1, -2)) < patches[:, :, :2].sum((-1, -2))).all()
-
-
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(tool, tmp_path):
@@ -170,7 +155,10 @@ def test_a_run_does_not_go_on_with_other_settings(tool, tmp_path, capsys):
 def test_an_export_is_a_dino(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, 'gate', lambda tokens: dict(probe_miou=tokens(torch.zeros(1, 3, 112, 112))[0].shape[1]))
     run(tool, tmp_path, '--stop-at', '1')
-    run(tool, tmp_path, '--export', str(tmp_path / 'out' / 'dino'))
+    with pytest.raises(SystemExit):
+        run(tool, tmp_path, '--export', str(tmp_path))
+    assert 'is a folder; expected a path without suffix' in capsys.readouterr().err
+    tool.main(['--work-dir', str(tmp_path), '--export', str(tmp_path / 'out' / 'dino')])  # it knows how it was trained
     card = json.loads((tmp_path / 'out' / 'dino.json').read_text())
     assert '--iterations 3 --batch 2' in card['training']['command'] and str(tmp_path) not in json.dumps(card)
     assert card['training']['samples_seen'] == 2 * tool.FRAMES and card['metrics']['images x 1']['probe_miou'] == 256
@@ -204,12 +192,10 @@ def test_a_run_begins_with_the_network_of_an_export(tool, tmp_path, monkeypatch,
     (['--export', 'tiny'], 'train first'),
     (['--batch', '2', '--start', 'absent'], '--start absent: there is no absent.json'),
     (['--batch', '2', '--start', str(TINY_CARD.with_suffix(''))], 'its network has other sizes'),
+    (['--batch', '2', '--start', str(TINY_CARD.with_name('tiny_clip'))], 'is no card of this trainer'),
     (['--batch', '2', '--device', 'gpu'], "device 'gpu' cannot be used"),
     (['--batch', '5000'], '--batch 5000'), (['--save-every', '0'], '--save-every 0'),
-    (['--iterations', '0'], '--iterations 0'),
-    (['--batch', '2', '--view', '71'], '--view 71: expected a multiple of the patch, 7'),
-    (['--batch', '2', '--kept', '0'], '--kept 0.0: expected 0.01 to 1'),
-    (['--batch', '2', '--dull', '0.7'], '--dull 0.7: expected at most 0.6')])
+    (['--iterations', '0'], '--iterations 0')])
 def test_slips_end_with_one_line_before_any_work(tool, tmp_path, capsys, given, message):
     with pytest.raises(SystemExit) as stop:
         tool.main(['--work-dir', str(tmp_path / 'run'), *given])

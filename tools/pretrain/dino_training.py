@@ -1,8 +1,8 @@
 """Self-supervision from films without names and masks: the network and its two losses.
 
 The network learns to tell, from one view, which of all views are of the same film (``films.py``): from its class token
-(InfoNCE with several positives, as SimCLR and SupCon write it), and from single patches, so that a patch knows of which
-thing it is a part.
+(InfoNCE with several positives, as SimCLR and SupCon write it), and from every single patch, so that a patch knows of
+which thing it is a part.
 """
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ def same_film_loss(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return loss, (film[logits.argmax(1)] == film).float().mean()
 
 
-def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: float = 1.0, dull: float = 0.0,
-                    none: float = 0.4) -> tuple[Tensor, Tensor]:
+def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: float = 1.0) -> tuple[Tensor, Tensor]:
     """Which film is this patch of, by the other frames?
 
     Args:
@@ -80,9 +79,6 @@ def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: f
         temperature: of the cosines.
         share: of the patches of a view, those that tell best count. A patch of the background has nothing that the
             other frames show, and need not learn from its neighbours what they are part of.
-        dull: share of the patches of a view that tell least. They are taught, at half the weight, that they are of no
-            film, which then is one more answer.
-        none: cosine to a film from which on it is likelier than no film.
 
     Returns:
         The loss: mean over the patches that count of -log softmax over films; a film is the mean view of its frames but
@@ -91,18 +87,7 @@ def patch_film_loss(patches: Tensor, views: Tensor, temperature: float, share: f
     frames, films, count = patches.shape[:3]
     others = F.normalize(views.detach().sum(0) - views.detach(), dim=-1)
     logits = torch.einsum('fnpe,fme->fnpm', patches, others) / temperature
-    film = torch.arange(films, device=views.device).view(1, films, 1).expand(frames, films, count)
-    hit = (logits.argmax(-1) == film).float().mean()
-    order = logits.detach().log_softmax(-1).gather(-1, film[..., None])[..., 0].argsort(-1, descending=True)
-    if dull:
-        logits = torch.cat([logits, torch.full_like(logits[..., :1], none / temperature)], -1)
-    loss = _answer(logits, order[..., :max(1, round(share * count))], film)
-    if silent := round(dull * count):
-        loss = loss + 0.5 * _answer(logits, order[..., -silent:], torch.full_like(film, films))
-    return loss, hit
-
-
-def _answer(logits: Tensor, chosen: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy of the chosen patches: F N P M logits, F N P' indices, F N P answers."""
-    logits = logits.gather(2, chosen[..., None].expand(*chosen.shape, logits.shape[-1]))
-    return F.cross_entropy(logits.flatten(0, 2), truth.gather(2, chosen).flatten())
+    film = torch.arange(films, device=patches.device).view(1, films, 1).expand(frames, films, count)
+    loss = F.cross_entropy(logits.flatten(0, 2), film.flatten(), reduction='none').view(frames, films, count)
+    loss = loss.topk(max(1, round(share * count)), largest=False).values.mean()
+    return loss, (logits.argmax(-1) == film).float().mean()

@@ -42,7 +42,7 @@ from weclip_sam.io.text import read_json
 CARD = dict(img_size=112, patch_size=7, embed_dim=128, depth=6, num_heads=4, num_classes=0, dynamic_img_size=True)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ENLARGED = (1, 1.5)  # at which sizes of the images the gate of an export is measured
-TEMPERATURE, TELLING = 0.15, 0.4
+SMALL, WHOLE_FROM, TEMPERATURE, TELLING = 70, 0.92, 0.15, 0.4
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -60,16 +60,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help=f'how often each chunk of {CHUNK} films is seen before new ones (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=3e-3, help='peak learning rate (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of weights, films and views (default: %(default)s)')
-    parser.add_argument('--view', type=int, default=70,
-                        help='pixels of the views until they are whole (default: %(default)s)')
-    parser.add_argument('--kept', type=float, default=0.5,
-                        help='share of the patches of such a view that is read (default: %(default)s)')
-    parser.add_argument('--whole-from', type=float, default=0.92,
-                        help=f'part of the iterations after which views have {SIDE} pixels and all patches are read '
-                             '(default: %(default)s)')
-    parser.add_argument('--dull', type=float, default=0.0,
-                        help='share of the patches, those that tell least, that are to name no film '
-                             '(default: %(default)s)')
     parser.add_argument('--start', type=Path, metavar='PREFIX',
                         help='begin with the network of an export, its heads new; give another --seed for other films')
     parser.add_argument('--save-every', type=int, default=100,
@@ -85,9 +75,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def view_size(iteration: int, args: argparse.Namespace) -> tuple[int, float]:
-    """Pixels of the views, and the share of their patches that is read: whole ones near the end."""
-    return (SIDE, 1.0) if iteration >= args.whole_from * args.iterations else (args.view, args.kept)
+def view_size(iteration: int, total: int) -> tuple[int, float]:
+    """Pixels of the views, and the share of their patches that is read: small and half, whole near the end."""
+    return (SIDE, 1.0) if iteration >= WHOLE_FROM * total else (SMALL, 0.5)
 
 
 def learning_rate(iteration: int, total: int, peak: float, warmup: int = 100) -> float:
@@ -114,19 +104,21 @@ class Trainer:
         if args.start is not None:
             self.before = self.start(args.start)
         self.films = Films(args.seed, args.batch, args.visits, CHUNK)
-        self.mean, self.std = (255 * torch.tensor(v, device=args.device).view(1, 3, 1, 1) for v in (MEAN, STD))
 
     def start(self, prefix: Path) -> dict:
         """Take the network of an export; how that was trained.
 
         Raises:
             FileNotFoundError: there is no such export.
-            ValueError: its network has other sizes.
+            ValueError: it is none of this trainer, or its network has other sizes.
         """
         card, weights = Path(f'{prefix}.json'), Path(f'{prefix}.safetensors')
         if missing := [str(path) for path in (card, weights) if not path.is_file()]:
-            raise FileNotFoundError(f'--start {prefix}: there is no {" and no ".join(missing)}')
+            raise FileNotFoundError(f'--start {prefix}: there is no {" and no ".join(missing)}; expected '
+                                    'what --export was given, a path without suffix')
         content = read_json(card, 'DINO card')
+        if 'card' not in content:
+            raise ValueError(f'--start {prefix}: {card} is no card of this trainer, which has the entry "card"')
         if content['card'] != CARD:
             raise ValueError(f'--start {prefix}: its network has other sizes: {content["card"]}, expected {CARD}')
         self.learner.vit.load_state_dict(load_file(weights))
@@ -143,10 +135,7 @@ class Trainer:
         Raises:
             ValueError: it was trained with other settings, or by an earlier trainer.
         """
-        if 'settings' not in state:
-            raise ValueError(f'{self.args.work_dir}: its checkpoint is of an earlier trainer, with another network and '
-                             'other losses; give another --work-dir')
-        if other := [f'--{name} {value}' for name, value in state['settings'].items()
+        if other := [f'--{name} {value}' for name, value in known_settings(state, self.args).items()
                      if settings(self.args).get(name) != value]:
             raise ValueError(f'{self.args.work_dir}: was trained with {" ".join(other)}; give the same, or another '
                              '--work-dir')
@@ -155,15 +144,12 @@ class Trainer:
             optimizer.load_state_dict(saved)
         self.iteration, self.seconds, self.before = state['iteration'], state['seconds'], state['before']
 
-    def normalise(self, images: Tensor) -> Tensor:
-        return (images.to(self.args.device).float() - self.mean) / self.std
-
     def step(self) -> dict[str, float]:
         """One iteration; its statistics."""
         args, began = self.args, time.time()
         rng = np.random.default_rng([STREAM, args.seed, 2, self.iteration])
         frames = self.films(self.iteration).swapaxes(0, 1)
-        size, share = view_size(self.iteration, args)
+        size, share = view_size(self.iteration, args.iterations)
         views = draw_views(frames.reshape(-1, *frames.shape[2:]), size, (0.5, 1.0), rng)
         patches, generator = (size // CARD['patch_size']) ** 2, torch.Generator().manual_seed(int(rng.integers(2**62)))
         keep = None if share == 1 else draw_patches(len(views), patches, share, generator).to(args.device)
@@ -173,10 +159,10 @@ class Trainer:
             for group in optimizer.param_groups:
                 group['lr'] = rate
         with torch.autocast(torch.device(args.device).type, torch.bfloat16):
-            whole, parts = self.learner(self.normalise(views), keep)
+            whole, parts = self.learner(normalise(views, args.device), keep)
         whole, parts = (x.unflatten(0, frames.shape[:2]) for x in (whole, parts))
         image_loss, image_hit = same_film_loss(whole, TEMPERATURE)
-        patch_loss, patch_hit = patch_film_loss(parts, whole, TEMPERATURE, TELLING, args.dull)
+        patch_loss, patch_hit = patch_film_loss(parts, whole, TEMPERATURE, TELLING)
         loss = image_loss + patch_loss
         if not torch.isfinite(loss):
             raise FloatingPointError(f'loss is {loss.item()} at iteration {self.iteration}: lower --lr')
@@ -189,21 +175,26 @@ class Trainer:
         return dict(image_loss=image_loss.item(), patch_loss=patch_loss.item(), image_hit=image_hit.item(),
                     patch_hit=patch_hit.item())
 
-    def gate(self, enlarge: float = 1.0) -> dict[str, float]:
-        """What the patch tokens of enlarged images know, and how far they spread (0: they have collapsed)."""
-        vit = self.learner.vit
-        spread = []
 
-        def tokens(images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-            images = enlarged(images, enlarge)
-            with torch.autocast(torch.device(self.args.device).type, torch.bfloat16):
-                x = vit.forward_features(self.normalise(images))[:, vit.num_prefix_tokens:].float()
-            spread.append(F.normalize(x, dim=-1).flatten(0, 1).std(0).norm().item())
-            grid = tuple(side // CARD['patch_size'] for side in images.shape[2:])
-            return x.cpu(), grid
+def normalise(images: Tensor, device: str) -> Tensor:
+    """N 3 H W in 0..255 as the network wants them."""
+    mean, std = (255 * torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return (images.to(device).float() - mean) / std
 
-        return dict(iteration=self.iteration, seconds=round(self.seconds), **gate(tokens),
-                    spread=round(float(np.mean(spread)), 4))
+
+def gate_of(learner: Learner, device: str, enlarge: float = 1.0) -> dict[str, float]:
+    """What the patch tokens of enlarged images know, and how far they spread (0: they have collapsed)."""
+    vit, spread = learner.vit, []
+
+    def tokens(images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        images = enlarged(images, enlarge)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            x = vit.forward_features(normalise(images, device))[:, vit.num_prefix_tokens:].float()
+        spread.append(F.normalize(x, dim=-1).flatten(0, 1).std(0).norm().item())
+        grid = tuple(side // CARD['patch_size'] for side in images.shape[2:])
+        return x.cpu(), grid
+
+    return dict(**gate(tokens), spread=round(float(np.mean(spread)), 4))
 
 
 def enlarged(images: Tensor, factor: float) -> Tensor:
@@ -215,9 +206,20 @@ def enlarged(images: Tensor, factor: float) -> Tensor:
 
 def settings(args: argparse.Namespace) -> dict[str, float | str]:
     """What decides the weights, by the names of the options."""
-    values = {name.replace('_', '-'): getattr(args, name) for name in (
-        'iterations', 'batch', 'visits', 'lr', 'seed', 'view', 'kept', 'whole_from', 'dull')}
+    values = {name: getattr(args, name) for name in ('iterations', 'batch', 'visits', 'lr', 'seed')}
     return values if args.start is None else {**values, 'start': str(args.start)}
+
+
+def known_settings(state: dict, args: argparse.Namespace) -> dict:
+    """The settings that a checkpoint was trained with.
+
+    Raises:
+        ValueError: it is of an earlier trainer.
+    """
+    if 'settings' not in state:
+        raise ValueError(f'{args.work_dir}: its checkpoint is of an earlier trainer, with another network and other '
+                         'losses; give another --work-dir')
+    return state['settings']
 
 
 def hardware(device: str) -> str:
@@ -244,13 +246,6 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
             raise ValueError(f'--{name} {value}: expected at least 1')
     if args.batch > CHUNK:
         raise ValueError(f'--batch {args.batch}: expected at most {CHUNK} films')
-    if args.view < 1 or args.view % CARD['patch_size']:
-        raise ValueError(f"--view {args.view}: expected a multiple of the patch, {CARD['patch_size']} pixels")
-    for name, value, least in (('kept', args.kept, 0.01), ('whole-from', args.whole_from, 0), ('dull', args.dull, 0)):
-        if not least <= value <= 1:
-            raise ValueError(f'--{name} {value}: expected {least} to 1')
-    if TELLING + args.dull > 1:
-        raise ValueError(f'--dull {args.dull}: expected at most {1 - TELLING}; the others tell their film')
     choose_device(args.device)
     torch.set_flush_denormal(True)
     cv2.setNumThreads(1)
@@ -259,6 +254,7 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
     prepare_work_dir(args.work_dir)
     if checkpoint.is_file():
         trainer.load(torch.load(checkpoint, map_location=args.device, weights_only=True))
+    print(f'iteration {trainer.iteration} of {args.iterations}; a line every 20', flush=True)
     totals: dict[str, float] = {}
     while trainer.iteration < last and time.time() < stop:
         for name, value in trainer.step().items():
@@ -272,22 +268,25 @@ def train(args: argparse.Namespace, checkpoint: Path) -> None:
         if at % args.save_every == 0:
             save(checkpoint, trainer.state())
         if args.gate_every and at % args.gate_every == 0:
-            log(args.work_dir, 'gate', trainer.gate())
+            log(args.work_dir, 'gate', dict(iteration=at, seconds=round(trainer.seconds),
+                                            **gate_of(trainer.learner, args.device)))
     save(checkpoint, trainer.state())
 
 
 def export(prefix: Path, state: dict, args: argparse.Namespace) -> None:
     """The network as fp16 safetensors in timm's names, and its card."""
-    trainer = Trainer(args)
-    trainer.load(state)
-    weights = {name: value.half().contiguous() for name, value in trainer.learner.vit.state_dict().items()}
-    trainer.learner.vit.load_state_dict({name: value.float() for name, value in weights.items()})
-    metrics = {f'images x {factor:g}': {name: value for name, value in trainer.gate(factor).items()
-                                        if name not in ('iteration', 'seconds')} for factor in ENLARGED}
-    options = ' '.join(f'--{name} {value}' for name, value in state['settings'].items())
+    if prefix.is_dir():
+        raise ValueError(f'--export {prefix}: is a folder; expected a path without suffix, such as {prefix}/tiny_dino')
+    made, learner = known_settings(state, args), Learner(CARD).to(args.device)
+    weights = {name.removeprefix('vit.'): value.half().contiguous() for name, value in state['learner'].items()
+               if name.startswith('vit.')}
+    learner.vit.load_state_dict({name: value.float() for name, value in weights.items()})
+    print('what the tokens know is measured first, which takes some minutes', flush=True)
+    metrics = {f'images x {factor:g}': gate_of(learner, args.device, factor) for factor in ENLARGED}
+    options = ' '.join(f'--{name} {value}' for name, value in made.items())
     card = dict(card=CARD, mean=MEAN, std=STD, training=dict(
-        command=f'python tools/pretrain/train_tiny_dino.py {options}', seed=args.seed, iterations=state['iteration'],
-        samples_seen=state['iteration'] * args.batch * FRAMES, wall_time_seconds=round(state['seconds']),
+        command=f'python tools/pretrain/train_tiny_dino.py {options}', seed=made['seed'], iterations=state['iteration'],
+        samples_seen=state['iteration'] * made['batch'] * FRAMES, wall_time_seconds=round(state['seconds']),
         hardware=state['hardware'], torch=torch.__version__, note=args.note,
         **({'before': state['before']} if state['before'] else {})), metrics=metrics)
     prefix.parent.mkdir(parents=True, exist_ok=True)
