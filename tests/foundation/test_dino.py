@@ -166,6 +166,8 @@ def test_slips_are_one_line(card, monkeypatch, tmp_path):
     for each in ('mean', 'std'):
         with pytest.raises(ValueError, match=f'FrozenDino {each}: expected three numbers'):
             FrozenDino(card(SMALL), 'random', **{each: 0.5})
+    with pytest.raises(FileNotFoundError, match="give checkpoint='tiny' for the bundled weights"):
+        FrozenDino('tiny')
     monkeypatch.setattr('weclip_sam.foundation.dino.TINY_CARD', tmp_path / 'tiny_dino.json')
     for missing in (lambda: FrozenDino('tiny', 'random'), lambda: find_dino_weights('tiny', 'tiny')):
         with pytest.raises(FileNotFoundError, match='The package is incomplete: install it again'):

@@ -195,6 +195,9 @@ def find_dino_weights(arch: str, checkpoint: str) -> Path:
     Raises:
         FileNotFoundError: there is no such file; says how large, under which licence, and which line fetches it.
     """
+    if arch == 'tiny' and checkpoint == 'timm':
+        raise FileNotFoundError("DINO weights: timm has none of arch='tiny', which is of this package: give "
+                                "checkpoint='tiny' for the bundled weights, a file, or 'random'")
     if checkpoint != 'tiny':
         return find_timm_weights(arch, checkpoint, 'DINO weights', 'checkpoint')
     path = TINY_CARD.with_suffix('.safetensors')
