@@ -115,6 +115,15 @@ def test_names_that_would_make_a_second_class_of_one(photos, name, message):
         FolderReader(str(photos))
 
 
+def test_classes_that_read_like_empty_cells_are_told_at_once(photos):
+    with open(photos / 'labels.csv', 'a') as file:
+        file.write('d.jpg,nan;cat\ne.jpg,None\nf.jpg,null\n')
+    with pytest.raises(ValueError, match=r"labels\.csv: 'None', 'nan', 'null' read like an empty cell, .*classes\.txt"):
+        FolderReader(str(photos), missing='skip')
+    (photos / 'classes.txt').write_text('cat\ndog\nnan\nNone\nnull\nboat\n')
+    assert FolderReader(str(photos), missing='skip').vocabulary.classes[2:5] == ('nan', 'None', 'null')
+
+
 @pytest.mark.parametrize('image_dir', ['images', '.'])
 def test_files_that_no_row_names(photos, write_image, monkeypatch, image_dir):
     with open(photos / 'labels.csv', 'a') as file:
@@ -360,7 +369,7 @@ def test_the_file_that_a_name_stands_for_is_told(tmp_path, write_image, there, l
 
 @pytest.mark.parametrize('classes, message', [
     ('0;1', 'the classes are numbers'), ('1.0', 'the classes are numbers'), ('1 0 1', 'the classes are numbers'),
-    ('cat;nan', "'nan' is no class"), ('"[\'cat\', \'dog\']"', 'is a list')])
+    ('cat;nan', "'nan' reads like an empty cell"), ('"[\'cat\', \'dog\']"', 'is a list')])
 def test_what_stands_in_the_place_of_names_is_refused(photos, classes, message):
     (photos / 'labels.csv').write_text(f'image,classes\nb.jpg,{classes}\n')
     with pytest.raises(ValueError, match=message):

@@ -222,9 +222,14 @@ def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str
                          'classes by their names, and it is not said which label a number means: write the names, or '
                          f'list the numbers in {root / CLASS_FILE} (label 1 first), with texts for them in '
                          f'{PROMPT_FILE}')
+    if nothing := [name for name in found if name.casefold() in _NOTHING]:
+        raise ValueError(f'{table_path}: {", ".join(map(repr, nothing))} read{"s" * (len(nothing) == 1)} like an empty '
+                         'cell, as programs write it, and not like a class: leave the cell empty where an image shows '
+                         f'none of the classes; a class of that name is renamed, or listed in {root / CLASS_FILE} with '
+                         'all others')
     spellings: dict[str, str] = {}
     for name in found:
-        if is_background(name) or is_ignored(name) or name.casefold() in _NOTHING:
+        if is_background(name) or is_ignored(name):
             raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
                              '(an image of nothing else has an empty classes field)')
         if name.startswith('[') and name.endswith(']'):
