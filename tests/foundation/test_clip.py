@@ -236,8 +236,9 @@ def test_missing_weights_are_reported_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, 'home', lambda: tmp_path)
     monkeypatch.setattr('socket.socket.connect', lambda *_: pytest.fail('touched the network'))
     start = time.perf_counter()
-    with pytest.raises(FileNotFoundError, match=r"'openai'.*ViT-B-16.pt \(351 MB, licence MIT\) with: tools/weights.py "
-                                                r'fetch clip_vit-b16  or: curl -L \S+ -o checkpoints/ViT-B-16.pt http'):
+    wanted = (r"'openai'.*ViT-B-16.pt \(351 MB, licence MIT\) with: python tools/weights.py fetch clip_vit-b16  or: "
+              r'curl -L \S+ -o checkpoints/ViT-B-16.pt http')
+    with pytest.raises(FileNotFoundError, match=wanted):
         FrozenClip('ViT-B-16-quickgelu', 'openai')
     with pytest.raises(FileNotFoundError, match=r'nowhere.pt is not there.*351 MB.*fetch clip_vit-b16 --to \S+  or'):
         FrozenClip('ViT-B-16-quickgelu', str(tmp_path / 'nowhere.pt'))

@@ -85,7 +85,8 @@ def test_paths_that_leave_the_folder_are_refused(photos, name, kind):
 
 def test_missing_images(photos):
     os.rename(photos / 'images' / 'b.jpg', photos / 'images' / 'bb.jpg')
-    with pytest.raises(FileNotFoundError, match="1 of 3 images.*b.jpg.*Did you mean 'bb.jpg'.*missing='skip'"):
+    with pytest.raises(FileNotFoundError, match="1 of 3 images.*b.jpg.*Did you mean 'bb.jpg'.*missing='skip'.*"
+                       r'--cfg-options train_dataloader\.dataset\.reader\.missing=skip'):
         FolderReader(str(photos))
     assert [r.image_id for r in FolderReader(str(photos), missing='skip').records] == ['a', 'trip/c']
 
@@ -95,6 +96,13 @@ def test_missing_images(photos):
 def test_missing_parts(photos, gone, message):
     os.rename(photos / gone, photos / f'other_{gone}')
     with pytest.raises(FileNotFoundError, match=message):
+        FolderReader(str(photos))
+
+
+def test_a_name_without_suffix_that_two_photos_have(photos, write_image):
+    write_image(photos / 'images' / 'b.png')
+    (photos / 'labels.csv').write_text('image,classes\nb,cat\n')
+    with pytest.raises(FileNotFoundError, match="It has no suffix, and may be 'b.jpg' or 'b.png': write it with one"):
         FolderReader(str(photos))
 
 
@@ -238,6 +246,14 @@ def test_background_nouns_lie_beside_the_images(photos):
 def test_background_is_no_class(photos, name):
     (photos / 'classes.txt').write_text(f'{name}\ncat\ndog\nboat\n')
     with pytest.raises(ValueError, match=f"classes.txt: '{name}' is no class of its own"):
+        FolderReader(str(photos))
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('\n', 'got none: write one class name a line'), ('cat\ndog\ncat\nboat\n', "got 4 with 'cat' repeated")])
+def test_a_class_list_that_is_empty_or_says_a_name_twice_is_named(photos, text, message):
+    (photos / 'classes.txt').write_text(text)
+    with pytest.raises(ValueError, match=rf'photos/classes\.txt: expected 1 to 254 different names, {message}'):
         FolderReader(str(photos))
 
 

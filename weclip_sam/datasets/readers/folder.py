@@ -103,7 +103,8 @@ class FolderReader(Reader):
         self._prepared, self._mask_dir = prepared, mask_dir
         self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
         self._listed = paths
-        records = locate_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
+        records = locate_files(records, f"The label file {table_path} names them; missing='skip' leaves them out: "
+                               '--cfg-options train_dataloader.dataset.reader.missing=skip')
         if not records:
             raise ValueError(f'{table_path}: no image is in split {split!r} of {len(table)} images'
                              + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
