@@ -318,18 +318,19 @@ def of_channels(values: Any, what: str, positive: bool = False) -> tuple[float, 
     """
     numbers = tuple(values) if isinstance(values, Iterable) else (values,)
     if len(numbers) != 3 or not all(_is_share(number) and (number > 0 or not positive) for number in numbers):
-        wide = any(_is_number(number) and number > 1 for number in numbers)
+        wide = any(is_real(number) and number > 1 for number in numbers)
         raise ValueError(f'{what}: expected three numbers, of red, green and blue in {"(" if positive else "["}0, 1], '
                          f'got {values}{"; divide those of 0..255 by 255" * wide}')
     return tuple(map(float, numbers))
 
 
-def _is_number(value: Any) -> bool:
+def is_real(value: Any) -> bool:
+    """Whether a value is one number, of Python, NumPy or torch, and no truth value."""
     return not isinstance(value, bool) and (isinstance(value, Real) or (isinstance(value, Tensor) and not value.dim()))
 
 
 def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= float(value) <= 1
+    return is_real(value) and 0 <= float(value) <= 1
 
 
 def count_tokens(text: str) -> int:

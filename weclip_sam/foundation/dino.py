@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.features import Kept, TokenFeatures, Wanted
-from weclip_sam.foundation.clip import check_image_size, of_channels
+from weclip_sam.foundation.clip import check_image_size, is_real, of_channels
 from weclip_sam.foundation.graph import making_graph, number, same_size
 from weclip_sam.foundation.timm_weights import find_timm_weights, load_timm_weights
 from weclip_sam.io.text import read_json
@@ -77,7 +76,7 @@ class FrozenDino(nn.Module):
         for name, value, known in (('positions', positions, POSITIONS), ('rounding', rounding, ROUNDING)):
             if value not in known:
                 raise ValueError(f'FrozenDino: {name} must be one of {", ".join(map(repr, known))}, got {value!r}')
-        if isinstance(enlarge, bool) or not isinstance(enlarge, Real) or not 1 / _FINEST <= enlarge <= MOST_ENLARGED:
+        if not is_real(enlarge) or not 1 / _FINEST <= enlarge <= MOST_ENLARGED:
             raise ValueError(f'FrozenDino enlarge: expected a factor, a number from 1/{_FINEST} to {MOST_ENLARGED}, '
                              f'got {enlarge!r}')
         self.arch, self.checkpoint, self.rounding = arch, checkpoint, rounding
