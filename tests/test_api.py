@@ -304,10 +304,22 @@ def test_wrong_names_are_told_before_the_first_image(segmenter, photo, monkeypat
                            ('dog', "a list such as"), (['background'], 'no class of its own')):
         with pytest.raises(ValueError, match=message):
             segmenter(photo, names=names)
+    for names in (['cat', 'dog'], [['cat'], 'dog'], 'dog'):
+        with pytest.raises(ValueError, match=r"one list each .* such as \[\['cup', 'table'\], None\].* got the text '"):
+            segmenter([photo, photo], names=names)
     with pytest.raises(ValueError, match='for each of the 2 images, got 1'):
         segmenter([photo, photo], names=[['dog']])
     with pytest.raises(ValueError, match='was not asked for'):
         SegmentationResult(np.zeros((2, 2), np.uint8), ('background', 'dog'), photo).scores()
+
+
+def test_a_batch_in_one_array_and_a_sam_that_nobody_knows(segmenter, checkpoint):
+    with pytest.raises(ValueError, match=r'got shape \(2, 8, 8, 3\); several images are given as a list of arrays'):
+        segmenter(np.zeros((2, 8, 8, 3), np.uint8))
+    for sam, message in (('tinny', r"^sam='tinny': expected one of .*Did you mean 'tiny'"),
+                         ('x.pth', "^sam='x.pth': the name of the file")):
+        with pytest.raises(ValueError, match=message):
+            Segmenter(checkpoint, 'cpu', sam=sam)
 
 
 def test_it_is_shown_in_a_line(segmenter, checkpoint):

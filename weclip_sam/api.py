@@ -180,6 +180,7 @@ class Segmenter:
         """
         options: dict[str, Any] = dict(probabilities=probabilities, confidence=confidence, batch_size=batch_size)
         if not isinstance(image, (list, tuple)):
+            self.possible(names, _name(image, 0))
             return self([image], names=None if names is None else [names], **options)[0]
         results: dict[int, SegmentationResult] = {}
         for index, result in self.stream(image, names=names, **options):
@@ -215,6 +216,9 @@ class Segmenter:
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        if text := next((each for each in (names, *(names or ())) if isinstance(each, str)), None):
+            raise ValueError(f"names: of several images one list each is expected, such as [['cup', 'table'], None] of "
+                             f'two (None: any class may be there), got the text {text!r}')
         if names is not None and len(names) != len(images):
             raise ValueError(f'names: expected one list of class names (or None) for each of the {len(images)} images, '
                              f'got {len(names)}')

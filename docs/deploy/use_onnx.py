@@ -3,10 +3,15 @@ import json
 import math
 import sys
 
-import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
+try:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image, ImageOps
+except ModuleNotFoundError as error:
+    sys.exit(f'error: {error.name} is missing: pip install onnxruntime numpy pillow')
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 ROUND, BILINEAR = dict(nearest=round, down=math.floor, up=math.ceil), Image.Resampling.BILINEAR
 
 

@@ -141,6 +141,7 @@ def test_labels_without_class_and_classes_without_label(photos):
     assert report.ok
     messages = {check: message for check, _, message in _found(report, 'warning')}
     assert '2 of 4 images have no label' in messages['no label'] and '0, 2' in messages['no label']
+    assert '--cfg-options train_dataloader.dataset.unlabelled=skip)' in messages['no label']
     assert '2 classes are in no training image: dog, horse' in messages['classes']
     assert _found(_check(_config(photos, unlabelled='skip')), 'warning')[0][0] == 'classes'
 

@@ -47,7 +47,7 @@ def test_own_names_with_synonyms():
 
 
 @pytest.mark.parametrize(('classes', 'prompts', 'message'), [
-    ([], {}, '1 to 254'), (['a', 'a'], {}, "repeated \\['a'\\]"), ([str(i) for i in range(255)], {}, 'got 255'),
+    ([], {}, '1 to 254'), (['a', 'a'], {}, "'a' repeated"), ([str(i) for i in range(255)], {}, 'got 255'),
     (['cat'], {'cta': 'x'}, "'cta' is no class.*Did you mean 'cat'"), (['cat '], {}, 'outer blanks'),
     (['cat'], {'cat': []}, 'expected a text'), (['cat'], {'cat': 3}, 'expected a text')])
 def test_wrong_names(classes, prompts, message):

@@ -1,6 +1,9 @@
 """The inference path as one graph: the same labels for images of any number and size; torch alone is needed."""
 import copy
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from weclip_sam.export.deploy.network import broken_condition
 from weclip_sam.io.images import fit_within
 from weclip_sam.registry import TRANSFORMS
 
+SCRIPT = Path(__file__).parents[2] / 'docs' / 'deploy' / 'use_onnx.py'
 # In torch 2.11 a pooling asks whether a side is even.
 CONVOLUTIONS_FAIL = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 15)
 # A vision transformer of timm's whose patches (10) do not divide CLIP's (8), positions as torch.hub resizes them.
@@ -169,3 +173,9 @@ def test_too_many_classes(build):
     network.model.classes = tuple(map(str, range(256)))
     with pytest.raises(ValueError, match='256 classes and the background'):
         InferenceNetwork(network.model)
+
+
+def test_the_script_says_in_one_line_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(SystemExit, match='^error: onnxruntime is missing: pip install onnxruntime'):
+        runpy.run_path(str(SCRIPT))

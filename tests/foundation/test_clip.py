@@ -115,9 +115,12 @@ def test_normalize_uses_the_given_statistics(card_file):
     torch.testing.assert_close(white[0, :, 0, 0], torch.tensor([1.0, 1.0, 0.0]))
     assert FrozenClip(card_file, 'random').mean == CLIP_MEAN
     assert not any('mean' in key for key in clip.state_dict())
-    for wrong in ((0.5, 0.5), 0.5):
-        with pytest.raises(ValueError, match='FrozenClip std: expected three numbers, of red, green and blue'):
+    for wrong in ((0.5, 0.5), 0.5, (0, 0, 0), (0.5, 0.5, float('nan')), '123', (None, 1, 1), (58.4, 57.1, 57.4)):
+        with pytest.raises(ValueError, match='FrozenClip std: expected three numbers, of red, green and') as raised:
             FrozenClip(card_file, 'random', std=wrong)
+    assert str(raised.value).endswith('got (58.4, 57.1, 57.4); divide those of 0..255 by 255')
+    with pytest.raises(ValueError, match='FrozenClip mean: expected three numbers'):
+        FrozenClip(card_file, 'random', mean=(-1, 0, 0))
 
 
 def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone(card_file):
@@ -233,8 +236,9 @@ def test_missing_weights_are_reported_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, 'home', lambda: tmp_path)
     monkeypatch.setattr('socket.socket.connect', lambda *_: pytest.fail('touched the network'))
     start = time.perf_counter()
-    with pytest.raises(FileNotFoundError, match=r"'openai'.*ViT-B-16.pt \(351 MB, licence MIT\) with: tools/weights.py "
-                                                r'fetch clip_vit-b16  or: curl -L \S+ -o checkpoints/ViT-B-16.pt http'):
+    wanted = (r"'openai'.*ViT-B-16.pt \(351 MB, licence MIT\) with: python tools/weights.py fetch clip_vit-b16  or: "
+              r'curl -L \S+ -o checkpoints/ViT-B-16.pt http')
+    with pytest.raises(FileNotFoundError, match=wanted):
         FrozenClip('ViT-B-16-quickgelu', 'openai')
     with pytest.raises(FileNotFoundError, match=r'nowhere.pt is not there.*351 MB.*fetch clip_vit-b16 --to \S+  or'):
         FrozenClip('ViT-B-16-quickgelu', str(tmp_path / 'nowhere.pt'))

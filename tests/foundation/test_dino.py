@@ -141,8 +141,8 @@ def test_weights_of_another_network_are_told(card, tmp_path):
 
 
 @pytest.mark.parametrize('arch, words', [
-    ('vit_small_patch14_dinov2.lvd142m', r'\(88 MB, licence apache-2\.0\) with: \S+ fetch vit_small_patch14_dinov2'),
-    ('vit_small_patch16_dinov3.lvd1689m', r'\(licence dinov3-license\) with: \S+ fetch vit_small_patch16_dinov3')])
+    ('vit_small_patch14_dinov2.lvd142m', r'\(88 MB, licence apache-2\.0\) with: .+ fetch vit_small_patch14_dinov2'),
+    ('vit_small_patch16_dinov3.lvd1689m', r'\(licence dinov3-license\) with: .+ fetch vit_small_patch16_dinov3')])
 def test_missing_weights_say_size_licence_and_the_line_that_fetches_them(monkeypatch, arch, words):
     import huggingface_hub
     monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache', lambda *args: None)
@@ -166,6 +166,10 @@ def test_slips_are_one_line(card, monkeypatch, tmp_path):
     for each in ('mean', 'std'):
         with pytest.raises(ValueError, match=f'FrozenDino {each}: expected three numbers'):
             FrozenDino(card(SMALL), 'random', **{each: 0.5})
+    with pytest.raises(ValueError, match=r'FrozenDino std: expected .* in \(0, 1\], got \(0, 0, 0\)'):
+        FrozenDino(card(SMALL), 'random', std=(0, 0, 0))
+    with pytest.raises(FileNotFoundError, match="give checkpoint='tiny' for the bundled weights"):
+        FrozenDino('tiny')
     monkeypatch.setattr('weclip_sam.foundation.dino.TINY_CARD', tmp_path / 'tiny_dino.json')
     for missing in (lambda: FrozenDino('tiny', 'random'), lambda: find_dino_weights('tiny', 'tiny')):
         with pytest.raises(FileNotFoundError, match='The package is incomplete: install it again'):
@@ -196,8 +200,8 @@ def test_an_enlarged_image_has_more_tokens(card):
     assert plain.grid(32, 48) == (4, 6) and finer.grid(32, 48) == (6, 9) and finer.grid(3, 3) == (1, 1)
     larger = F.interpolate(finer.normalize(rgb), (48, 72), mode='bilinear', align_corners=False)
     torch.testing.assert_close(finer(rgb).tokens, plain.encode(larger).tokens)
-    for wrong in (0, -1.0, float('inf')):
-        with pytest.raises(ValueError, match=f'enlarge: expected a factor > 0, got {wrong}'):
+    for wrong in (0, -1.0, 1e-3, 9, 1e9, float('inf'), float('nan'), '2', None, True):
+        with pytest.raises(ValueError, match=f'enlarge: expected a factor, a number from 1/64 to 8, got {wrong!r}'):
             FrozenDino(card(SMALL), 'random', enlarge=wrong)
 
 

@@ -152,7 +152,7 @@ def test_missing_pretrained_weights_say_how_to_get_them(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache', lambda *args: None)
     with pytest.raises(FileNotFoundError, match=r'Get resnet18\.a1_in1k\.safetensors .* fetch resnet18\.a1_in1k  or'):
         MODELS.build(dict(type='TimmBackbone', name='resnet18', weights='timm'))
-    with pytest.raises(FileNotFoundError, match=r'\(179 MB, .*\) with: tools/weights.py fetch resnet101\.tv_in1k  or'):
+    with pytest.raises(FileNotFoundError, match=r'\(179 MB, .*\) with: python tools/weights.py fetch resnet101\.tv'):
         find_timm_weights('resnet101.tv_in1k', 'timm')
     with pytest.raises(FileNotFoundError, match="names no source of pretrained weights of 'vit_tiny_patch16_384_x'"):
         find_timm_weights('vit_tiny_patch16_384_x', 'timm')

@@ -154,3 +154,19 @@ def test_of_a_label_that_was_corrected_nothing_of_the_earlier_one_counts(tmp_pat
     assert not now().corrected  # the folder is of before label PNGs said what they show
     (tmp_path / 'out' / 'predictions.json').write_text(json.dumps(dict(header, pixels_noted=True)))
     assert now().corrected
+
+
+def test_images_that_failed_are_known_with_the_reason(tmp_path, photos):
+    header = predicted(tmp_path / 'out', photos)
+    failed = {str(photos / 'in' / f'x{n}.jpg'): f'{photos}/in/x{n}.jpg: not a readable image' for n in range(4)}
+    failed.update({'day 1': 'too large', str(photos / 'a.jpg'): 'a label is there by now'})
+    (tmp_path / 'out' / 'predictions.json').write_text(json.dumps(dict(header, failed=failed)))
+    folder = open_labels(tmp_path / 'out')
+    assert [one.name for one in folder.failed] == [*(f'in/x{n}.jpg' for n in range(4)), 'day 1'] and len(folder) == 2
+    assert folder.failed[0].image == photos / 'in' / 'x0.jpg' and folder.failed[4].image is None
+    told = '; '.join(list(failed.values())[:3])
+    assert folder.told_of_failed == f'5 images have no label, as making it failed: {told}; and 2 more'
+    assert open_labels(tmp_path / 'out' / 'labels', classes=['cat', 'dog']).told_of_failed == ''
+    (tmp_path / 'out' / 'predictions.json').write_text(json.dumps(dict(header, images=[], failed=failed)))
+    with pytest.raises(ValueError, match='holds no label PNG; all 6 images failed, for example in/x0.jpg: '):
+        open_labels(tmp_path / 'out')

@@ -216,3 +216,23 @@ def test_a_corrected_label_is_said_to_be_one_and_has_no_scores_of_the_earlier(th
     assert json.loads(rows['c']['areas']) == dict(table=0.5, cup=0.5) and 'unsure' not in rows['c']['problems']
     assert {image['name']: image['corrected'] for image in data_of(review.page)['images']} == dict(a=False, b=False,
                                                                                                   c=True)
+
+
+def test_images_that_failed_stand_first(three, tmp_path):
+    """They have no label, but perhaps a photo that can be shown."""
+    header = json.loads((three / 'predictions.json').read_text())
+    photos = tmp_path / 'photos'
+    (photos / 'x.jpg').write_bytes(b'broken')
+    header['failed'] = {str(photos / 'x.jpg'): 'not a readable image', 'no file': 'too large'}
+    (three / 'predictions.json').write_text(json.dumps(header))
+    review = make_review(open_labels(three), tmp_path, workers=1)
+    assert [entry.name for entry in review.entries] == ['no file', 'x.jpg', 'b', 'c', 'a']
+    assert len(review.unreadable) == 2 and all(entry.failed for entry in review.unreadable)
+    assert '5 images, 1 without a problem that shows; cannot be read: 2' in review.text()
+    assert '\nNOTE 2 images have no label, as making it failed: ' in review.text()
+    first, second = data_of(review.page)['images'][:2]
+    assert second['problems'] == {'unreadable': 'has no label: not a readable image'} and not second['lost']
+    assert '3 images · 2 more without a label' in review.page.read_text(encoding='utf-8')
+    with open(review.table, encoding='utf-8') as file:
+        assert [row['fault'] for row in csv.DictReader(file)][:2] == ['has no label: too large', second['problems'][
+            'unreadable']]

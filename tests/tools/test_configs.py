@@ -87,7 +87,7 @@ def test_what_a_copy_shows_are_settings_as_they_are(run):
 
 @pytest.mark.parametrize('arguments, line', [
     (('copy', 'weclip-sam_tiny_400_foldr'), "no such config. Did you mean 'weclip-sam_tiny_400_folder'?"),
-    (('copy', 'shapes', 'there.py'), 'there.py: is there already; give another file: tools/configs.py copy '
+    (('copy', 'shapes', 'there.py'), 'there.py: is there already; give another file: python tools/configs.py copy '
      'shapes FILE'),
     (('copy', 'shapes', 'mine.json'), 'mine.json: a config is a .py file, got .json'),
     (('copy', 'there.py'), "there.py: is none of the package's configs; copy the file itself"),

@@ -1,4 +1,5 @@
 """tools/export.py."""
+import json
 import shutil
 
 import numpy as np
@@ -24,6 +25,16 @@ def test_every_form(tool, tmp_path, capsys):
     areas = [mask.sum() for labels in scenes().values() for _, mask in pieces(labels)]
     assert f', {len(areas) - areas.count(1)} regions in ' in out[0]
     assert areas.count(1) and out[0].endswith(f'; {areas.count(1)} regions below 2 pixels left out')
+
+
+def test_photos_that_failed_are_told_once(tool, tmp_path, capsys):
+    root = make_folder(tmp_path)
+    header = json.loads((root / 'predictions.json').read_text())
+    (root / 'predictions.json').write_text(json.dumps(dict(header, failed={'/p/x.jpg': 'not a readable image'})))
+    tool.main([str(root), 'coco', 'voc'])
+    out = capsys.readouterr().out
+    assert out.startswith('NOTE 1 image has no label, as making it failed: /p/x.jpg: not a readable image\ncoco: 5 im')
+    assert out.count('NOTE') == 1
 
 
 def test_labels_of_anybody(tool, tmp_path, capsys):

@@ -83,7 +83,7 @@ def test_with_sam_it_tells_once_what_sam_did(tool, trained_run, tmp_path, capsys
     record = json.loads((out / 'predictions.json').read_text())
     counts = [entry['masks'] for entry in record['images']]
     assert record['sam'] == 'tiny' and counts[0] == 0 < counts[1]
-    for asked, message in (([], '--sam was tiny, now it is not given'),
+    for asked, message in (([], '--sam tiny before, now no --sam'),
                            (['--sam'], 'setting mask_generator is missing'),
                            (['--sam', 'vit_b'], 'sam_vit_b_01ec64.pth does not exist')):
         with pytest.raises(SystemExit) as stop:

@@ -33,3 +33,9 @@ def test_slips_end_with_one_line_before_any_work(tool, tmp_path, capsys, given, 
     error = capsys.readouterr().err
     assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
     assert not (tmp_path / 'run').exists()
+
+
+def test_the_lines_of_its_help_can_be_pasted(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool.main(['--help'])
+    assert ' --work-dir work_dirs/tiny_clip \\\n        --export ' in capsys.readouterr().out

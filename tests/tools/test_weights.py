@@ -63,7 +63,7 @@ def test_what_comes_with_the_package_is_there(server, capsys):
 def test_a_config_without_its_checkpoints(server, capsys):
     code, out, _ = run(capsys, SEPL, '--json', 'list.json')
     assert code == 1 and 'looked for at:    checkpoints/sam_vit_h_4b8939.pth' in out
-    assert 'missing:          tools/weights.py fetch sam_vit_h' in out and 'sam_vit_b:' not in out
+    assert 'missing:          python tools/weights.py fetch sam_vit_h' in out and 'sam_vit_b:' not in out
     row = out.splitlines()[1].split()
     assert row == ['sam_vit_h', '1', 'MB', 'Apache-2.0', 'none', 'by', 'others', 'missing']
     entry = json.loads(Path('list.json').read_text())[0]

@@ -1,4 +1,4 @@
-"""Train the bundled tiny CLIP on procedural image-caption pairs.
+r"""Train the bundled tiny CLIP on procedural image-caption pairs.
 
     python tools/pretrain/train_tiny_clip.py --work-dir work_dirs/tiny_clip    # continues where it was stopped
     python tools/pretrain/train_tiny_clip.py --work-dir work_dirs/tiny_clip \

@@ -1,4 +1,4 @@
-"""Train the bundled tiny DINO: a self-supervised vision transformer on procedural films, without names and masks.
+r"""Train the bundled tiny DINO: a self-supervised vision transformer on procedural films, without names and masks.
 
     python tools/pretrain/train_tiny_dino.py --work-dir work_dirs/tiny_dino      # the same command goes on
     python tools/pretrain/train_tiny_dino.py --work-dir work_dirs/tiny_dino \

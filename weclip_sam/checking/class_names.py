@@ -25,7 +25,8 @@ def check_image_labels(name: str, dataset: ImageLabelDataset, report: Report) ->
                if not labels.any()]
     if without:
         report.add('warning', 'no label', name, f'{len(without)} of {len(dataset)} images have no label and teach '
-                   f"background only (unlabelled='skip' leaves them out), for example {', '.join(without[:5])}")
+                   f"background only (unlabelled='skip' leaves them out: --cfg-options "
+                   f"train_dataloader.dataset.unlabelled=skip), for example {', '.join(without[:5])}")
     counts = dataset.image_labels.sum(0).tolist()
     unseen = [c for c, count in zip(dataset.metainfo['classes'], counts, strict=True) if count == 0]
     if unseen:

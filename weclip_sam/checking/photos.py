@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weclip_sam.checking.findings import Report
-from weclip_sam.commands import tool
+from weclip_sam.commands import command_line, tool
 from weclip_sam.datasets.image_label import ImageLabelDataset
 from weclip_sam.datasets.packing import LoadMasks, LoadPixelLabels
 from weclip_sam.mask_bank import MaskBank
@@ -78,7 +78,7 @@ def _tell_bank(place: str, folder: _Folder, renewed: bool, report: Report) -> No
     where = ' and '.join(folder.names)
     if folder.imported:
         report.add('error', 'photos', where, f'{what}, and these were imported: make the masks of these with the same '
-                   f'program, delete that folder, and run {tool("make_masks")} CONFIG --from DIR')
+                   f'program, delete that folder, and run {command_line("make_masks", "CONFIG", "--from", "DIR")}')
     elif renewed:
         report.add('warning', 'photos', where, f'{what}; they are made anew before training, or by '
                                               f'{tool("make_masks")}')

@@ -23,7 +23,7 @@ from weclip_sam.checking.weights import (
     state_of,
 )
 from weclip_sam.choices import CHECKPOINTS
-from weclip_sam.commands import tool
+from weclip_sam.commands import command_line, tool
 from weclip_sam.engine import load_config
 from weclip_sam.engine.progress import announce, phase_progress
 from weclip_sam.foundation.published import WHO, Published, find_published
@@ -99,7 +99,7 @@ def as_text(need: Need, state: State, verified: bool) -> list[str]:
         told['SHA-256'] = f'{known.sha256 or ""} ({WHO[known.sha256_by][1]})'.lstrip()
         told['from'] = known.url
         if state.verdict == MISSING:
-            told['missing'] = f'{tool("weights")} fetch {known.name}'
+            told['missing'] = command_line('weights', 'fetch', known.name)
     elif need.note:
         told['note'] = need.note
     lines = [f'{need.name}: {need.what}' if need.what != need.name else need.name]

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weclip_sam.cli.starting import starting
-from weclip_sam.commands import command_line, tool
+from weclip_sam.commands import command_line
 from weclip_sam.io.config_files import PREFIXES, configs_folder, find_config, packaged_config, packaged_configs
 from weclip_sam.io.pipes import lasting_output
 
@@ -103,7 +103,8 @@ def copy(given: str, target: str | None = None) -> tuple[Path, str]:
     if path.suffix != '.py':
         raise ValueError(f'{path}: a config is a .py file, got {path.suffix or "no suffix"}')
     if path.exists():
-        raise ValueError(f'{path}: is there already; give another file: {tool("configs")} copy {source.stem} FILE')
+        raise ValueError(f'{path}: is there already; give another file: '
+                         f'{command_line("configs", "copy", source.stem, "FILE")}')
     config = read_config(source).to_dict()
     lines = [f'"""{source.stem}, changed."""', f"_base_ = ['{PREFIXES[0]}{name}']"]
     shown: tuple[str, ...] = TRAINED

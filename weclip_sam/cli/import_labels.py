@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
         labels = ClassLabels(target.classes, renames)
         numbers = None if args.numbers is None else resolve_classes(args.numbers)
         as_they_were = as_labels_of(target.classes, target.palette, args.like) if args.like else None
-        sources = {str(path): read_source(Path(path), labels, args.format, numbers, as_they_were)
+        sources = {str(path): read_source(Path(path), labels, args.format, numbers, as_they_were, target)
                    for path in args.sources}
         labels.check()
         out = Path(prepare_work_dir(args.out, '--out'))

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         with own_folder(out, 'review', option='--out'), phase_progress() as progress:
             review = make_review(folder, out, args.sort, args.limit, args.inline, args.jobs, args.side, progress)
         print(printable(review.text()))
-        for entry in review.unreadable[:5]:
+        for entry in [each for each in review.unreadable if not each.failed][:5]:
             print(printable(f'unreadable: {entry.facts.fault}'))
     sys.exit(1 if review.unreadable or review.lost else 0)
 

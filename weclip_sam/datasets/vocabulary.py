@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -105,6 +106,19 @@ def check_class_names(names: Iterable[str], source: str, advice: str = 'leave it
             raise ValueError(f'{source}: {name!r} is no class of its own, {why}; {advice}')
 
 
+def check_count(names: Sequence[str], source: str = 'classes') -> None:
+    """Refuse no names, too many, and one that comes twice.
+
+    Raises:
+        ValueError: naming ``source``.
+    """
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if not names or repeated or len(names) > MAX_CLASSES:
+        raise ValueError(f'{source}: expected 1 to {MAX_CLASSES} different names, '
+                         + (f'got {len(names)}' if names else 'got none: write one class name a line')
+                         + (f' with {", ".join(map(repr, repeated))} repeated: every class once' if repeated else ''))
+
+
 def foreground_names(names: Sequence[str], source: str) -> list[str]:
     """The classes of a list that may begin with a name for label 0.
 
@@ -163,10 +177,7 @@ class Vocabulary:
             ValueError: on no, repeated, empty or too many classes, or prompt names of a class that does not exist.
         """
         classes = tuple(normal(name) if isinstance(name, str) else name for name in classes)
-        repeated = sorted({name for name in classes if classes.count(name) > 1})
-        if not classes or repeated or len(classes) > MAX_CLASSES:
-            raise ValueError(f'classes: expected 1 to {MAX_CLASSES} different names, got {len(classes)}'
-                             + (f' with repeated {repeated}' if repeated else ''))
+        check_count(classes)
         if any(not isinstance(name, str) or name != name.strip() or not name for name in classes):
             raise ValueError(f'classes: every name must be a non-empty string without outer blanks, got {classes}')
         given = {normal(str(name)): text for name, text in (prompt_names or {}).items()}

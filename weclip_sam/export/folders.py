@@ -16,6 +16,7 @@ from weclip_sam.export.label_studio import LabelStudio
 from weclip_sam.export.options import Options
 from weclip_sam.export.voc import Cvat, Voc
 from weclip_sam.export.yolo import YoloSegmentation, YoloSemantic
+from weclip_sam.io.names import printable
 from weclip_sam.io.new_folders import make_folder
 from weclip_sam.io.text import read_json
 from weclip_sam.io.whole_folder import whole_folder
@@ -67,6 +68,8 @@ def export_folder(folder: LabelFolder, names: Sequence[str], out: str | os.PathL
         OSError: the folder cannot be written.
     """
     names, chosen = check_exports(names), Options(**options)
+    if folder.failed:
+        told(printable(f'NOTE {folder.told_of_failed}'))
     target = folder.root / 'export' if out is None else Path(out).expanduser()
     check_classes(folder)
     jobs = [Job(name, folder, chosen, progress) for name in names]

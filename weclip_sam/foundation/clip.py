@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class FrozenClip(nn.Module):
         self.model = load_clip(arch, str(checkpoint), seed, quick_gelu)
         tag = tag_config(arch, checkpoint) if isinstance(checkpoint, str) else {}
         self.mean = of_channels(mean if mean is not None else tag.get('mean', CLIP_MEAN), 'FrozenClip mean')
-        self.std = of_channels(std if std is not None else tag.get('std', CLIP_STD), 'FrozenClip std')
+        self.std = of_channels(std if std is not None else tag.get('std', CLIP_STD), 'FrozenClip std', positive=True)
         self.register_buffer('_mean', torch.tensor(self.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer('_std', torch.tensor(self.std).view(1, 3, 1, 1) * 255, persistent=False)
         visual = self.model.visual
@@ -309,16 +310,27 @@ def check_image_size(images: Tensor, patch_size: int) -> tuple[int, int]:
     return height, width
 
 
-def of_channels(values: Any, what: str) -> tuple[float, ...]:
-    """Three numbers, of red, green and blue.
+def of_channels(values: Any, what: str, positive: bool = False) -> tuple[float, ...]:
+    """Three numbers in [0, 1], of red, green and blue; ``positive``: not 0, since colours are divided by them.
 
     Raises:
         ValueError: something else; names ``what``.
     """
     numbers = tuple(values) if isinstance(values, Iterable) else (values,)
-    if len(numbers) != 3:
-        raise ValueError(f'{what}: expected three numbers, of red, green and blue in [0, 1], got {values}')
-    return numbers
+    if len(numbers) != 3 or not all(_is_share(number) and (number > 0 or not positive) for number in numbers):
+        wide = any(is_real(number) and number > 1 for number in numbers)
+        raise ValueError(f'{what}: expected three numbers, of red, green and blue in {"(" if positive else "["}0, 1], '
+                         f'got {values}{"; divide those of 0..255 by 255" * wide}')
+    return tuple(map(float, numbers))
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is one number, of Python, NumPy or torch, and no truth value."""
+    return not isinstance(value, bool) and (isinstance(value, Real) or (isinstance(value, Tensor) and not value.dim()))
+
+
+def _is_share(value: Any) -> bool:
+    return is_real(value) and 0 <= float(value) <= 1
 
 
 def count_tokens(text: str) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from weclip_sam.checks import check_shape, suggest_name
 from weclip_sam.features import Kept, TokenFeatures, Wanted
-from weclip_sam.foundation.clip import check_image_size, of_channels
+from weclip_sam.foundation.clip import check_image_size, is_real, of_channels
 from weclip_sam.foundation.graph import making_graph, number, same_size
 from weclip_sam.foundation.timm_weights import find_timm_weights, load_timm_weights
 from weclip_sam.io.text import read_json
@@ -26,6 +26,8 @@ DEFAULT_ARCH = 'vit_small_patch14_dinov2.lvd142m'
 TINY_CARD = Path(__file__).parent / 'weights' / 'tiny_dino.json'
 POSITIONS = ('timm', 'hub')
 ROUNDING = ('nearest', 'down')
+MOST_ENLARGED = 8  # 64 times the tokens
+_FINEST = 64  # factors are whole numbers of such parts, or of larger ones
 _INCOMPLETE = ' The package is incomplete: install it again, or run tools/pretrain/train_tiny_dino.py.'
 _REQUIRED = ('img_size', 'patch_size', 'embed_dim', 'depth', 'num_heads')
 
@@ -52,7 +54,7 @@ class FrozenDino(nn.Module):
         mean, std: three numbers each, of RGB in [0, 1]; the network's own unless given.
         seed: of the ``'random'`` weights.
         enlarge: images are enlarged by this factor first (bilinear), for a finer grid of tokens: 2 gives four times as
-            many.
+            many; at most 8.
 
     Raises:
         ValueError: an unknown network or one of another kind, or a file of another network.
@@ -74,10 +76,11 @@ class FrozenDino(nn.Module):
         for name, value, known in (('positions', positions, POSITIONS), ('rounding', rounding, ROUNDING)):
             if value not in known:
                 raise ValueError(f'FrozenDino: {name} must be one of {", ".join(map(repr, known))}, got {value!r}')
-        if not 0 < enlarge < float('inf'):
-            raise ValueError(f'FrozenDino enlarge: expected a factor > 0, got {enlarge!r}')
+        if not is_real(enlarge) or not 1 / _FINEST <= enlarge <= MOST_ENLARGED:
+            raise ValueError(f'FrozenDino enlarge: expected a factor, a number from 1/{_FINEST} to {MOST_ENLARGED}, '
+                             f'got {enlarge!r}')
         self.arch, self.checkpoint, self.rounding = arch, checkpoint, rounding
-        self.enlarge = Fraction(enlarge).limit_denominator(64)  # sizes stay whole numbers, also in a graph
+        self.enlarge = Fraction(float(enlarge)).limit_denominator(_FINEST)  # sizes stay whole numbers, also in a graph
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model, (own_mean, own_std) = build_dino(arch)
@@ -86,7 +89,7 @@ class FrozenDino(nn.Module):
         if positions == 'hub':
             use_hub_positions(self.model, arch)
         self.mean = of_channels(own_mean if mean is None else mean, 'FrozenDino mean')
-        self.std = of_channels(own_std if std is None else std, 'FrozenDino std')
+        self.std = of_channels(own_std if std is None else std, 'FrozenDino std', positive=True)
         self.register_buffer('_mean', torch.tensor(self.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer('_std', torch.tensor(self.std).view(1, 3, 1, 1) * 255, persistent=False)
         self.patch_size: int = self.model.patch_embed.patch_size[0]
@@ -195,6 +198,9 @@ def find_dino_weights(arch: str, checkpoint: str) -> Path:
     Raises:
         FileNotFoundError: there is no such file; says how large, under which licence, and which line fetches it.
     """
+    if arch == 'tiny' and checkpoint == 'timm':
+        raise FileNotFoundError("DINO weights: timm has none of arch='tiny', which is of this package: give "
+                                "checkpoint='tiny' for the bundled weights, a file, or 'random'")
     if checkpoint != 'tiny':
         return find_timm_weights(arch, checkpoint, 'DINO weights', 'checkpoint')
     path = TINY_CARD.with_suffix('.safetensors')

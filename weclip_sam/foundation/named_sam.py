@@ -36,11 +36,11 @@ def named_generator(name: str, like: Mapping[str, Any] | None = None) -> dict[st
 
 
 def _architecture(name: str) -> str:
-    check_sam(name)
+    check_sam(name, typed=False)
     if name in NAMES:
         return name
     told = [arch for arch in NAMES if arch in Path(name).name]
     if len(told) == 1:
         return told[0]
-    raise ValueError(f'--sam {name}: the name of the file does not tell which SAM it is; let it hold one of '
+    raise ValueError(f'sam={name!r}: the name of the file does not tell which SAM it is; let it hold one of '
                      f'{NAMES}, or give the config a mask_generator with sam.arch and sam.checkpoint')

@@ -17,7 +17,7 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from weclip_sam.checks import suggest_name
 from weclip_sam.choices import CHECKPOINTS
-from weclip_sam.commands import tool
+from weclip_sam.commands import command_line
 from weclip_sam.io.text import read_json
 
 TABLE = Path(__file__).parent / 'weights' / 'published.json'
@@ -93,11 +93,11 @@ class Published:
             target: where it is expected, or a folder; None: :attr:`place`.
         """
         path = self.place if target is None else target / self.file if target.is_dir() else target
-        folder = '' if path.parent == Path(CHECKPOINTS) else f' --to {shlex.quote(str(path.parent))}'
+        folder = () if path.parent == Path(CHECKPOINTS) else ('--to', path.parent)
         line = f'curl -L --create-dirs -o {shlex.quote(str(path))} {self.url}'
         if path.name != self.file:  # fetch would give it another name
             return f'Get {self.file}{self.facts} with: {line}'
-        return f'Get {self.file}{self.facts} with: {tool("weights")} fetch {self.name}{folder}  or: {line}'
+        return f'Get {self.file}{self.facts} with: {command_line("weights", "fetch", self.name, *folder)}  or: {line}'
 
 
 @cache

@@ -65,14 +65,19 @@ def find_photos(paths: Iterable[str | os.PathLike]) -> None:
             raise FileNotFoundError(f'{path}: no such image or folder of images.{_near(path)}')
 
 
-def check_sam(named: str | bool | None) -> None:
+def check_sam(named: str | bool | None, typed: bool = True) -> None:
     """Whether ``--sam`` may be a SAM: a name, or a file.
+
+    Args:
+        named: what was given.
+        typed: whether on a command line, for the error; else in Python.
 
     Raises:
         ValueError: no such name, nor one of a file.
     """
     if isinstance(named, str) and named not in SAMS and Path(named).suffix not in SAM_FILES:
-        raise ValueError(f'--sam {named}: expected one of {SAMS}, or the file of a SAM ({", ".join(SAM_FILES)}).'
+        said = f'--sam {named}' if typed else f'sam={named!r}'
+        raise ValueError(f'{said}: expected one of {SAMS}, or the file of a SAM ({", ".join(SAM_FILES)}).'
                          f'{suggest_name(named, SAMS)}')
 
 

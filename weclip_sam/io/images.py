@@ -156,7 +156,8 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
     shape, channels = array.shape, array.shape[2] if array.ndim == 3 else 0
     if array.ndim not in (2, 3) or (array.ndim == 3 and channels not in (1, 3, 4)) or 0 in shape:
         raise ImageReadError(f'{name}: expected an array H W, H W 1, H W 3 or H W 4 with at least one pixel, got shape '
-                             f'{shape}' + ('; a tensor 3 H W needs .permute(1, 2, 0)' if shape[:1] == (3,) else ''))
+                             f'{shape}' + ('; several images are given as a list of arrays' if array.ndim == 4 else
+                                           '; a tensor 3 H W needs .permute(1, 2, 0)' if shape[:1] == (3,) else ''))
     grey = channels in (0, 1)
     allowed = ('bool', 'uint8', 'uint16') if grey else ('uint8',)
     if array.dtype.name not in allowed:

@@ -9,12 +9,12 @@ label), and ``images``, a list with, for each image: ``image`` (the photo's path
 by class), perhaps ``scores`` (mean confidence in [0, 1] by class that occurs), ``names`` (classes that were given for
 the photo), ``named`` (by given class, how well the name fits in [0, 1], as CLIP sees the whole photo) and ``doubts``
 (by who says something else than the label, the share of the pixels in [0, 1]). A map of doubts is a grey PNG of 8 bits
-whose bits are those of :data:`weclip_sam.models.labelling.DOUBTS`.
+whose bits are those of :data:`weclip_sam.models.labelling.DOUBTS`. ``failed`` says, by photo, why it has no label.
 """
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ LABELS, CONFIDENCE, OVERLAYS, DOUBT_MAPS, PHOTOS = 'labels', 'confidence', 'over
 EXPORT_RECORD = 'export.json'
 NOTES = 'entries'  # what the notes of a run that has not ended are called
 BACKGROUND = 'background'
+_SHOWN = 3  # failed images that a sentence names
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class LabelledImage:
         named: by given class, how well the name fits the photo in [0, 1], as CLIP sees it; empty if unknown.
         corrected: whether somebody changed the label since it was made, as far as that was looked at, see
             :meth:`LabelFolder.as_it_is`.
+        failed: why there is no label of it, though one was asked for; empty where there is one.
     """
 
     name: str
@@ -81,6 +83,7 @@ class LabelledImage:
     doubt_map: Path | None = None
     named: Mapping[str, float] = field(default_factory=dict)
     corrected: bool = False
+    failed: str = ''
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class LabelFolder:
         noted: whether each label PNG said what it showed when it was written: one that does not was corrected.
         predicted: whether they are results with a record of each image; a PNG that says what it was made of was put
             among them later.
+        failed: images that have no label since making it failed, with the reason; none of :attr:`images`.
     """
 
     root: Path
@@ -107,6 +111,7 @@ class LabelFolder:
     lacking: int = 0
     noted: bool = False
     predicted: bool = False
+    failed: tuple[LabelledImage, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -118,6 +123,17 @@ class LabelFolder:
     def told(self) -> str:
         """What people should know who take the folder for whole; empty where it is."""
         return f'{self.lacking} images have no labels yet: the run that makes them has not ended' * bool(self.lacking)
+
+    @property
+    def told_of_failed(self) -> str:
+        """The same of images that failed: how many, and the first few with the reason."""
+        if not self.failed:
+            return ''
+        first = [one.failed if (called := str(one.image or one.name)) in one.failed else f'{called}: {one.failed}'
+                 for one in self.failed[:_SHOWN]]
+        more = f'; and {len(self.failed) - _SHOWN} more' if len(self.failed) > _SHOWN else ''
+        what = 'image has' if len(self.failed) == 1 else 'images have'
+        return f'{len(self.failed)} {what} no label, as making it failed: {"; ".join(first)}{more}'
 
     def as_it_is(self, image: LabelledImage) -> LabelledImage:
         """What is known of the label that lies there now; its PNG is decoded.
@@ -211,8 +227,11 @@ def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = No
             header = _with_notes(root, header)
         found = _predicted(root, header) if predicted else _lying_about(root, header)
         lacking = _lacking(header) if predicted else 0
+        failed = _failed(header, {one.name for one in found}) if predicted else ()
         if not found:
-            raise ValueError(f'{root}: holds no label PNG' + '; the run that makes them has not ended' * bool(lacking))
+            raise ValueError(f'{root}: holds no label PNG' + '; the run that makes them has not ended' * bool(lacking)
+                             + (f'; all {len(failed)} images failed, for example {failed[0].name}: {failed[0].failed}'
+                                if failed else ''))
         named = _class_names(header, classes, root)
         if classes is not None and header.get('classes'):
             found = [_renamed(one, dict(zip(_class_names(header, None, root), named, strict=False))) for one in found]
@@ -223,7 +242,7 @@ def open_labels(folder: str | os.PathLike, images: str | os.PathLike | None = No
         found = [_with_photo(one, photos, images) for one in found]
     found.sort(key=lambda one: one.name)
     return LabelFolder(root, named, tuple(found), palette or _palette(found[0].labels, len(named)), header, lacking,
-                       bool(header.get(NOTED)), predicted)
+                       bool(header.get(NOTED)), predicted, failed)
 
 
 def _with_notes(root: Path, header: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,6 +254,26 @@ def _with_notes(root: Path, header: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lacking(header: Mapping[str, Any]) -> int:
     return len(set(header.get('inputs') or ()) - {str(entry['labels']) for entry in header['images']})
+
+
+def _failed(header: Mapping[str, Any], taken: Collection[str]) -> tuple[LabelledImage, ...]:
+    """The images that the record calls failed. They have no label that would name them: each is called by its path
+    below the folder that all photos lie in, with its suffix, unless that is ``taken``."""
+    labelled = {str(entry['image']) for entry in header['images'] if entry.get('image')}
+    reasons = {str(called): ' '.join(str(why).split()) or 'nobody knows why'
+               for called, why in (header.get('failed') or {}).items() if str(called) not in labelled}
+    folders = [os.path.dirname(path) for path in (*reasons, *labelled) if os.path.isabs(path)]
+    try:
+        folder = os.path.commonpath(folders)
+    except ValueError:  # no folder at all, or several drives
+        folder = ''
+    found: dict[str, LabelledImage] = {}
+    for called, why in reasons.items():
+        photo = Path(called) if os.path.isabs(called) else None
+        name = normal(called if photo is None or not folder else photo.relative_to(folder).as_posix())
+        name = called if name in found or name in taken else name
+        found[name] = LabelledImage(name, Path(), photo, failed=why)
+    return tuple(found.values())
 
 
 def _renamed(image: LabelledImage, names: Mapping[str, str]) -> LabelledImage:

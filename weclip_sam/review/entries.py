@@ -37,6 +37,7 @@ class Entry:
         problems: by kind, a sentence.
         badness: by order, see :func:`badness`.
         corrected: whether the label was changed since it was made.
+        failed: whether there is no label, since making it failed.
     """
 
     name: str
@@ -49,11 +50,12 @@ class Entry:
     problems: Mapping[str, str] = field(default_factory=dict)
     badness: Mapping[str, float] = field(default_factory=dict)
     corrected: bool = False
+    failed: bool = False
 
 
 def look_at_all(folder: LabelFolder, out: Path | None = None, workers: int | None = 1, side: int = SIDE,
                 progress: Progress = no_progress, clip_counts: bool = True) -> Iterator[Entry]:
-    """The entries of a folder's images, in its order; nothing of an image is kept but its entry.
+    """The entries of a folder's images, in its order, and of those that failed; nothing else of an image is kept.
 
     Args:
         folder: of labels.
@@ -67,16 +69,21 @@ def look_at_all(folder: LabelFolder, out: Path | None = None, workers: int | Non
         OSError: a picture cannot be written.
         WorkerError: a process died.
     """
-    look = partial(look_at, replace(folder, images=(), made_by={}), out=out, side=side, clip_counts=clip_counts)
-    return parallel_map(look, folder.images, len(folder), workers, 'look at labels', progress, option='--jobs')
+    bare, images = replace(folder, images=(), made_by={}, failed=()), (*folder.images, *folder.failed)
+    look = partial(look_at, bare, out=out, side=side, clip_counts=clip_counts)
+    return parallel_map(look, images, len(images), workers, 'look at labels', progress, option='--jobs')
 
 
 def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, side: int = SIDE,
             clip_counts: bool = True) -> Entry:
     """The entry of one image; see :func:`look_at_all`. What cannot be read becomes its fault."""
-    image, faults = folder.as_it_is(image), list[str]()
-    layers: dict[str, bytes] = {}
-    labels = _try(faults, lambda: folder.read(image))
+    faults, layers = list[str](), dict[str, bytes]()
+    labels = None
+    if image.failed:
+        faults.append(f'has no label: {image.failed}')
+    else:
+        image = folder.as_it_is(image)
+        labels = _try(faults, lambda: folder.read(image))
     facts, digest, size = Facts(names=image.names), '', (0, 0)
     if labels is not None:
         size, digest = (labels.shape[0], labels.shape[1]), pixels_digest(labels)
@@ -91,14 +98,15 @@ def look_at(folder: LabelFolder, image: LabelledImage, out: Path | None = None, 
     photo = image.image
     lost = photo is not None and not photo.is_file()
     if photo is not None and not lost:
-        shown = _try(faults, partial(_photo, photo, size, side))
+        # Of one that failed the reason is told already, and often it is the same.
+        shown = _try([] if image.failed else faults, partial(_photo, photo, size, side))
         layers.update({} if shown is None else dict(photo=shown))
     facts = replace(facts, fault='; '.join(faults), clip_counts=clip_counts)
     kept: dict[str, str | bytes] = dict(layers)
     if out is not None:
         kept = {what: _write(out, image.name, what, content) for what, content in layers.items()}
     return Entry(image.name, photo, size, facts, digest[:12], kept, lost, find_problems(facts), badness(facts),
-                 image.corrected)
+                 image.corrected, bool(image.failed))
 
 
 def _try(faults: list[str], read: Any) -> Any:

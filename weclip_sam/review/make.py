@@ -44,7 +44,7 @@ class Review:
 
     @property
     def unreadable(self) -> list[Entry]:
-        """Those whose photo or label cannot be read."""
+        """Those whose photo or label cannot be read, or that have no label since making it failed."""
         return [entry for entry in self.entries if 'unreadable' in entry.problems]
 
     @property
@@ -95,7 +95,8 @@ def make_review(folder: LabelFolder, out: Path, order: str = 'worst', limit: int
     for name, value, least in (('limit', limit, 1), ('side', side, 32)):
         if value is not None and value < least:
             raise ValueError(f'--{name}: expected at least {least}, got {value}')
-    shown = len(folder) if limit is None else min(limit, len(folder))
+    known = len(folder) + len(folder.failed)
+    shown = known if limit is None else min(limit, known)
     inline = shown <= INLINE if inline is None else inline
     if inline and shown > MOST_INLINE:
         raise ValueError(f'--inline: the pictures of {shown} images make a page that no browser opens; '
@@ -114,8 +115,9 @@ def make_review(folder: LabelFolder, out: Path, order: str = 'worst', limit: int
     if not inline:
         _remove_others(out, entries)
     corrected = sum(entry.corrected for entry in entries)
-    notes = [words for words in (folder.told, told_of_corrected(corrected), note) if words]
-    return Review(out / PAGE, out / TABLE, entries, len(folder) - len(entries), inline, notes)
+    failed = f'NOTE {folder.told_of_failed}' * bool(folder.failed)
+    notes = [words for words in (folder.told, failed, told_of_corrected(corrected), note) if words]
+    return Review(out / PAGE, out / TABLE, entries, known - len(entries), inline, notes)
 
 
 def _place(entry: Entry, order: str) -> tuple[float, int, str]:
@@ -133,7 +135,7 @@ def _bounded(looked: Iterable[Entry], order: str, shown: int, inline: bool) -> l
 
 
 def _check_names(folder: LabelFolder) -> None:
-    counts = Counter(image.name for image in folder)
+    counts = Counter(image.name for image in (*folder.images, *folder.failed))
     name, count = counts.most_common(1)[0]
     if count > 1:
         raise ValueError(f'{folder.root}: {count} images are called {name!r} there; its record lists one twice')
@@ -146,7 +148,9 @@ def _title(root: Path) -> str:
 def _about(folder: LabelFolder) -> str:
     made = folder.made_by
     known = [str(made[key]) for key in ('checkpoint', 'config', 'split') if made.get(key)]
-    return ' · '.join([counted(len(folder), 'image'), counted(len(folder.classes) - 1, 'class', 'classes'), *known])
+    failed = [f'{len(folder.failed)} more without a label'] * bool(folder.failed)
+    classes = counted(len(folder.classes) - 1, 'class', 'classes')
+    return ' · '.join([counted(len(folder), 'image'), *failed, classes, *known])
 
 
 def _key(root: Path) -> str:

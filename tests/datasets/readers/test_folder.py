@@ -85,7 +85,8 @@ def test_paths_that_leave_the_folder_are_refused(photos, name, kind):
 
 def test_missing_images(photos):
     os.rename(photos / 'images' / 'b.jpg', photos / 'images' / 'bb.jpg')
-    with pytest.raises(FileNotFoundError, match="1 of 3 images.*b.jpg.*Did you mean 'bb.jpg'.*missing='skip'"):
+    with pytest.raises(FileNotFoundError, match="1 of 3 images.*b.jpg.*Did you mean 'bb.jpg'.*missing='skip'.*"
+                       r'--cfg-options train_dataloader\.dataset\.reader\.missing=skip'):
         FolderReader(str(photos))
     assert [r.image_id for r in FolderReader(str(photos), missing='skip').records] == ['a', 'trip/c']
 
@@ -95,6 +96,13 @@ def test_missing_images(photos):
 def test_missing_parts(photos, gone, message):
     os.rename(photos / gone, photos / f'other_{gone}')
     with pytest.raises(FileNotFoundError, match=message):
+        FolderReader(str(photos))
+
+
+def test_a_name_without_suffix_that_two_photos_have(photos, write_image):
+    write_image(photos / 'images' / 'b.png')
+    (photos / 'labels.csv').write_text('image,classes\nb,cat\n')
+    with pytest.raises(FileNotFoundError, match="It has no suffix, and may be 'b.jpg' or 'b.png': write it with one"):
         FolderReader(str(photos))
 
 
@@ -113,6 +121,15 @@ def test_names_that_would_make_a_second_class_of_one(photos, name, message):
     (photos / 'labels.csv').write_text(table.replace('dog', name, 1))
     with pytest.raises(ValueError, match=message):
         FolderReader(str(photos))
+
+
+def test_classes_that_read_like_empty_cells_are_told_at_once(photos):
+    with open(photos / 'labels.csv', 'a') as file:
+        file.write('d.jpg,nan;cat\ne.jpg,None\nf.jpg,null\n')
+    with pytest.raises(ValueError, match=r"labels\.csv: 'None', 'nan', 'null' read like an empty cell, .*classes\.txt"):
+        FolderReader(str(photos), missing='skip')
+    (photos / 'classes.txt').write_text('cat\ndog\nnan\nNone\nnull\nboat\n')
+    assert FolderReader(str(photos), missing='skip').vocabulary.classes[2:5] == ('nan', 'None', 'null')
 
 
 @pytest.mark.parametrize('image_dir', ['images', '.'])
@@ -229,6 +246,14 @@ def test_background_nouns_lie_beside_the_images(photos):
 def test_background_is_no_class(photos, name):
     (photos / 'classes.txt').write_text(f'{name}\ncat\ndog\nboat\n')
     with pytest.raises(ValueError, match=f"classes.txt: '{name}' is no class of its own"):
+        FolderReader(str(photos))
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('\n', 'got none: write one class name a line'), ('cat\ndog\ncat\nboat\n', "got 4 with 'cat' repeated")])
+def test_a_class_list_that_is_empty_or_says_a_name_twice_is_named(photos, text, message):
+    (photos / 'classes.txt').write_text(text)
+    with pytest.raises(ValueError, match=rf'photos/classes\.txt: expected 1 to 254 different names, {message}'):
         FolderReader(str(photos))
 
 
@@ -360,7 +385,7 @@ def test_the_file_that_a_name_stands_for_is_told(tmp_path, write_image, there, l
 
 @pytest.mark.parametrize('classes, message', [
     ('0;1', 'the classes are numbers'), ('1.0', 'the classes are numbers'), ('1 0 1', 'the classes are numbers'),
-    ('cat;nan', "'nan' is no class"), ('"[\'cat\', \'dog\']"', 'is a list')])
+    ('cat;nan', "'nan' reads like an empty cell"), ('"[\'cat\', \'dog\']"', 'is a list')])
 def test_what_stands_in_the_place_of_names_is_refused(photos, classes, message):
     (photos / 'labels.csv').write_text(f'image,classes\nb.jpg,{classes}\n')
     with pytest.raises(ValueError, match=message):

@@ -35,8 +35,8 @@ def test_more_images_of_the_same_model_are_added(predicted, card):
 
 @pytest.mark.parametrize('other, said', [
     (dict(content=b'other'), r'by \S+ before that file was changed'),
-    (dict(tta=True), '--tta was not given, now it is given'),
-    (dict(a=1), '--cfg-options was not given, now it is a=1')])
+    (dict(tta=True), 'no --tta before, now --tta'),
+    (dict(a=1), 'no --cfg-options before, now --cfg-options a=1')])
 def test_another_model_or_protocol_is_refused_and_nothing_changed(predicted, card, other, said):
     before = (predicted / HEADER).read_text()
     with pytest.raises(ValueError, match=rf'made in another way: {said}[.] .*Nothing was changed.*--out.*--overwrite'):
@@ -52,8 +52,11 @@ def test_a_record_of_before_digests_were_kept_is_known_by_the_checkpoint_s_path(
     write_json(predicted / HEADER, old)
     assert claim_predictions(predicted, card(b'other')) == []
     write_json(predicted / HEADER, dict(old, crf=True))
-    with pytest.raises(ValueError, match='--crf was given, now it is not given'):
+    with pytest.raises(ValueError, match='--crf before, now no --crf'):
         claim_predictions(predicted, card())
+    write_json(predicted / HEADER, dict(old, sam='tiny'))
+    with pytest.raises(ValueError, match='--sam tiny before, now --sam without a name'):
+        claim_predictions(predicted, dict(card(), sam=True))
 
 
 @pytest.mark.parametrize('overwrite', [False, True])

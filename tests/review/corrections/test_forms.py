@@ -202,6 +202,44 @@ def test_what_labels_were_exported_to_is_no_correction_of_them(tmp_path):
     assert not found and rest.notes[0].startswith(f'{tmp_path}: 1 labels are as they were made')
 
 
+@pytest.mark.parametrize('photos, masks', [('images', 'masks'), ('data', 'labels'), ('in/Images', 'in/Masks')])
+def test_photos_beside_masks_are_no_labels(tmp_path, photos, masks):
+    """The layouts of YOLO's and FiftyOne's exports; the photo is dark, so that its numbers all mean something."""
+    for folder, labels in ((photos, blocks(0, 1, 2)), (masks, blocks(1, 2))):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(labels).save(tmp_path / folder / 'a.png')
+    found, rest = read(tmp_path, numbers=CLASSES)
+    check(found, {f'{masks}/a': blocks(1, 2)})
+    assert rest.notes == [f'{tmp_path}: 1 PNG in {photos} taken for photos, not labels, since {masks} lies beside it: '
+                          'left out']
+
+
+def test_photos_beside_a_json_or_polygons_are_no_labels(tmp_path, truth):
+    """COCO with photos put beside it, and YOLO's polygons, which nobody reads back."""
+    for place, labels in (('coco', 'annotations/instances_default.json'), ('yolo', 'labels/a.txt')):
+        (tmp_path / place / labels).parent.mkdir(parents=True)
+        (tmp_path / place / labels).write_text(json.dumps(coco_json(truth)))
+        (tmp_path / place / 'images').mkdir()
+        Image.fromarray(blocks(1)).save(tmp_path / place / 'images' / 'a.png')
+        (tmp_path / place / 'export.json').write_text('{}')
+    check(read(tmp_path / 'coco')[0], truth)
+    with pytest.raises(ValueError, match='holds 0 JSON files and no mask'):
+        read(tmp_path / 'yolo')
+
+
+def test_a_png_that_is_the_photo_is_no_label(tmp_path):
+    """Wherever it lies: the file of the photo, a copy, or one that was compressed anew."""
+    dark = blocks(0, 1, 2, 3)
+    for file, labels in (('photos/a.png', dark), ('all/masks/a.png', blocks(1)), ('all/zimages/a.png', dark)):
+        (tmp_path / file).parent.mkdir(parents=True)
+        Image.fromarray(labels).save(tmp_path / file, compress_level=len(file) % 9)
+    target = Target.build(CLASSES, images=tmp_path / 'photos')
+    found = read_source(tmp_path / 'all', ClassLabels(CLASSES), numbers=CLASSES, target=target)
+    assert [each.name for each in found.images] == ['masks/a'] and '1 PNG taken for photos' in found.notes[0]
+    with pytest.raises(ValueError, match='all 1 are the photos themselves'):
+        read_source(tmp_path / 'photos', ClassLabels(CLASSES), numbers=CLASSES, target=target)
+
+
 @pytest.mark.parametrize('how', ['classes.txt', 'numbers', 'predictions.json', 'seeds.json'])
 def test_numbers_have_names(tmp_path, truth, how):
     """What is 1 here is 2 there."""

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weclip_sam.checks import suggest_name
-from weclip_sam.io.images import strip_suffix
+from weclip_sam.io.images import is_image_name, strip_suffix
 from weclip_sam.io.names import real_path
 
 MAX_FAULTS = 20  # of a list that are told at once; looking for the name that was meant takes a while for each
@@ -94,10 +94,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the file or image that a name may stand for, or an empty string.
 
     It is the one with another suffix, or none, other capitals, folders or leading zeros, which spreadsheets drop, or
-    with something behind it (``a_mask.png``); else :func:`suggest_name`'s of the first few thousand: comparing with all
-    of a large set would take minutes.
+    with something behind it (``a_mask.png``); of several that only have a suffix more, all are named; else
+    :func:`suggest_name`'s of the first few thousand: comparing with all of a large set would take minutes.
     """
     known, meant = list(known), _bare(name)
+    several = [each for each in known if is_image_name(each) and strip_suffix(each) == name]
+    if len(several) > 1:
+        return f' It has no suffix, and may be {" or ".join(map(repr, sorted(several)))}: write it with one.'
     longer = re.compile(re.escape(meant) + r'[^\w]|' + re.escape(meant) + '_')
     alike = next((each for each in known if _bare(each) == meant),
                  next((each for each in known if longer.match(_bare(each))), None))

@@ -103,7 +103,8 @@ class FolderReader(Reader):
         self._prepared, self._mask_dir = prepared, mask_dir
         self._root, self._table, self._folder, self._masks = root, table_path, folder, root / mask_dir
         self._listed = paths
-        records = locate_files(records, f"The label file {table_path} names them; missing='skip' leaves them out")
+        records = locate_files(records, f"The label file {table_path} names them; missing='skip' leaves them out: "
+                               '--cfg-options train_dataloader.dataset.reader.missing=skip')
         if not records:
             raise ValueError(f'{table_path}: no image is in split {split!r} of {len(table)} images'
                              + (f' (val_fraction={val_fraction}); with few images a list file is better than a fraction'
@@ -222,9 +223,14 @@ def _classes(root: Path, classes: str | Sequence[str] | None, table: Mapping[str
                          'classes by their names, and it is not said which label a number means: write the names, or '
                          f'list the numbers in {root / CLASS_FILE} (label 1 first), with texts for them in '
                          f'{PROMPT_FILE}')
+    if nothing := [name for name in found if name.casefold() in _NOTHING]:
+        raise ValueError(f'{table_path}: {", ".join(map(repr, nothing))} read{"s" * (len(nothing) == 1)} like an empty '
+                         'cell, as programs write it, and not like a class: leave the cell empty where an image shows '
+                         f'none of the classes; a class of that name is renamed, or listed in {root / CLASS_FILE} with '
+                         'all others')
     spellings: dict[str, str] = {}
     for name in found:
-        if is_background(name) or is_ignored(name) or name.casefold() in _NOTHING:
+        if is_background(name) or is_ignored(name):
             raise ValueError(f"{table_path}: '{name}' is no class of its own, every image has background; leave it out "
                              '(an image of nothing else has an empty classes field)')
         if name.startswith('[') and name.endswith(']'):

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from weclip_sam.datasets.readers.faults import find_file
-from weclip_sam.datasets.vocabulary import COCO_BACKGROUND_NOUNS, check_class_names, check_plain_list, numbers_labels
+from weclip_sam.datasets.vocabulary import (
+    COCO_BACKGROUND_NOUNS,
+    check_class_names,
+    check_count,
+    check_plain_list,
+    numbers_labels,
+)
+from weclip_sam.io.names import normal
 from weclip_sam.io.text import read_json, read_lines
 
 CLASS_FILE = 'classes.txt'
@@ -25,7 +32,8 @@ def read_classes(root: Path, classes: str | Sequence[str] | None) -> list[str] |
 
     Raises:
         FileNotFoundError: when the file that was asked for is missing.
-        ValueError: naming the file, when a name of the background is among them, which would shift all labels by one.
+        ValueError: naming the file, when it holds no names, or one twice, or one of the background, which would shift
+            all labels by one.
     """
     if classes is None and (root / CLASS_FILE).is_file():
         classes = CLASS_FILE
@@ -35,6 +43,7 @@ def read_classes(root: Path, classes: str | Sequence[str] | None) -> list[str] |
     if isinstance(classes, str):
         path = find_file(root / classes, 'the class list', 'It has one class name a line')
         classes, source = read_lines(path), str(path)
+        check_count([normal(name) for name in classes], source)
     check_class_names(classes, source, 'leave it out: label 1 is the first line that stays')
     classes = list(classes)
     check_plain_list(classes, source)

@@ -107,14 +107,16 @@ def _told(was: Mapping[str, Any], card: Mapping[str, Any], differ: Iterable[str]
         elif key == 'product':
             told.append(f'by {tool(_MAKES[then])}, not {tool(_MAKES[now])}' if then in _MAKES else f'as {then}')
         else:
-            told.append(f'{_OPTIONS[key]} was {_given(then)}, now it is {_given(now)}')
+            told.append(f'{_typed(_OPTIONS[key], then)} before, now {_typed(_OPTIONS[key], now)}')
     return '; '.join(told)
 
 
-def _given(value: Any) -> str:
+def _typed(option: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         value = ' '.join(map(str, value))
-    return 'given' if value is True else str(value) if value else 'not given'
+    if value is True:
+        return f'{option} without a name' if option == _OPTIONS['sam'] else option
+    return f'{option} {value}' if value else f'no {option}'
 
 
 def _corrected(out: Path, places: tuple[str, ...], inputs: Mapping[str, str] | None, noted: bool) -> list[str]:

@@ -5,6 +5,7 @@ header of a folder that was made here, by ``classes.txt`` in it, or by whoever i
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +23,10 @@ from weclip_sam.io.names import normal
 from weclip_sam.io.text import decode_text, parse_json
 from weclip_sam.offline.results import BACKGROUND, EXPORT_RECORD
 from weclip_sam.review.corrections.found import ClassLabels, Correction, Corrections
+from weclip_sam.review.corrections.photos import lying_with_photos
+from weclip_sam.review.corrections.target import Target
 from weclip_sam.structures import BACKGROUND_LABEL, IGNORE_LABEL
+from weclip_sam.words import counted
 
 LABEL_MAP, CLASS_FOLDER = 'labelmap.txt', 'SegmentationClass'
 # Folders below a folder that was made here: the first has its labels, the others none.
@@ -46,7 +50,7 @@ class Meaning:
 
 
 def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = None,
-               else_as: Meaning | None = None) -> Corrections:
+               else_as: Meaning | None = None, target: Target | None = None) -> Corrections:
     """The masks of a folder or a zip; each is looked at, once more than it is painted, so that names are known before
     anything is written.
 
@@ -55,19 +59,24 @@ def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = 
         labels: of the classes.
         names: of numbers, background first, if the files do not say.
         else_as: what masks mean where nothing else says it: as the labels that were corrected.
+        target: the images that are meant; PNGs that are their photos are left out, and told.
 
     Raises:
-        ValueError: no PNG in it, a ``labelmap.txt`` or header that is none, or nothing that says what masks mean.
+        ValueError: no PNG in it, or photos alone, a ``labelmap.txt`` or header that is none, or nothing that says what
+            masks mean.
     """
     header, source = _header(files)
-    masks = _masks(files, bool(header))
+    masks, photos_told = _masks(files, bool(header))
     meaning = _meaning(files, names, header, source, else_as)
     made_here = bool(header.get(NOTED)) and header.get('format') != IMPORTED and files.path.is_dir()
-    found, untouched = Corrections(), 0
+    found, untouched, photos = Corrections(notes=photos_told), 0, list[str]()
     for name, file in masks.items():
         where = files.where(file)
         if made_here and not labels_changed(where):
             untouched += 1
+            continue
+        if target is not None and target.is_photo(f'{name}.png', where, files.read(file)):
+            photos.append(where)
             continue
         try:
             held = _held(files, file, meaning)
@@ -77,6 +86,12 @@ def read_masks(files: Files, labels: ClassLabels, names: Sequence[str] | None = 
         for each in held:
             labels.get(each, where)
         found.images.append(Correction(name, where, partial(_paint, files, file, meaning, labels)))
+    if len(photos) == len(masks):
+        raise ValueError(f'{files.path}: holds no .png of a mask: all {len(photos)} are the photos themselves, '
+                         f'{photos[0]} for example; give the folder that the masks are in')
+    if photos:
+        found.notes.append(f'{files.path}: {counted(len(photos), "PNG")} taken for photos, not labels, since they show '
+                           f'what the photos show, {photos[0]} for example: left out')
     if untouched:
         found.notes.append(f'{files.path}: {untouched} labels are as they were made, so nobody corrected them, and are '
                            'left out')
@@ -95,15 +110,23 @@ def as_labels_of(classes: Sequence[str], palette: Sequence[Sequence[int]], sourc
     return Meaning({**colours, _packed(voc_palette()[IGNORE_LABEL]): 'void'}, dict(enumerate(classes)), source)
 
 
-def _masks(files: Files, made_here: bool) -> dict[str, str]:
-    """By name of the image, its mask."""
+def holds_masks(files: Files) -> bool:
+    """Whether a folder or a zip has PNGs that may be masks."""
+    photos = lying_with_photos(files.names)
+    return any(name.lower().endswith('.png') and name not in photos for name in files.names)
+
+
+def _masks(files: Files, made_here: bool) -> tuple[dict[str, str], list[str]]:
+    """By name of the image, its mask; and what is to be told of folders that hold photos."""
     # What the labels of a folder were exported to is none of its corrections.
     exports = tuple(name.removesuffix(EXPORT_RECORD) for name in files.names if name.endswith(f'/{EXPORT_RECORD}')
                     ) if made_here else ()
     pngs = [name for name in files.names if name.lower().endswith('.png') and not name.startswith(exports)]
     inner = [name for name in pngs if f'{CLASS_FOLDER}/' in name]
+    # A folder that was made here may have images in folders of any name.
+    photos = {} if made_here or inner else lying_with_photos(files.names)
     masks: dict[str, str] = {}
-    for file in inner or pngs:
+    for file in inner or [name for name in pngs if name not in photos]:
         name = file.split(f'{CLASS_FOLDER}/', 1)[1] if inner else file
         first, _, rest = name.partition('/')
         if made_here and first in _OURS and rest:
@@ -111,9 +134,12 @@ def _masks(files: Files, made_here: bool) -> dict[str, str]:
                 continue
             name = rest
         masks[name[:-4]] = file
+    passed = Counter(photos[png] for png in pngs if png in photos)
+    told = [f'{files.path}: {counted(count, "PNG")} in {folder} taken for photos, not labels, since {beside} lies '
+            'beside it: left out' for (folder, beside), count in passed.items()]
     if not masks:
-        raise ValueError(f'{files.path}: holds no .png of a mask')
-    return masks
+        raise ValueError('; '.join([f'{files.path}: holds no .png of a mask', *told]))
+    return masks, told
 
 
 def _header(files: Files) -> tuple[dict[str, Any], str]:

@@ -8,16 +8,18 @@ from typing import Any
 from weclip_sam.choices import CORRECTIONS
 from weclip_sam.io.archives import Files
 from weclip_sam.io.text import parse_json, read_json
+from weclip_sam.offline.results import EXPORT_RECORD
 from weclip_sam.review.corrections.coco import read_coco
 from weclip_sam.review.corrections.found import ClassLabels, Corrections
 from weclip_sam.review.corrections.label_studio import read_label_studio
-from weclip_sam.review.corrections.masks import Meaning, read_masks
+from weclip_sam.review.corrections.masks import Meaning, holds_masks, read_masks
+from weclip_sam.review.corrections.target import Target
 
 _SUFFIXES = ('.png', '.txt', '.json')
 
 
 def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Sequence[str] | None = None,
-                else_as: Meaning | None = None) -> Corrections:
+                else_as: Meaning | None = None, target: Target | None = None) -> Corrections:
     """The corrections in a JSON file, a folder or a zip.
 
     Args:
@@ -27,6 +29,7 @@ def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Se
             object; a zip without masks but with one JSON is that; all else is masks (``cvat`` and ``voc`` are one).
         numbers: names of the numbers in masks, background first.
         else_as: what masks mean where nothing else says it.
+        target: the images that are meant; PNGs that are their photos are no labels.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -42,9 +45,10 @@ def read_source(path: Path, labels: ClassLabels, kind: str = 'auto', numbers: Se
             raise ValueError(f'{path}: --format {kind} means a folder or a zip of masks, got a JSON file')
         return _read_json(read_json(path), str(path), labels, kind)
     files = Files(path, lambda name: name.lower().endswith(_SUFFIXES))
-    jsons = [name for name in files.names if name.lower().endswith('.json')]
-    if masks or (kind == 'auto' and any(name.lower().endswith('.png') for name in files.names)):
-        return read_masks(files, labels, numbers, else_as)
+    jsons = [name for name in files.names if name.lower().endswith('.json')
+             and PurePosixPath(name).name != EXPORT_RECORD]
+    if masks or (kind == 'auto' and holds_masks(files)):
+        return read_masks(files, labels, numbers, else_as, target)
     if len(jsons) > 1:  # CVAT writes one for keypoints and one for captions, too
         jsons = [name for name in jsons if PurePosixPath(name).name.startswith('instances')] or jsons
     if len(jsons) != 1:

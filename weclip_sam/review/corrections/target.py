@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from weclip_sam.checks import suggest_name
@@ -11,6 +12,7 @@ from weclip_sam.io.folders import find_files
 from weclip_sam.io.images import fit_within, image_size, is_image_name, strip_suffix
 from weclip_sam.io.names import normal
 from weclip_sam.offline.results import LabelFolder, LabelledImage
+from weclip_sam.review.corrections.photos import is_same_picture
 from weclip_sam.visualization import class_colors
 
 
@@ -84,6 +86,22 @@ class Target:
             near = suggest_name(name, list(self.photos)[:5000]) if suggest else ''
             raise ValueError(f'{where}: there is no image {name!r}.{near}')
         return found
+
+    def is_photo(self, file: str, where: str, content: BytesIO) -> bool:
+        """Whether a PNG of a source is the very photo that it is called after, and no label of it.
+
+        Args:
+            file: its path with suffix, as the source has it.
+            where: its file, or what to call it.
+            content: what is in it.
+        """
+        if not self.photos:
+            return False
+        try:
+            photo = self.photos[self.find(strip_suffix(file), where, False, file)]
+        except ValueError:  # whoever takes it says so
+            return False
+        return photo is not None and is_same_picture(photo, where, content)
 
     def check_size(self, name: str, size: tuple[int, int], where: str) -> None:
         """Compare labels with their photo (or with earlier labels); both shrunk alike is fine.
