@@ -143,6 +143,7 @@ class Segmenter:
             fill_generator(settings)
             self._banks = [MaskBank(bank, mode='r') for bank in banks_there(settings)]
         self.model.test_cfg = settings.model.test.to_dict()
+        self._refines = refinement(self.model.test_cfg) is not None
         if self._refines_with_sam and not self._banks:
             self.model.sam_at_test().load(self.device)  # what is wrong with it is known now
 
@@ -270,7 +271,7 @@ class Segmenter:
         if max(item['inputs'].shape[-2:]) > self.max_side:
             item = self._transform(_shrunk(picture, picture, self.max_side), name, path, given)
         drawn = fit_within((picture.height, picture.width), self.max_side)
-        if max(drawn) > max(item['data_samples'].ori_shape) and refinement(self.model.test_cfg) is None:
+        if max(drawn) > max(item['data_samples'].ori_shape) and not self._refines:
             item['data_samples'].set_metainfo(dict(ori_shape=drawn))
         return Prepared(name, picture, item['inputs'], item['data_samples'], given)
 
