@@ -1,4 +1,5 @@
 """FrozenSam computes what segment_anything computes, reads what people have on disk, and says what is wrong with it."""
+import copy
 import json
 import pickle
 import time
@@ -93,11 +94,16 @@ def test_frozen(sam):
     assert not any(m.training for m in sam.modules()) and not any(p.requires_grad for p in sam.parameters())
 
 
-def test_weights_that_are_loaded_later_have_a_fingerprint_of_their_own():
-    one, other = FrozenSam(CARD, 'random'), FrozenSam(CARD, 'random', seed=1)
-    assert one.fingerprint() != other.fingerprint()
-    one.load_state_dict(other.state_dict())
-    assert one.fingerprint() == other.fingerprint()
+@pytest.mark.parametrize('part', ['', 'sam', 'sam.image_encoder'])
+def test_weights_that_are_loaded_later_are_those_that_see_and_have_a_fingerprint_of_their_own(part):
+    other = FrozenSam(CARD, 'random', seed=1)
+    one = copy.deepcopy(FrozenSam(CARD, 'random'))
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before, expected = one.embed(images), other.embed(images)
+    first = one.fingerprint()
+    one.get_submodule(part).load_state_dict(other.get_submodule(part).state_dict())
+    assert torch.equal(one.embed(images), expected) and not torch.equal(before, expected)
+    assert one.fingerprint() != first and (one.fingerprint() == other.fingerprint()) == (part != 'sam.image_encoder')
 
 
 def test_random_is_seeded_and_leaves_the_global_generator_alone():

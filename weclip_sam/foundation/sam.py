@@ -92,6 +92,8 @@ class FrozenSam(nn.Module):
         self.precision = precision
         self._fingerprint: str | None = None
         self._ready: dict[torch.dtype, tuple[ImageEncoder, PointDecoder]] = {}
+        for module in self.sam.modules():
+            module.register_load_state_dict_post_hook(self._forget)
 
     @property
     def image_size(self) -> int:
@@ -229,9 +231,9 @@ class FrozenSam(nn.Module):
         self._ready = {}  # of weights elsewhere
         return super()._apply(*args, **kwargs)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _forget(self, *_: Any) -> None:
+        """What was made of weights before others were loaded, into the whole or any part of it."""
         self._ready, self._fingerprint = {}, None
-        super()._load_from_state_dict(*args, **kwargs)
 
     def fingerprint(self) -> str:
         """SHA-256 of the card and all weights, the same on every device; computed once, and again for weights that are
