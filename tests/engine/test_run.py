@@ -44,7 +44,7 @@ def test_a_picture_that_fails_does_not_end_the_training(run_toy, capsys, monkeyp
 
 
 def test_testing_writes_palette_pngs_and_its_own_summary(run_toy, toy_config, tmp_path):
-    trained = run_toy()
+    trained = run_toy(randomness__seed=7)
     config = toy_config(work_dir='test')
     config.load_from, config.experiment_name = str(tmp_path / 'run' / 'iter_12.pth'), 'testing'
     config.custom_hooks = [dict(type='SavePredictionsHook', out_dir=str(tmp_path / 'out'))]
@@ -55,7 +55,9 @@ def test_testing_writes_palette_pngs_and_its_own_summary(run_toy, toy_config, tm
     image = Image.open(tmp_path / 'out' / 'img_0.png')
     assert image.mode == 'P' and image.size == (8, 6) and image.getpalette()[3:6] == [200, 0, 0]
     assert set(np.unique(image)) <= {0, 1, 2}
-    assert json.loads((tmp_path / 'test' / 'summary_test.json').read_text())['test']['images'] == 5
+    summary = json.loads((tmp_path / 'test' / 'summary_test.json').read_text())
+    assert summary['test']['images'] == 5
+    assert (summary['checkpoint'], summary['seed'], summary['iterations']) == (config.load_from, 7, 12)
 
 
 def test_a_test_with_a_foreign_checkpoint_is_refused(toy_config, tmp_path):

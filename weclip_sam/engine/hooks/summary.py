@@ -35,7 +35,8 @@ class SummaryHook(Hook):
 
     Per-class IoU table and mIoU of the prediction, mIoU of the pseudo labels (if :class:`SeedEvalHook` measured it),
     wall time (interrupted parts included), peak memory, the paths of all results, and what to type next.
-    ``summary.json`` (``summary_test.json`` after a test) holds the same numbers.
+    ``summary.json`` (``summary_test.json`` after a test) holds the same numbers; that of a test names the checkpoint,
+    and the seed and iterations of its training, null where the checkpoint does not say.
     IoU metrics without a ``json_path`` get one in the work dir.
     """
 
@@ -46,6 +47,7 @@ class SummaryHook(Hook):
         self._began = time.monotonic()
         self._seconds_before = 0.0
         self._looked = False
+        self._loaded: dict[str, Any] = {}
 
     def before_run(self, runner: Any) -> None:
         """Give the metrics their files."""
@@ -89,7 +91,8 @@ class SummaryHook(Hook):
         checkpoint['wall_seconds'] = self._seconds()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """A resumed run goes on counting."""
+        """A resumed run goes on counting; a test tells what it tests."""
+        self._loaded = checkpoint.get('meta') or {}
         if runner._resume:
             self._seconds_before = float(checkpoint.get('wall_seconds', 0.0))
 
@@ -100,6 +103,9 @@ class SummaryHook(Hook):
         tested = isinstance(runner._test_loop, BaseLoop)
         trained = isinstance(runner._train_loop, BaseLoop)
         summary: dict[str, Any] = dict(experiment=runner.experiment_name, seed=runner.seed)
+        if tested and not trained:
+            summary.update(checkpoint=str(runner._load_from), seed=self._loaded.get('seed'),
+                           iterations=self._loaded.get('iter'))
         if trained:
             summary['iterations'] = runner.iter
             summary['trained_parameters'] = sum(p.numel() for p in runner.model.parameters() if p.requires_grad)
