@@ -2,7 +2,7 @@
 import numpy as np
 from PIL import Image
 
-from weclip_sam.demo.answers import Answerer
+from weclip_sam.demo.answers import Answerer, as_classes
 
 
 def test_a_model_that_votes_with_masks_shows_maps_and_label_of_a_photo_that_no_bank_knows(labelling_run, tmp_path):
@@ -14,3 +14,12 @@ def test_a_model_that_votes_with_masks_shows_maps_and_label_of_a_photo_that_no_b
     answer = answerer(str(path), [name])
     assert answer.cam.shape == (384, 480, 3) and answer.cam.std() > 0
     assert answer.seed.shape == (8, 10) and set(np.unique(answer.seed)) <= {0, 3, 255}
+
+
+def test_names_are_taken_as_people_type_them():
+    classes = 'dog', 'cat', 'dining table', 'Bat', 'bat', 'a, b'
+    assert as_classes([' Dog', 'DINING  table'], classes) == ('dog', 'dining table')
+    assert as_classes(['cat, dog,', 'cat'], classes) == ('cat', 'dog')
+    assert as_classes(['a, b'], classes) == ('a, b',)
+    assert as_classes(['bat', 'kat'], classes) == ('bat', 'kat')  # what may be two, or none, is for the model to tell
+    assert as_classes(['', ' '], classes) == ()

@@ -12,6 +12,7 @@ from mmengine.dataset import pseudo_collate
 
 from weclip_sam.api import Segmenter
 from weclip_sam.io.images import fit_within
+from weclip_sam.io.names import normal
 from weclip_sam.offline.label_making import LabelMaker
 from weclip_sam.offline.work import StageClock
 from weclip_sam.result import SegmentationResult
@@ -88,13 +89,13 @@ class Answerer:
         Args:
             file: the photo.
             names: what is in it, if that is known: then the maps and the label are shown, too. The prediction does not
-                listen to them.
+                listen to them. As people type them: see :func:`as_classes`.
             sam: whether SAM refines the prediction.
 
         Raises:
             ValueError: a name that no class has, or a photo that cannot be used.
         """
-        given = self.plain.possible(tuple(names), 'the page') or ()
+        given = self.plain.possible(as_classes(names, self.classes), 'What is in it') or ()
         segmenter = self.sharp if sam and self.sharp is not None else self.plain
         notes = []
         with self._lock:  # one model; torch takes all cores anyway
@@ -102,6 +103,7 @@ class Answerer:
             if not result.labels.any():
                 notes.append('The model found none of its classes in this photo: everything is background.')
             if not given:
+                notes.append('Without names there is no label and no CAM.')
                 return Answer(result, notes=tuple(notes))
             if self.maker is None:
                 return Answer(result, notes=(*notes, f'No label from names: {self.without_labels}'))
@@ -118,6 +120,26 @@ class Answerer:
         maps = [enlarge(each, size) for each in shown['cam'].float().cpu().numpy()]
         return overlay_class_maps(enlarge(result.image, size), np.stack(maps), shown['cam_classes'].tolist(),
                                   label_colors(result.palette, len(result.classes)))
+
+
+def as_classes(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+    """Names as people type them by the names of the classes: capitals and spaces do not count, a comma parts names.
+
+    What is none of the classes is left as it is, for an error to tell.
+    """
+    meant: dict[str, list[str]] = {}
+    for each in classes:
+        meant.setdefault(_plain(each), []).append(each)
+    found = []
+    for text in names:
+        for name in [text] if _plain(text) in meant else text.split(','):
+            alike = meant.get(_plain(name), [])
+            found.append(alike[0] if len(alike) == 1 else name.strip())
+    return tuple(dict.fromkeys(name for name in found if name))
+
+
+def _plain(name: str) -> str:
+    return ' '.join(normal(name).casefold().split())
 
 
 def shown_size(size: Sequence[int]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from weclip_sam.demo.answers import Answer, Answerer, page_overlay
+from weclip_sam.result import SegmentationResult
 from weclip_sam.visualization import label_colors
 
 KEPT_SECONDS = 3600  # uploads and labels that nobody has taken
@@ -53,17 +54,26 @@ def build_page(answerer: Answerer, title: str) -> Any:
         return (page_overlay(answer.result, answer.result.labels, opacity),
                 None if answer.seed is None else page_overlay(answer.result, answer.seed, opacity))
 
+    def download(path: str | None) -> Any:
+        """A button that can be pressed where there is something to fetch."""
+        return gr.DownloadButton(value=path, interactive=path is not None)
+
+    def nothing(why: str = '') -> tuple[Any, ...]:
+        """No answer, and perhaps a word why."""
+        return None, None, None, problem(why) if why else '', download(None), download(None), None
+
     def segment(file: str | None, names: Sequence[str] | None, sam: bool, opacity: float) -> tuple[Any, ...]:
         """Look at the photo that was dropped; what is wrong with it stands where the legend would."""
         if not file:
-            return None, None, None, problem('Drop a photo first.'), None, None, None
+            return nothing('Drop a photo first.')
         try:
             answer = answerer(file, tuple(names or ()), sam)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            return None, None, None, problem(_said(error, file)), None, None, None
+            return nothing(_said(error, file))
         prediction, seed = show(answer, opacity)
-        return (prediction, seed, answer.cam, legend(answer), _save(answer, answer.result.labels, file, 'prediction'),
-                None if answer.seed is None else _save(answer, answer.seed, file, 'label'), answer)
+        return (prediction, seed, answer.cam, legend(answer),
+                download(_save(answer, answer.result.labels, file, 'prediction')),
+                download(None if answer.seed is None else _save(answer, answer.seed, file, 'label')), answer)
 
     shown: dict[str, Any] = dict(show_label=False, format='png', interactive=False, buttons=['fullscreen', 'download'])
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(LOOKED_EVERY, KEPT_SECONDS)) as page:
@@ -88,11 +98,12 @@ def build_page(answerer: Answerer, title: str) -> Any:
                     with gr.Tab('CAM'):
                         cam = gr.Image(**shown)
                 with gr.Row():
-                    saved = gr.DownloadButton('Download the prediction (PNG)')
-                    saved_seed = gr.DownloadButton('Download the label (PNG)')
+                    saved = gr.DownloadButton('Download the prediction (PNG)', interactive=False)
+                    saved_seed = gr.DownloadButton('Download the label (PNG)', interactive=False)
         inputs, outputs = [file, names, sam, opacity], [prediction, seed, cam, legend_of, saved, saved_seed, kept]
         button.click(segment, inputs, outputs, api_name='segment', concurrency_limit=1)
         file.upload(segment, inputs, outputs, api_visibility='private', concurrency_limit=1)
+        file.clear(nothing, None, outputs, api_visibility='private')
         opacity.release(show, [kept, opacity], [prediction, seed], api_visibility='private')
     return page
 
@@ -121,16 +132,23 @@ def serve(page: Any, host: str = '127.0.0.1', port: int | None = None, max_uploa
 
 
 def legend(answer: Answer) -> str:
-    """Which colour is what, and how much of the photo each class takes, as HTML."""
-    colors = label_colors(answer.result.palette, len(answer.result.classes))
-    parts = []
-    for name, share in answer.result.areas().items():
-        color = '#' + bytes(colors[answer.result.classes.index(name)]).hex()
+    """Which colour is what, and how much of the photo each class takes, as HTML: in the prediction and in the label."""
+    rows = [_shares(answer.result)]
+    if answer.seed is not None:
+        label = _shares(replace(answer.result, labels=answer.seed))
+        rows = [f'<b>Prediction</b>&ensp;{rows[0]}', f'<b>Label</b>&ensp;{label}']
+    notes = ''.join(f'<p>{html.escape(note)}</p>' for note in answer.notes)
+    return ''.join(f'<div>{row}</div>' for row in rows) + notes
+
+
+def _shares(result: SegmentationResult) -> str:
+    colors, parts = label_colors(result.palette, len(result.classes)), []
+    for name, share in result.areas().items():
+        color = '#' + bytes(colors[result.classes.index(name)]).hex()
         parts.append('<span style="display:inline-flex;align-items:center;margin:0 1em .3em 0">'
                      f'<span style="width:1em;height:1em;border:1px solid #888;background:{color};margin-right:.4em">'
                      f'</span>{html.escape(name)}&nbsp;{share:.0%}</span>')
-    notes = ''.join(f'<p>{html.escape(note)}</p>' for note in answer.notes)
-    return f'<div>{"".join(parts)}</div>{notes}'
+    return ''.join(parts)
 
 
 def problem(text: str) -> str:

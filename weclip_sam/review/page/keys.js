@@ -3,6 +3,7 @@ function select(place, address = true) {
   shown.at = shown.list.length ? Math.max(0, Math.min(place, shown.list.length - 1)) : -1;
   draw();
   if (shown.at >= 0) {
+    shown.last = shown.list[shown.at];
     bringToSight(shown.at);
     if (address) history.replaceState(null, '', anchor(shown.list[shown.at].name));
     for (const near of [shown.at + 1, shown.at - 1]) {  // so that paging does not wait for pictures
@@ -12,7 +13,7 @@ function select(place, address = true) {
   }
 }
 
-function refilter(keep = shown.list[shown.at]) {
+function refilter(keep = shown.list[shown.at] || shown.last) {
   filter();
   redrawList();
   select(Math.max(0, shown.list.indexOf(keep)));
@@ -21,10 +22,11 @@ function refilter(keep = shown.list[shown.at]) {
 function applyMark(mark) {
   const image = shown.list[shown.at];
   if (!image) return;
-  const next = shown.list[shown.at + 1] || image;
+  const next = shown.list[shown.at + 1] || image, button = byId('marks').contains(document.activeElement) && document.activeElement.value;
   setMark(image, mark);
   drawProgress();
   refilter(markOf(image) ? next : image);
+  if (button) byId('marks').querySelector(`[value=${button}]`)?.focus();
 }
 
 function follow() {
@@ -60,9 +62,21 @@ const KEYS = {
 
 function flip(layer) { visible[layer] = !visible[layer]; showLayers(); }
 
+// Who points goes on with keys that page; who uses keys stays where they are.
+let pointing = false;
+document.addEventListener('pointerdown', () => { pointing = true; }, true);
+document.addEventListener('keydown', () => { pointing = false; }, true);
+function leave(element) { if (pointing) element.blur(); }
+
 document.addEventListener('keydown', event => {
-  const typing = document.activeElement?.matches('input[type=search], select') || byId('help').open;
-  if (event.key === 'Escape' && document.activeElement?.matches('input, select')) { document.activeElement.blur(); return; }
+  const at = document.activeElement;
+  const typing = at?.matches('input[type=search], select') || byId('help').open
+    || at?.matches('input[type=range]') && /^(Arrow|Page|Home|End)/.test(event.key);
+  if (event.key === 'Escape' && at?.matches('input, select')) {
+    event.preventDefault();  // a browser would empty the search without a word to the list
+    at.blur();
+    return;
+  }
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !own(KEYS, event.key)) return;
   event.preventDefault();
   KEYS[event.key]();
@@ -92,13 +106,19 @@ function begin() {
     byId('swatches').append(make('button', { title: 'Only images with it', onclick: () => {
       byId('class').value = name; refilter(); } }, make('i', { class: 'swatch', color: colour(name) }), `${name} (${count})`));
   }
-  byId('swatches').append(make('button', {}, make('i', { class: 'swatch striped' }), 'ignored'));
+  byId('swatches').append(make('button', { disabled: '' }, make('i', { class: 'swatch striped' }), 'ignored'));
   byId('search').addEventListener('input', () => refilter());
   for (const id of ['class', 'mark', 'sort']) {
-    byId(id).addEventListener('change', event => { event.target.blur(); refilter(); });
+    byId(id).addEventListener('change', event => { leave(event.target); refilter(); });
   }
   byId('list').addEventListener('scroll', drawRows, { passive: true });
   addEventListener('resize', drawRows);
+  addEventListener('storage', event => {  // marked in another tab
+    if (event.key !== data.key) return;
+    readMarks();
+    drawProgress();
+    refilter();
+  });
   addEventListener('hashchange', () => { if (follow()) byId('viewer').scrollIntoView(); });
   byId('legend').addEventListener('toggle', () => bringToSight(Math.max(0, shown.at)));
   byId('previous').addEventListener('click', () => select(shown.at - 1));

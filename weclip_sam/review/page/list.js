@@ -39,7 +39,7 @@ function redrawList() {
   for (const row of rows.values()) row.remove();
   rows.clear();
   byId('rows').style.height = `${ROW * shown.list.length}px`;
-  byId('count').textContent = shown.list.length === images.length ? `${images.length} images`
+  byId('count').textContent = shown.list.length === images.length ? `${images.length} image${images.length === 1 ? '' : 's'}`
     : `${shown.list.length} of ${images.length} images`;
   drawRows();
 }

@@ -5,7 +5,13 @@ const shown = { list: [], at: -1, kinds: new Set() };
 
 const byId = id => document.getElementById(id);
 const own = (object, key) => Object.hasOwn(object, key) ? object[key] : undefined;
-const percent = share => share === undefined ? '' : share === 0 ? '0 %' : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+
+function percent(share) {
+  if (share === undefined) return '';
+  if (share > 0 && share < 0.0005) return '< 0.1 %';
+  if (share < 1 && share > 0.9995) return '> 99.9 %';
+  return `${(100 * share).toFixed(share > 0 && share < 0.0995 || share > 0.995 && share < 1 ? 1 : 0)} %`;
+}
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -30,9 +36,14 @@ function anchor(name) {
 // Marks: by name, what was said of a label with this digest. A label that was made anew is not marked any more.
 const marks = new Map();
 let remembered = true;
-try {
-  for (const [name, [mark, digest]] of JSON.parse(localStorage.getItem(data.key) || '[]')) marks.set(name, [mark, digest]);
-} catch { remembered = false; }
+function readMarks() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(data.key) || '[]').map(([name, [mark, digest]]) => [name, [mark, digest]]);
+    marks.clear();
+    for (const [name, mark] of kept) marks.set(name, mark);
+  } catch { remembered = false; }
+}
+readMarks();
 
 function markOf(image) {
   const [mark, digest] = marks.get(image.name) || ['', ''];
@@ -40,7 +51,9 @@ function markOf(image) {
 }
 
 function setMark(image, mark) {
-  if (markOf(image) === mark) marks.delete(image.name); else marks.set(image.name, [mark, image.digest]);
+  const again = markOf(image) === mark;
+  if (remembered) readMarks();  // another tab may have marked others
+  if (again) marks.delete(image.name); else marks.set(image.name, [mark, image.digest]);
   try { localStorage.setItem(data.key, JSON.stringify([...marks])); } catch { remembered = false; }
 }
 

@@ -42,17 +42,17 @@ function showLayers() {
 
 function drawMarks(image) {
   for (const [mark, key] of MARKS) {
-    byId('marks').append(make('button', { class: mark, 'aria-pressed': markOf(image) === mark, title: `Key ${key}`,
+    byId('marks').append(make('button', { class: mark, value: mark, 'aria-pressed': markOf(image) === mark, title: `Key ${key}`,
       onclick: () => applyMark(mark) }, mark === 'ok' ? 'OK' : mark[0].toUpperCase() + mark.slice(1)));
   }
 }
 
 function drawLayers(image) {
   const toggle = (layer, words, ...before) => make('label', {}, make('input', { type: 'checkbox', value: layer,
-    onchange: event => { visible[layer] = event.target.checked; showLayers(); event.target.blur(); } }), ...before, words);
+    onchange: event => { visible[layer] = event.target.checked; showLayers(); leave(event.target); } }), ...before, words);
   const slider = make('input', { type: 'range', min: 0, max: 1, step: 0.05, value: visible.strength,
     'aria-label': 'Strength of the label', oninput: event => { visible.strength = +event.target.value; showLayers(); },
-    onchange: event => event.target.blur() });
+    onchange: event => leave(event.target) });
   byId('layers').append(toggle('labels', 'label'), slider);
   if (own(image.layers, 'confidence')) byId('layers').append(toggle('confidence', 'unsure'));
   const doubts = Object.entries(data.doubts).filter(([who]) => own(image.layers, who));
