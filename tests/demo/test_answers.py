@@ -3,6 +3,7 @@ import numpy as np
 from PIL import Image
 
 from weclip_sam.demo.answers import Answerer, as_classes
+from weclip_sam.demo.page import legend
 
 
 def test_a_model_that_votes_with_masks_shows_maps_and_label_of_a_photo_that_no_bank_knows(labelling_run, tmp_path):
@@ -14,6 +15,13 @@ def test_a_model_that_votes_with_masks_shows_maps_and_label_of_a_photo_that_no_b
     answer = answerer(str(path), [name])
     assert answer.cam.shape == (384, 480, 3) and answer.cam.std() > 0
     assert answer.seed.shape == (8, 10) and set(np.unique(answer.seed)) <= {0, 3, 255}
+    told = legend(answer)
+    prediction, label = told.split('<b>Label</b>')  # colours of both, each by its own shares
+    assert '<b>Prediction</b>' in prediction
+    assert (f'{name}&nbsp;' in label) == (answer.seed == 3).any() and not any(
+        f'{other}&nbsp;' in label for other in answerer.classes if other != name)
+    bare = legend(answerer(str(path)))
+    assert 'Without names there is no label and no CAM.' in bare and '<b>' not in bare
 
 
 def test_names_are_taken_as_people_type_them():
