@@ -157,13 +157,16 @@ def test_marks_of_two_tabs_are_kept(browser, page, five):
 
 
 def test_shares_are_told_as_they_are(browser, page, label_folder):
-    speck, much = np.zeros((2, 64, 64), np.uint8)
-    speck[0, 0], much[1:] = 1, 1
-    browser.open(page(open_labels(label_folder(a=dict(labels=speck), b=dict(labels=much)))) + '#a')
+    speck, much, thirds = np.zeros((3, 64, 63), np.uint8)
+    speck[0, 0], much[1:], thirds[:, 21:42], thirds[:, 42:], thirds[:, :21] = 1, 1, 2, 3, 1
+    folder = label_folder(a=dict(labels=speck), b=dict(labels=much), c=dict(labels=thirds))
+    browser.open(page(open_labels(folder)) + '#a')
     told = '[...document.querySelectorAll("#facts td")].map(each => each.textContent)'
     assert browser.run(told) == ['cup', '< 0.1 %', 'background', '> 99.9 %']
     browser.press('j')
     assert browser.run(told) == ['cup', '98 %', 'background', '1.6 %']
+    browser.press('j')
+    assert browser.run(told) == ['cup', '33 %', 'table', '33 %', CLASSES[3], '33 %', 'background', '0 %']
 
 
 def test_marks_are_kept_for_these_labels_and_exported(browser, page, five, label_folder):

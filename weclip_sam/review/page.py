@@ -59,7 +59,8 @@ def _image(entry: Entry, place: int, out: Path) -> dict[str, Any]:
     return dict(
         name=entry.name, place=place, photo=str(entry.photo or ''),
         link='' if entry.lost else _link(entry.photo, out), lost=entry.lost, size=entry.size,
-        digest=entry.digest, areas=_rounded(facts.areas), ignored=round(facts.ignored, 4),
+        digest=entry.digest, areas=_rounded(facts.areas), ignored=round(facts.ignored, 5),
+        background=round(max(0.0, 1 - facts.ignored - sum(facts.areas.values())), 5),
         scores=_rounded(facts.scores), clip=_rounded(facts.named), doubts=_rounded(facts.doubts),
         names=None if facts.names is None else list(facts.names), missing=facts.missing, extra=facts.extra,
         corrected=entry.corrected, problems=dict(entry.problems), order=_rounded(entry.badness),

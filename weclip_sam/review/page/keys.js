@@ -22,7 +22,8 @@ function refilter(keep = shown.list[shown.at] || shown.last) {
 function applyMark(mark) {
   const image = shown.list[shown.at];
   if (!image) return;
-  const next = shown.list[shown.at + 1] || image, button = byId('marks').contains(document.activeElement) && document.activeElement.value;
+  const next = shown.list[shown.at + 1] || image;
+  const button = byId('marks').contains(document.activeElement) && document.activeElement.value;
   setMark(image, mark);
   drawProgress();
   refilter(markOf(image) ? next : image);

@@ -106,9 +106,8 @@ function classTable(image) {
     body.push(make('tr', {}, make('td', {}, make('i', { class: 'swatch striped' }), 'ignored'),
       make('td', {}, percent(image.ignored)), ...known.slice(1).map(() => make('td', {}))));
   }
-  const rest = 1 - image.ignored - Object.values(image.areas).reduce((sum, area) => sum + area, 0);
   body.push(make('tr', {}, make('td', {}, make('i', { class: 'swatch', color: '#fff' }), 'background'),
-    make('td', {}, percent(Math.max(0, rest))), ...known.slice(1).map(() => make('td', {}))));
+    make('td', {}, percent(image.background)), ...known.slice(1).map(() => make('td', {}))));
   return make('table', {}, make('thead', {}, make('tr', {}, make('th', {}, 'class'),
     ...known.map(([title]) => make('th', {}, title)))), make('tbody', {}, ...body));
 }
